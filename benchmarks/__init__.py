@@ -1,0 +1,1 @@
+"""Measurements of the reference, made by commands that anyone can repeat."""

@@ -1,0 +1,5 @@
+"""Run the command as ``python -m vae_ref``."""
+
+from vae_ref.cli import main
+
+main()

@@ -1,0 +1,91 @@
+"""Bad input, answered once and clearly: the argument, the rule, the value, the remedy."""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["InputError", "extends", "finite", "in_unit_interval", "same_shape", "unchecked"]
+
+_CHECKED = ContextVar("checked", default=True)
+
+
+class InputError(ValueError):
+    """Says which argument broke which rule, with which value, and what to do about it."""
+
+    def __init__(self, argument: str, rule: str, value: object, remedy: str) -> None:
+        super().__init__(f"{argument} must {rule}; got {value}. {remedy}")
+
+
+@contextlib.contextmanager
+def unchecked() -> Iterator[None]:
+    """Leave out the checks of tensor *values* (those of shapes cost nothing and stay).
+
+    For engines, whose data were checked once as a whole: on a GPU, looking at a value makes the
+    host wait for the device in every step.
+    """
+    token = _CHECKED.set(False)
+    try:
+        yield
+    finally:
+        _CHECKED.reset(token)
+
+
+def same_shape(**tensors: Tensor) -> None:
+    """Raise `InputError` unless all tensors have one shape; nothing is ever broadcast."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if len(set(shapes.values())) > 1:
+        names, got = " and ".join(shapes), ", ".join(f"{n} {s}" for n, s in shapes.items())
+        raise InputError(names, "have the same shape", got, "Shapes are never broadcast here.")
+
+
+def extends(name: str, tensor: Tensor, base_name: str, base: Tensor) -> None:
+    """Raise `InputError` unless ``tensor`` has the shape of ``base``, or more leading axes."""
+    got, expected = tuple(tensor.shape), tuple(base.shape)
+    if got[max(len(got) - len(expected), 0) :] != expected:
+        raise InputError(
+            name,
+            f"have the shape of {base_name}, {expected}, after any leading axes of its own",
+            got,
+            "Only whole leading axes (several samples for one example) are broadcast.",
+        )
+
+
+def finite(name: str, tensor: Tensor) -> None:
+    """Raise `InputError` if an element is infinite or not a number."""
+    if _CHECKED.get() and not bool(torch.isfinite(tensor).all()):
+        raise InputError(
+            name,
+            "be finite",
+            _first(tensor, ~torch.isfinite(tensor)),
+            "Look for a division by zero, a logarithm of zero or an overflow upstream.",
+        )
+
+
+def in_unit_interval(name: str, tensor: Tensor) -> None:
+    """Raise `InputError` unless every element lies in [0, 1]."""
+    if not tensor.is_floating_point():
+        raise InputError(
+            name,
+            "be a floating-point tensor",
+            tensor.dtype,
+            "Divide 8-bit pixels by 255, as torchvision's ToTensor does.",
+        )
+    if not _CHECKED.get() or not tensor.numel():
+        return
+    low, high = torch.aminmax(tensor)
+    if not (low >= 0 and high <= 1):  # false for NaN too
+        raise InputError(
+            name,
+            "lie in [0, 1]",
+            _first(tensor, ~((tensor >= 0) & (tensor <= 1))),
+            "Divide 8-bit pixels by 255 and leave out any normalisation; "
+            "for data that are not in [0, 1] use the Gaussian likelihood.",
+        )
+
+
+def _first(tensor: Tensor, wrong: Tensor) -> str:
+    index = tuple(wrong.nonzero()[0].tolist())
+    return f"{tensor[index].item()} at index {index}"

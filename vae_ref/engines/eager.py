@@ -1,0 +1,48 @@
+"""The meaning of "correct": an epoch as one would write it down."""
+
+import torch
+
+from vae_ref.checks import unchecked
+from vae_ref.data import ImageSet
+from vae_ref.model import LatentModel
+from vae_ref.plan import Plan
+
+__all__ = ["run_epoch"]
+
+
+def run_epoch(
+    model: LatentModel,
+    optimizer: torch.optim.Optimizer,
+    data: ImageSet,
+    plan: Plan,
+    epoch: int,
+    *,
+    batch_size: int,
+    beta: float,
+) -> float:
+    """Train for one epoch.
+
+    Args:
+        model: The model, changed in place.
+        optimizer: The optimiser of its parameters, changed in place.
+        data: The training images, on the model's device.
+        plan: What is random.
+        epoch: Which epoch of the plan, from 1.
+        batch_size: Examples per step; what remains at the end is a step of its own.
+        beta: The weight of the divergence.
+
+    Returns:
+        The loss in nats per example, the mean over the epoch, each example as it was trained on.
+    """
+    device, dtype = data.images.device, model.dtype
+    order = plan.permutation(epoch, len(data)).to(device)
+    noise = plan.noise(epoch, len(data), model.latent_dim).to(device, dtype)
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    with unchecked():  # bytes over 255 lie in [0, 1]
+        for index, eps in zip(order.split(batch_size), noise.split(batch_size), strict=True):
+            loss = model.terms(data.batch(index, dtype), eps).loss(beta).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.detach()
+    return total.item() / len(data)

@@ -1,0 +1,208 @@
+r"""Compute with diagonal Gaussians :math:`N(\mu, \operatorname{diag}\sigma^2)`.
+
+The scale is carried as ``logvar`` :math:`= \log \sigma^2`, which any real number may be, so that
+an encoder can output it without constraint. Every function treats the last axis as the latent
+one, returns one value per example (in nats) and leaves the reduction over examples to the caller.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vae_ref import checks
+from vae_ref.shapes import Codes, Noise, PerDraw, PerExample
+
+__all__ = ["entropy", "kl_between", "kl_to_standard_normal", "log_density", "reparameterize"]
+
+_LOG_2PI = math.log(2 * math.pi)
+
+
+def reparameterize(mu: Codes, logvar: Codes, eps: Noise) -> Noise:
+    r"""Turn standard normal noise into a draw from :math:`N(\mu, \sigma^2)`.
+
+    .. math:: z = \mu + \varepsilon\,\sigma, \qquad \sigma = e^{\mathrm{logvar} / 2}
+
+    The draw is a differentiable function of the parameters:
+    :math:`\partial z / \partial \mu = 1`, :math:`\partial z / \partial \sigma = \varepsilon` and
+    :math:`\partial z / \partial \mathrm{logvar} = \varepsilon\,\sigma / 2`.
+
+    Args:
+        mu: The means :math:`\mu`, shape ``(*batch, latent)``.
+        logvar: The log variances :math:`\log \sigma^2`, the same shape.
+        eps: Standard normal noise :math:`\varepsilon`, the same shape; leading axes of its own
+            give several draws for each example.
+
+    Returns:
+        The draws :math:`z`, in the shape of ``eps``.
+
+    Raises:
+        InputError: If the shapes of ``mu`` and ``logvar`` differ, or ``eps`` does not extend them.
+
+    Example:
+        >>> mu, logvar = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 2.0]).log() * 2
+        >>> reparameterize(mu, logvar, torch.tensor([0.5, 0.5]))
+        tensor([1., 3.])
+
+    References:
+        Kingma and Welling, *Auto-Encoding Variational Bayes*, 2014, section 2.4.
+    """
+    checks.same_shape(mu=mu, logvar=logvar)
+    checks.extends("eps", eps, "mu", mu)
+    return mu + eps * torch.exp(logvar / 2)
+
+
+def kl_to_standard_normal(mu: Codes, logvar: Codes) -> PerExample:
+    r"""Compute the divergence of a diagonal Gaussian from the standard normal.
+
+    .. math::
+        \mathrm{KL}\big(N(\mu, \sigma^2)\,\|\,N(0, I)\big)
+        = \tfrac12 \sum_d \big(\mu_d^2 + \sigma_d^2 - \log \sigma_d^2 - 1\big)
+        = \sum_d \tfrac12 \mu_d^2 + \tfrac12 (\sigma_d - 1)^2 + (\sigma_d - 1 - \log \sigma_d)
+
+    The second form is the one that is computed: its terms are all non-negative, so none cancels
+    another. The result is correct to a few units in the last place for every ``mu`` and
+    ``logvar``, near the prior too, where the first form loses all digits, and it is finite
+    wherever the true value can be represented. Nothing is clamped.
+
+    Args:
+        mu: The means :math:`\mu`, shape ``(*batch, latent)``.
+        logvar: The log variances :math:`\log \sigma^2`, the same shape.
+
+    Returns:
+        The divergence in nats, one value per example: the sum over the latent axis.
+
+    Raises:
+        InputError: If the shapes differ.
+
+    Example:
+        >>> kl_to_standard_normal(torch.zeros(2, 3), torch.zeros(2, 3))
+        tensor([0., 0.])
+        >>> kl_to_standard_normal(torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2))
+        tensor([2.5000])
+
+    References:
+        Kingma and Welling, *Auto-Encoding Variational Bayes*, 2014, appendix B.
+    """
+    checks.same_shape(mu=mu, logvar=logvar)
+    log_sigma = logvar / 2
+    sigma_minus_1 = torch.expm1(log_sigma)
+    # 0.5 * a * a, in this order, is finite up to the largest representable result.
+    squares = 0.5 * mu * mu + 0.5 * sigma_minus_1 * sigma_minus_1
+    return (squares + _expm1_minus(log_sigma)).sum(-1)
+
+
+def kl_between(mu_q: Codes, logvar_q: Codes, mu_p: Codes, logvar_p: Codes) -> PerExample:
+    r"""Compute the divergence of one diagonal Gaussian from another.
+
+    .. math::
+        \mathrm{KL}\big(N(\mu_q, \sigma_q^2)\,\|\,N(\mu_p, \sigma_p^2)\big)
+        = \mathrm{KL}\Big(N\big(\tfrac{\mu_q - \mu_p}{\sigma_p},
+          \tfrac{\sigma_q^2}{\sigma_p^2}\big)\,\Big\|\,N(0, I)\Big)
+
+    A divergence does not change when both distributions are shifted and scaled alike; taking
+    :math:`p` to the standard normal leaves the problem already solved.
+
+    Args:
+        mu_q: The means of :math:`q`, shape ``(*batch, latent)``.
+        logvar_q: The log variances of :math:`q`, the same shape.
+        mu_p: The means of :math:`p`, the same shape.
+        logvar_p: The log variances of :math:`p`, the same shape.
+
+    Returns:
+        The divergence in nats, one value per example.
+
+    Raises:
+        InputError: If the shapes differ.
+
+    Example:
+        >>> zero = torch.zeros(1, 2)
+        >>> kl_between(zero + 3.0, zero, zero + 1.0, zero)
+        tensor([4.])
+
+    References:
+        Kullback and Leibler, *On Information and Sufficiency*, 1951, section 4 (invariance).
+    """
+    checks.same_shape(mu_q=mu_q, logvar_q=logvar_q, mu_p=mu_p, logvar_p=logvar_p)
+    return kl_to_standard_normal((mu_q - mu_p) * torch.exp(-logvar_p / 2), logvar_q - logvar_p)
+
+
+def log_density(z: Noise, mu: Codes, logvar: Codes) -> PerDraw:
+    r"""Evaluate the log density of a diagonal Gaussian.
+
+    .. math::
+        \log N(z; \mu, \sigma^2) = -\tfrac12 \sum_d
+        \Big(\log 2\pi + \log \sigma_d^2 + \frac{(z_d - \mu_d)^2}{\sigma_d^2}\Big)
+
+    Args:
+        z: The points :math:`z`, shape ``(*batch, latent)``; leading axes of their own give
+            several points for each example.
+        mu: The means :math:`\mu`, shape ``(*batch, latent)``.
+        logvar: The log variances :math:`\log \sigma^2`, the shape of ``mu``.
+
+    Returns:
+        The log density in nats, one value per point.
+
+    Raises:
+        InputError: If the shapes of ``mu`` and ``logvar`` differ, or ``z`` does not extend them.
+
+    Example:
+        >>> log_density(torch.zeros(1), torch.zeros(1), torch.zeros(1))
+        tensor(-0.9189)
+
+    References:
+        Bishop, *Pattern Recognition and Machine Learning*, 2006, equation 2.43.
+    """
+    checks.same_shape(mu=mu, logvar=logvar)
+    checks.extends("z", z, "mu", mu)
+    eps = (z - mu) * torch.exp(-logvar / 2)
+    return -0.5 * (_LOG_2PI + logvar + eps * eps).sum(-1)
+
+
+def entropy(logvar: Codes) -> PerExample:
+    r"""Compute the differential entropy of a diagonal Gaussian.
+
+    .. math:: H = \tfrac12 \sum_d \big(1 + \log 2\pi + \log \sigma_d^2\big)
+
+    Args:
+        logvar: The log variances :math:`\log \sigma^2`, shape ``(*batch, latent)``.
+
+    Returns:
+        The entropy in nats, one value per example; it may be negative.
+
+    Example:
+        >>> entropy(torch.zeros(1))
+        tensor(1.4189)
+
+    References:
+        Cover and Thomas, *Elements of Information Theory*, 2006, theorem 8.4.1.
+    """
+    return 0.5 * (1 + _LOG_2PI + logvar).sum(-1)
+
+
+class _Expm1Minus(torch.autograd.Function):
+    """The value by a series that autograd need not unroll; the gradient is just expm1."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(h: Tensor) -> Tensor:
+        series = torch.ones_like(h)
+        for n in range(16, 2, -1):  # h**k / k! is below half an ulp of h**2 / 2 for k > 16
+            series = 1 + h / n * series
+        return torch.where(h.abs() < 0.5, 0.5 * h * h * series, torch.expm1(h) - h)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (h,) = ctx.saved_tensors
+        return grad * torch.expm1(h)
+
+
+def _expm1_minus(h: Tensor) -> Tensor:
+    """Compute exp(h) - 1 - h without cancellation near zero."""
+    return _Expm1Minus.apply(h)  # type: ignore[no-any-return, no-untyped-call]

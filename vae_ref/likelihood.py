@@ -1,0 +1,244 @@
+r"""Score pixels under the decoder: :math:`-\log p(x \mid z)` for three families.
+
+A decoder ends in a linear layer, whose ``outputs`` a likelihood turns into a distribution over
+each pixel. Every family has the negative log-likelihood of an example (in nats, with **every**
+constant, summed over the last axis), the mean of the distribution, which is what a picture
+shows, and a sampler, to which the noise is an argument.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vae_ref import checks
+from vae_ref.shapes import Outputs, PerDraw, Pixels
+
+__all__ = ["Bernoulli", "ContinuousBernoulli", "Gaussian", "Likelihood"]
+
+
+class Likelihood(Protocol):
+    """What a decoder's outputs mean: a distribution over every pixel, given the code."""
+
+    def nll(self, outputs: Outputs, x: Pixels) -> PerDraw:
+        """Compute the negative log-likelihood of ``x`` in nats, one value per draw."""
+        ...
+
+    def mean(self, outputs: Outputs) -> Outputs:
+        """Compute the mean of every pixel."""
+        ...
+
+    def sample(self, outputs: Outputs, noise: Outputs) -> Outputs:
+        """Turn noise of the shape of ``outputs`` into a draw of every pixel."""
+        ...
+
+
+@dataclass(frozen=True)
+class Bernoulli:
+    r"""Model pixels by independent coin tosses, parametrised by logits :math:`\eta`.
+
+    .. math::
+        -\log p(x \mid \eta) = \sum_i \log(1 + e^{\eta_i}) - x_i \eta_i
+        = -\sum_i x_i \log p_i + (1 - x_i) \log(1 - p_i),
+        \qquad p_i = \frac{1}{1 + e^{-\eta_i}}
+
+    This is the binary cross-entropy. It is a likelihood for pixels that are 0 or 1. For grey
+    pixels in between it is the expected negative log-likelihood of a pixel that is 1 with
+    probability :math:`x_i`, the customary objective on MNIST, whose minimum over :math:`p`
+    is the entropy of the pixels and not zero; see `ContinuousBernoulli` for a density.
+
+    It is computed from logits and exact for every finite one. From float32 *probabilities* it
+    would saturate once a logit on the wrong side passes about 17.
+
+    Example:
+        >>> Bernoulli().nll(torch.zeros(1, 3), torch.tensor([[0.0, 1.0, 0.5]]))
+        tensor([2.0794])
+        >>> Bernoulli().mean(torch.zeros(1, 3))
+        tensor([[0.5000, 0.5000, 0.5000]])
+
+    References:
+        Kingma and Welling, *Auto-Encoding Variational Bayes*, 2014, appendix C.1.
+    """
+
+    def nll(self, outputs: Outputs, x: Pixels) -> PerDraw:
+        """Compute the binary cross-entropy in nats, summed over pixels.
+
+        Args:
+            outputs: The logits, shape ``(*batch, pixels)`` or with leading axes of their own.
+            x: Pixels in [0, 1], shape ``(*batch, pixels)``.
+
+        Raises:
+            InputError: If the shapes do not match or a pixel is outside [0, 1].
+        """
+        checks.extends("outputs", outputs, "x", x)
+        checks.in_unit_interval("x", x)
+        return F.binary_cross_entropy_with_logits(
+            outputs, x.expand_as(outputs), reduction="none"
+        ).sum(-1)
+
+    def mean(self, outputs: Outputs) -> Outputs:
+        """Compute the probability of a lit pixel."""
+        return torch.sigmoid(outputs)
+
+    def sample(self, outputs: Outputs, noise: Outputs) -> Outputs:
+        """Light a pixel where uniform ``noise`` in [0, 1) falls below its probability."""
+        return (noise < self.mean(outputs)).to(outputs)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    r"""Model pixels by independent normals of given variance around the outputs :math:`m`.
+
+    .. math::
+        -\log p(x \mid m) = \sum_i \frac{(x_i - m_i)^2}{2\sigma^2} + \tfrac12 \log 2\pi\sigma^2
+
+    With the default :math:`\sigma^2 = \tfrac12` this is the sum of squared errors *exactly*,
+    plus the constant :math:`\tfrac12 \log \pi` per pixel (0.5724 nats; 448.7 for 784 pixels),
+    which is kept: without it the value would not be the likelihood of anything. A squared error
+    with a weight of :math:`w` is the case :math:`\sigma^2 = 1 / (2w)`; its *mean* over
+    :math:`D` pixels, usually called MSE, the case :math:`\sigma^2 = D / 2`. There is no neutral
+    choice: the variance sets the balance between reconstruction and divergence.
+
+    Args:
+        variance: :math:`\sigma^2`, a positive number, or a tensor that broadcasts against the
+            outputs, for a decoder that also gives the variance.
+
+    Raises:
+        InputError: If a variance is not positive and finite.
+
+    Example:
+        >>> x, m = torch.tensor([[0.0, 1.0]]), torch.tensor([[0.5, 0.0]])
+        >>> Gaussian().nll(m, x) - 2 * 0.5 * math.log(math.pi)
+        tensor([1.2500])
+
+    References:
+        Kingma and Welling, *Auto-Encoding Variational Bayes*, 2014, appendix C.2.
+        Rybkin, Daniilidis and Levine, *Simple and Effective VAE Training with Calibrated
+        Decoders*, 2021 (what the variance does).
+    """
+
+    variance: float | Tensor = 0.5
+
+    def __post_init__(self) -> None:
+        if isinstance(self.variance, float | int) and not 0 < self.variance < math.inf:
+            raise checks.InputError(
+                "variance", "be positive and finite", self.variance, "It is sigma**2, not log sigma."
+            )
+
+    def nll(self, outputs: Outputs, x: Pixels) -> PerDraw:
+        """Compute the negative log density in nats, summed over pixels.
+
+        Args:
+            outputs: The means, shape ``(*batch, pixels)`` or with leading axes of their own.
+            x: Finite values, shape ``(*batch, pixels)``.
+
+        Raises:
+            InputError: If the shapes do not match or a value is not finite.
+        """
+        checks.extends("outputs", outputs, "x", x)
+        checks.finite("x", x)
+        variance = torch.as_tensor(self.variance).to(outputs)
+        constant = 0.5 * torch.log(2 * math.pi * variance)
+        return ((x - outputs).square() / (2 * variance) + constant).sum(-1)
+
+    def mean(self, outputs: Outputs) -> Outputs:
+        """Return the outputs: they are the means."""
+        return outputs
+
+    def sample(self, outputs: Outputs, noise: Outputs) -> Outputs:
+        """Scale standard normal ``noise`` and add it to the means."""
+        return outputs + torch.as_tensor(self.variance).to(outputs).sqrt() * noise
+
+
+@dataclass(frozen=True)
+class ContinuousBernoulli:
+    r"""Model grey pixels in [0, 1] by the density that the cross-entropy lacks.
+
+    .. math::
+        p(x \mid \eta) = \prod_i e^{\eta_i x_i - A(\eta_i)}, \qquad
+        A(\eta) = \log \int_0^1 e^{\eta x}\,dx = \log \frac{e^\eta - 1}{\eta}
+
+    The binary cross-entropy, read as a density over [0, 1], does not integrate to one; dividing
+    by its integral gives this family. The logit :math:`\eta` is that of the textbook's
+    :math:`\lambda = 1 / (1 + e^{-\eta})`; the mean is :math:`A'(\eta)`, not :math:`\lambda`.
+    Around :math:`\eta = 0`, where the formulas read 0 / 0, other forms of them are computed.
+
+    Example:
+        >>> ContinuousBernoulli().nll(torch.zeros(1, 3), torch.tensor([[0.0, 1.0, 0.5]]))
+        tensor([0.])
+        >>> ContinuousBernoulli().mean(torch.tensor([-1e9, 0.0, 1e9]))
+        tensor([1.0000e-09, 5.0000e-01, 1.0000e+00])
+
+    References:
+        Loaiza-Ganem and Cunningham, *The Continuous Bernoulli*, 2019.
+    """
+
+    def nll(self, outputs: Outputs, x: Pixels) -> PerDraw:
+        """Compute the negative log density in nats, summed over pixels; it may be negative.
+
+        Args:
+            outputs: The logits, shape ``(*batch, pixels)`` or with leading axes of their own.
+            x: Pixels in [0, 1], shape ``(*batch, pixels)``.
+
+        Raises:
+            InputError: If the shapes do not match or a pixel is outside [0, 1].
+        """
+        checks.extends("outputs", outputs, "x", x)
+        checks.in_unit_interval("x", x)
+        # x and 1 - x trade places with the sign of eta, so only A(-|eta|) is needed, and the
+        # large parts of eta * x and A(eta) are never subtracted from each other.
+        distance = torch.where(outputs > 0, 1 - x, x)
+        return (outputs.abs() * distance + _log_normaliser(-outputs.abs())).sum(-1)
+
+    def mean(self, outputs: Outputs) -> Outputs:
+        """Compute the mean of every pixel, the derivative of the log normaliser."""
+        return _mean(outputs)
+
+    def sample(self, outputs: Outputs, noise: Outputs) -> Outputs:
+        """Put uniform ``noise`` in [0, 1) through the inverse distribution function."""
+        eta = -outputs.abs()
+        safe = torch.where(eta == 0, -1.0, eta)
+        u = torch.where(outputs > 0, 1 - noise, noise)
+        x = torch.where(eta == 0, u, torch.log1p(u * torch.expm1(safe)) / safe)
+        return torch.where(outputs > 0, 1 - x, x)
+
+
+class _LogNormaliser(torch.autograd.Function):
+    """log((exp(eta) - 1) / eta); its gradient, the mean, needs a form of its own near zero."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(eta: Tensor) -> Tensor:
+        safe = torch.where(eta == 0, -1.0, eta)
+        return torch.where(eta == 0, 0.0, torch.log(torch.expm1(safe) / safe))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (eta,) = ctx.saved_tensors
+        return grad * _mean(eta)
+
+
+def _log_normaliser(eta: Tensor) -> Tensor:
+    return _LogNormaliser.apply(eta)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _mean(eta: Tensor) -> Tensor:
+    """1/2 + L(eta / 2) / 2 with Langevin's function L(h) = coth h - 1 / h.
+
+    Near zero by Lambert's continued fraction L(h) = h / (3 + h^2 / (5 + h^2 / (7 + ...))).
+    """
+    h = eta / 2
+    near = torch.where(h.abs() < 1, h, 0.0)
+    fraction = torch.full_like(h, 19.0)
+    for n in range(17, 1, -2):
+        fraction = n + near * near / fraction
+    far = torch.where(h.abs() < 1, 1.0, h)
+    return 0.5 + 0.5 * torch.where(h.abs() < 1, near / fraction, 1 / torch.tanh(far) - 1 / far)

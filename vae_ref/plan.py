@@ -1,0 +1,61 @@
+"""Everything random in a training, as a function of (seed, epoch).
+
+No generator runs on from one epoch to the next: the permutation and the noise of an epoch are
+computed from its number, on the CPU. So a run that was interrupted and resumed, and a run on
+another engine or device, are given the same numbers as any other run of that plan.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+
+from vae_ref.shapes import Codes, Order
+
+__all__ = ["Plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The random numbers of a training.
+
+    Args:
+        seed: Any integer; another seed gives an unrelated plan.
+
+    Example:
+        >>> plan = Plan(seed=0)
+        >>> bool((plan.permutation(epoch=1, count=5) == Plan(0).permutation(1, 5)).all())
+        True
+        >>> plan.noise(epoch=1, count=5, latent_dim=2).shape
+        torch.Size([5, 2])
+    """
+
+    seed: int = 0
+
+    def generator(self, *purpose: str | int) -> torch.Generator:
+        """Make a generator of its own for a purpose, such as ``("noise", epoch)``."""
+        text = "/".join(map(str, (self.seed, *purpose)))
+        digest = hashlib.sha256(text.encode()).digest()
+        # torch's CPU generator takes 32 bits of its seed; the hash spreads every purpose over them.
+        return torch.Generator().manual_seed(int.from_bytes(digest[:4], "little"))
+
+    def permutation(self, epoch: int, count: int) -> Order:
+        """Return the order in which an epoch visits its ``count`` examples."""
+        return torch.randperm(count, generator=self.generator("permutation", epoch))
+
+    def noise(self, epoch: int, count: int, latent_dim: int) -> Codes:
+        """Return an epoch's noise, one row for every *position* in its order."""
+        return _normal(count, latent_dim, self.generator("noise", epoch))
+
+    def test_noise(self, count: int, latent_dim: int) -> Codes:
+        """Return the noise with which a test set is evaluated, the same after every epoch."""
+        return _normal(count, latent_dim, self.generator("test"))
+
+    def prior(self, count: int, latent_dim: int) -> Codes:
+        """Return draws from the prior, the same for every picture of a run."""
+        return _normal(count, latent_dim, self.generator("prior"))
+
+
+def _normal(count: int, latent_dim: int, generator: torch.Generator) -> Codes:
+    # Single precision whatever the model's: a plan has the same noise in every precision.
+    return torch.randn(count, latent_dim, generator=generator, dtype=torch.float32)

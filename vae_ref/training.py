@@ -1,0 +1,156 @@
+"""Train and evaluate a model."""
+
+import math
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+
+from vae_ref.data import ImageSet
+from vae_ref.engines import eager
+from vae_ref.history import Record
+from vae_ref.model import VAE, LatentModel
+from vae_ref.objective import importance_weighted_bound, log_weight
+from vae_ref.plan import Plan
+from vae_ref.run import Run
+from vae_ref.shapes import Codes, PerExample
+
+__all__ = ["Averages", "DivergenceError", "evaluate", "fit", "log_likelihood"]
+
+
+class DivergenceError(Exception):
+    """Says when a training's loss ceased to be finite."""
+
+
+def fit(run: Run, train: ImageSet, test: ImageSet, *, epochs: int) -> Iterator[Record]:
+    """Train, one epoch each time the caller asks for the next record.
+
+    Nothing else happens between two records, so the caller may save, draw or stop there.
+
+    Args:
+        run: The training to begin or continue, changed in place.
+        train: The training images.
+        test: The test images.
+        epochs: The epoch at which to end, counted from the beginning of the run.
+
+    Yields:
+        A `Record` for every epoch.
+
+    Raises:
+        DivergenceError: If the training loss is no longer finite.
+
+    Example:
+        >>> from vae_ref import Recipe, Run, glyphs
+        >>> run = Run.start(Recipe(dataset="glyphs"), size=(28, 28))
+        >>> for record in fit(run, glyphs(1000), glyphs(100, seed=1), epochs=2):
+        ...     print(record.epoch, record.train_loss < 550)
+        1 True
+        2 True
+    """
+    recipe, model, plan = run.recipe, run.model, run.plan
+    device = next(model.parameters()).device
+    train, test = train.to(device), test.to(device)
+    while run.epoch < epochs:
+        started = time.perf_counter()
+        epoch = run.epoch + 1
+        train_loss = eager.run_epoch(
+            model,
+            run.optimizer,
+            train,
+            plan,
+            epoch,
+            batch_size=recipe.batch_size,
+            beta=recipe.beta,
+        )
+        seconds = time.perf_counter() - started
+        if not math.isfinite(train_loss):
+            raise DivergenceError(
+                f"the training loss is {train_loss} in epoch {epoch}. "
+                f"Lower the learning rate (it is {recipe.learning_rate:g})."
+            )
+        averages = evaluate(model, test, plan.test_noise(len(test), model.latent_dim))
+        run.epoch = epoch
+        yield Record(
+            epoch=epoch,
+            train_loss=train_loss,
+            test_loss=averages.reconstruction + recipe.beta * averages.divergence,
+            test_reconstruction=averages.reconstruction,
+            test_kl=averages.divergence,
+            seconds=seconds,
+            examples_per_second=len(train) / seconds,
+        )
+
+
+class Averages(NamedTuple):
+    """The terms of the negative ELBO in nats per example."""
+
+    reconstruction: float
+    divergence: float
+
+
+@torch.inference_mode()
+def evaluate(model: LatentModel, data: ImageSet, eps: Codes, *, chunk: int = 1000) -> Averages:
+    """Average the terms of the negative ELBO over a whole set.
+
+    Args:
+        model: The model.
+        data: The images, on the model's device.
+        eps: The noise, one row per image, shape ``(examples, latent)``.
+        chunk: How many images to work on at a time; the averages do not depend on it.
+
+    Returns:
+        `Averages`, in nats per example; NaN for an empty set.
+
+    Example:
+        >>> from vae_ref import VAE, glyphs
+        >>> evaluate(VAE(), glyphs(100), torch.zeros(100, 20)).divergence >= 0
+        True
+    """
+    device, dtype = data.images.device, model.dtype
+    total = torch.zeros(2, dtype=torch.float64, device=device)
+    indices = torch.arange(len(data), device=device)
+    for index, noise in zip(indices.split(chunk), eps.split(chunk), strict=True):
+        terms = model.terms(data.batch(index, dtype), noise.to(device, dtype))
+        total += torch.stack([term.double().sum() for term in terms])
+    reconstruction, divergence = (total / len(data)).tolist()
+    return Averages(reconstruction, divergence)
+
+
+@torch.inference_mode()
+def log_likelihood(model: VAE, data: ImageSet, *, samples: int, plan: Plan) -> PerExample:
+    r"""Bound :math:`\log p(x)` by importance weighting, one value per image.
+
+    .. math:: \log \frac1K \sum_{k=1}^K \frac{p(x, z_k)}{q(z_k \mid x)}, \qquad z_k \sim q(z \mid x)
+
+    Args:
+        model: The VAE.
+        data: The images, on the model's device.
+        samples: :math:`K`.
+        plan: What gives the noise.
+
+    Returns:
+        The bound in nats, in float64 on the CPU, shape ``(examples,)``.
+
+    Example:
+        >>> from vae_ref import VAE, glyphs
+        >>> log_likelihood(VAE(), glyphs(5), samples=3, plan=Plan()).shape
+        torch.Size([5])
+
+    References:
+        Burda, Grosse and Salakhutdinov, *Importance Weighted Autoencoders*, 2016, section 3.
+    """
+    device, dtype = data.images.device, model.dtype
+    generator = plan.generator("importance")
+    bounds = [torch.empty(0, dtype=torch.float64)]
+    for index in torch.arange(len(data), device=device).split(100):
+        x = data.batch(index, dtype)
+        mu, logvar = model.encode(x)
+        weights = []
+        for count in [50] * (samples // 50) + [samples % 50]:
+            eps = torch.randn(count, *mu.shape, generator=generator, dtype=torch.float32)
+            z = model.reparameterize(mu, logvar, eps.to(device, dtype))
+            outputs = model.decode_logits(z)
+            weights.append(log_weight(x, outputs, z, mu, logvar, likelihood=model.likelihood))
+        bounds.append(importance_weighted_bound(torch.cat(weights).double()).cpu())
+    return torch.cat(bounds)
