@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vae_ref import history
+from vae_ref import history, pictures
 from vae_ref.checkpoint import CheckpointError
 from vae_ref.checks import InputError
 from vae_ref.data import DataError, ImageSet, fashion_mnist, mnist
@@ -63,12 +63,16 @@ def train_command(
             "the squared error, with its constant; continuous-bernoulli a density for grey pixels."
         ),
     ] = "bernoulli",
-    beta: Annotated[float, typer.Option(help="Weight of the KL divergence; the ELBO has 1.")] = 1.0,
+    beta: Annotated[
+        float, typer.Option(help="Weight of the KL divergence; the ELBO has 1.")
+    ] = 1.0,
     latent_dim: Annotated[
         int, typer.Option(help="Coordinates of a code. With 2, the latent plane is drawn.")
     ] = 20,
     hidden_dim: Annotated[int, typer.Option(help="Units of the hidden layers.")] = 400,
-    epochs: Annotated[int, typer.Option(min=1, help="Where to end, resumed epochs included.")] = 20,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Where to end, resumed epochs included.")
+    ] = 20,
     batch_size: Annotated[int, typer.Option(help="Examples per step.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Adam's.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
@@ -93,8 +97,6 @@ def train_command(
 
     Try: vae-ref train --dataset glyphs --epochs 5
     """
-    from vae_ref import pictures
-
     # Adam's moments of dead units decay into denormal numbers, which cost a fifth of the time
     # from the third epoch on. Before the first parallel operation, so that all threads obey.
     torch.set_flush_denormal(True)
@@ -147,7 +149,8 @@ def evaluate_command(
     *,
     data: DataOption = Path("data"),
     samples: Annotated[
-        int, typer.Option(min=1, help="Importance samples K per image; more bound log p(x) closer.")
+        int,
+        typer.Option(min=1, help="Importance samples K per image; more bound log p(x) closer."),
     ] = 50,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     device: DeviceOption = "auto",
@@ -181,8 +184,6 @@ def sample_command(
     ] = None,
 ) -> None:
     """Draw prior samples, interpolations and, of a two-dimensional latent space, its plane."""
-    from vae_ref import pictures
-
     run = Run.load(checkpoint, device=_device(device))
     test = _load(run.recipe.dataset, data, train=False).to(_device(device))
     out = out or checkpoint.parent / "samples"
@@ -214,7 +215,9 @@ def main() -> None:
 
 def _device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device", "be available", name, "Use cpu, or auto to take what is there.")
+        raise InputError(
+            "--device", "be available", name, "Use cpu, or auto to take what is there."
+        )
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -244,8 +247,6 @@ def _check_same(recipe: Recipe, saved: Recipe, out: Path) -> None:
 
 def _save_epoch(out: Path, run: Run, test: ImageSet, done: list[Record]) -> None:
     """Write what belongs to an epoch; the checkpoint last, for it says that all is there."""
-    from vae_ref import pictures
-
     images, epoch = out / "images", run.epoch
     pictures.reconstruction(images / f"reconstruction_{epoch}.png", run.model, test)
     prior = run.plan.prior(64, run.model.latent_dim)
@@ -255,8 +256,6 @@ def _save_epoch(out: Path, run: Run, test: ImageSet, done: list[Record]) -> None
 
 
 def _draw_latent_space(images: Path, run: Run, test: ImageSet) -> None:
-    from vae_ref import pictures
-
     pictures.interpolation(images / "interpolation.png", run.model, test)
     if run.model.latent_dim == 2:
         pictures.manifold(images / "manifold.png", run.model, run.size)
@@ -290,10 +289,12 @@ class _Display:
     def show(self, record: Record) -> None:
         speed = f"{record.examples_per_second:,.0f} examples/s"
         self._bar.console.print(
-            f"epoch {record.epoch:3}  train {record.train_loss:8.3f}  test {record.test_loss:8.3f} "
-            f"(reconstruction {record.test_reconstruction:.3f}, KL {record.test_kl:.3f})  "
-            f"{record.seconds:.2f} s, {speed}"
+            f"epoch {record.epoch:3}  train {record.train_loss:8.3f}  "
+            f"test {record.test_loss:8.3f} (reconstruction {record.test_reconstruction:.3f}, "
+            f"KL {record.test_kl:.3f})  {record.seconds:.2f} s, {speed}"
         )
         self._bar.update(
-            self._task, completed=record.epoch, description=f"loss {record.train_loss:.2f}, {speed}"
+            self._task,
+            completed=record.epoch,
+            description=f"loss {record.train_loss:.2f}, {speed}",
         )

@@ -91,7 +91,9 @@ def mnist(root: str | os.PathLike[str], *, train: bool, download: bool = False) 
     return _load(MNIST, Path(root), train=train, download=download, digests=_MNIST_DIGESTS)
 
 
-def fashion_mnist(root: str | os.PathLike[str], *, train: bool, download: bool = False) -> ImageSet:
+def fashion_mnist(
+    root: str | os.PathLike[str], *, train: bool, download: bool = False
+) -> ImageSet:
     """Load Fashion-MNIST from a torchvision root, the directory that holds ``FashionMNIST/raw``.
 
     Args:
@@ -124,7 +126,7 @@ def _load(
     download: bool,
     digests: Mapping[str, str],
 ) -> ImageSet:
-    name = dataset.__name__  # type: ignore[attr-defined]
+    name = dataset.__name__
     folder = root / name / "raw"
     split = "train" if train else "t10k"
     files = [folder / f"{split}-images-idx3-ubyte", folder / f"{split}-labels-idx1-ubyte"]
@@ -149,7 +151,7 @@ def _download(dataset: Callable[..., Any], root: Path, folder: Path) -> None:
                 made.rmdir()
         reason = next((line for line in reversed(str(error).splitlines()) if line), repr(error))
         raise DataError(
-            f"{dataset.__name__} is not in {root} and could not be downloaded ({reason})."  # type: ignore[attr-defined]
+            f"{dataset.__name__} is not in {root} and could not be downloaded ({reason})."
         ) from error
 
 
@@ -165,10 +167,13 @@ def _check_idx(file: Path, digest: str | None) -> None:
     expected = header + int(torch.tensor(sizes, dtype=torch.int64).prod())
     again = f"Delete {file} and fetch it again."
     if content[:3] != b"\0\0\x08" or axes not in (1, 3):
-        raise DataError(f"{file} is corrupted: it does not begin like an IDX file of bytes. {again}")
+        raise DataError(
+            f"{file} is corrupted: it does not begin like an IDX file of bytes. {again}"
+        )
     if len(content) != expected:
         raise DataError(
-            f"{file} is truncated or corrupted: {len(content)} bytes, its header says {expected}. {again}"
+            f"{file} is truncated or corrupted: it has {len(content)} bytes, "
+            f"and its header announces {expected}. {again}"
         )
     if digest and hashlib.md5(content, usedforsecurity=False).hexdigest() != digest:
         raise DataError(f"{file} is corrupted: its checksum is not {digest}. {again}")

@@ -8,7 +8,7 @@ shows, and a sampler, to which the noise is an argument.
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from vae_ref.shapes import Outputs, PerDraw, Pixels
 __all__ = ["Bernoulli", "ContinuousBernoulli", "Gaussian", "Likelihood"]
 
 
+@runtime_checkable
 class Likelihood(Protocol):
     """What a decoder's outputs mean: a distribution over every pixel, given the code."""
 
@@ -125,7 +126,10 @@ class Gaussian:
     def __post_init__(self) -> None:
         if isinstance(self.variance, float | int) and not 0 < self.variance < math.inf:
             raise checks.InputError(
-                "variance", "be positive and finite", self.variance, "It is sigma**2, not log sigma."
+                "variance",
+                "be positive and finite",
+                self.variance,
+                "It is sigma**2, not log sigma.",
             )
 
     def nll(self, outputs: Outputs, x: Pixels) -> PerDraw:
@@ -188,10 +192,11 @@ class ContinuousBernoulli:
         """
         checks.extends("outputs", outputs, "x", x)
         checks.in_unit_interval("x", x)
-        # x and 1 - x trade places with the sign of eta, so only A(-|eta|) is needed, and the
-        # large parts of eta * x and A(eta) are never subtracted from each other.
-        distance = torch.where(outputs > 0, 1 - x, x)
-        return (outputs.abs() * distance + _log_normaliser(-outputs.abs())).sum(-1)
+        # Mirrored, p(x | eta) = p(1 - x | -eta), so that the large parts of eta * x and A(eta) are
+        # never subtracted from each other. (Not by abs, whose gradient at 0 is 0.)
+        eta = torch.where(outputs > 0, -outputs, outputs)
+        mirrored = torch.where(outputs > 0, 1 - x, x)
+        return (_log_normaliser(eta) - eta * mirrored).sum(-1)
 
     def mean(self, outputs: Outputs) -> Outputs:
         """Compute the mean of every pixel, the derivative of the log normaliser."""
@@ -203,6 +208,7 @@ class ContinuousBernoulli:
         safe = torch.where(eta == 0, -1.0, eta)
         u = torch.where(outputs > 0, 1 - noise, noise)
         x = torch.where(eta == 0, u, torch.log1p(u * torch.expm1(safe)) / safe)
+        x = x.clamp(max=1)  # u = 1 is log 0 / eta where exp(eta) underflows
         return torch.where(outputs > 0, 1 - x, x)
 
 
@@ -221,13 +227,13 @@ class _LogNormaliser(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (eta,) = ctx.saved_tensors
         return grad * _mean(eta)
 
 
 def _log_normaliser(eta: Tensor) -> Tensor:
-    return _LogNormaliser.apply(eta)  # type: ignore[no-any-return, no-untyped-call]
+    return _LogNormaliser.apply(eta)  # type: ignore[no-any-return]
 
 
 def _mean(eta: Tensor) -> Tensor:

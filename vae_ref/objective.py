@@ -1,7 +1,8 @@
 r"""Combine reconstruction and divergence into the objective of a VAE.
 
 .. math::
-    -\mathrm{ELBO}(x) = \underbrace{\mathbb E_{q(z \mid x)}[-\log p(x \mid z)]}_{\text{reconstruction}}
+    -\mathrm{ELBO}(x)
+    = \underbrace{\mathbb E_{q(z \mid x)}[-\log p(x \mid z)]}_{\text{reconstruction}}
     + \underbrace{\mathrm{KL}(q(z \mid x)\,\|\,p(z))}_{\text{divergence}} \ge -\log p(x)
 """
 

@@ -36,7 +36,7 @@ class Plan:
         """Make a generator of its own for a purpose, such as ``("noise", epoch)``."""
         text = "/".join(map(str, (self.seed, *purpose)))
         digest = hashlib.sha256(text.encode()).digest()
-        # torch's CPU generator takes 32 bits of its seed; the hash spreads every purpose over them.
+        # torch's CPU generator takes 32 bits of a seed; the hash spreads all purposes over them.
         return torch.Generator().manual_seed(int.from_bytes(digest[:4], "little"))
 
     def permutation(self, epoch: int, count: int) -> Order:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, assert_never, get_args
+from typing import Any, Literal, assert_never, get_args
 
 import torch
 from torch import Tensor
@@ -70,12 +70,17 @@ class Recipe:
                 raise InputError(name, f"be one of {choices}", getattr(self, name), "Choose one.")
         for name in ("latent_dim", "hidden_dim", "batch_size"):
             if getattr(self, name) < 1:
-                raise InputError(name, "be a positive integer", getattr(self, name), "Use 1 or more.")
+                raise InputError(
+                    name, "be a positive integer", getattr(self, name), "Use 1 or more."
+                )
         if not 0 <= self.beta < math.inf:
             raise InputError("beta", "be finite and not negative", self.beta, "The ELBO has 1.")
         if not 0 < self.learning_rate < math.inf:
             raise InputError(
-                "learning_rate", "be positive and finite", self.learning_rate, "The textbook has 1e-3."
+                "learning_rate",
+                "be positive and finite",
+                self.learning_rate,
+                "The textbook has 1e-3.",
             )
 
     def build(self, input_dim: int) -> LatentModel:
@@ -124,7 +129,7 @@ class Run:
     @classmethod
     def start(
         cls, recipe: Recipe, size: tuple[int, int], *, device: torch.device | str = "cpu"
-    ) -> Self:
+    ) -> "Run":
         """Begin a training."""
         model = recipe.build(math.prod(size)).to(device)
         optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
@@ -149,7 +154,7 @@ class Run:
         checkpoint.save(path, {**self.model.state_dict(), **self._moments()}, facts)
 
     @classmethod
-    def load(cls, path: Path, *, device: torch.device | str = "cpu") -> Self:
+    def load(cls, path: Path, *, device: torch.device | str = "cpu") -> "Run":
         """Read a state that `save` wrote.
 
         Raises:
@@ -180,12 +185,15 @@ class Run:
         for name, parameter in self.model.named_parameters():
             shapes = (torch.Size(), parameter.shape, parameter.shape)
             expected |= {f"adam.{key}.{name}": s for key, s in zip(keys, shapes, strict=False)}
-        for name in sorted(expected.keys() | tensors.keys()):
-            want, got = expected.get(name), tensors[name].shape if name in tensors else None
+        found = {name: tensor.shape for name, tensor in tensors.items()}
+        for name in sorted(expected.keys() | found.keys()):
+            want, got = (
+                tuple(shapes[name]) if name in shapes else "absent" for shapes in (expected, found)
+            )
             if want != got:
                 raise CheckpointError(
-                    f"{path} is of another architecture: {name} has shape "
-                    f"{got and tuple(got)}, and the model that it describes {want and tuple(want)}."
+                    f"{path} is of another architecture than it describes: "
+                    f"{name} must be {want}; got {got}."
                 )
         self.model.load_state_dict({n: t for n, t in tensors.items() if not n.startswith("adam.")})
         state: dict[int, dict[str, Any]] = {

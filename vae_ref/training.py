@@ -121,7 +121,8 @@ def evaluate(model: LatentModel, data: ImageSet, eps: Codes, *, chunk: int = 100
 def log_likelihood(model: VAE, data: ImageSet, *, samples: int, plan: Plan) -> PerExample:
     r"""Bound :math:`\log p(x)` by importance weighting, one value per image.
 
-    .. math:: \log \frac1K \sum_{k=1}^K \frac{p(x, z_k)}{q(z_k \mid x)}, \qquad z_k \sim q(z \mid x)
+    .. math::
+        \log \frac1K \sum_{k=1}^K \frac{p(x, z_k)}{q(z_k \mid x)}, \qquad z_k \sim q(z \mid x)
 
     Args:
         model: The VAE.
