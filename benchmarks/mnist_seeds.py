@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from vae_ref import Recipe, Run, __version__, fit, mnist
+from vae_ref.engines.platform import denormals_flushed
 
 RESULTS = Path(__file__).parent / "results" / "mnist_seeds.jsonl"
 EPOCHS = 20
@@ -25,11 +26,15 @@ def main() -> None:
     parser.add_argument("--data", default="data", help="a torchvision root")
     parser.add_argument("--seeds", type=int, default=20, help="how many, from 0")
     arguments = parser.parse_args()
-    torch.set_flush_denormal(True)
-    train, test = (mnist(arguments.data, train=part) for part in (True, False))
+    with denormals_flushed():
+        measure(arguments.data, arguments.seeds)
+
+
+def measure(data: str, seeds: int) -> None:
+    train, test = (mnist(data, train=part) for part in (True, False))
     RESULTS.parent.mkdir(exist_ok=True)
     done = {json.loads(line)["seed"] for line in _lines()}
-    for seed in sorted(set(range(arguments.seeds)) - done):
+    for seed in sorted(set(range(seeds)) - done):
         run = Run.start(Recipe(seed=seed), train.size)
         records = [dataclasses.asdict(record) for record in fit(run, train, test, epochs=EPOCHS)]
         keys = ("train_loss", "test_loss", "test_reconstruction", "test_kl")

@@ -70,7 +70,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         facts = json.loads(metadata["vae_ref"])
         found = facts.pop("format")
-    except (ValueError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise CheckpointError(f"{path} has metadata that vae_ref did not write.") from error
     if found != _FORMAT:
         raise CheckpointError(

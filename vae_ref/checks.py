@@ -7,7 +7,15 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-__all__ = ["InputError", "extends", "finite", "in_unit_interval", "same_shape", "unchecked"]
+__all__ = [
+    "InputError",
+    "extends",
+    "finite",
+    "in_unit_interval",
+    "positive",
+    "same_shape",
+    "unchecked",
+]
 
 _CHECKED = ContextVar("checked", default=True)
 
@@ -86,6 +94,20 @@ def in_unit_interval(name: str, tensor: Tensor) -> None:
         )
 
 
+def positive(name: str, tensor: Tensor) -> None:
+    """Raise `InputError` unless every element is positive and finite."""
+    right = (tensor > 0) & torch.isfinite(tensor)
+    if _CHECKED.get() and not bool(right.all()):
+        raise InputError(
+            name,
+            "be positive and finite",
+            _first(tensor, ~right),
+            "Pass a variance, sigma**2, neither its logarithm nor zero.",
+        )
+
+
 def _first(tensor: Tensor, wrong: Tensor) -> str:
+    if not tensor.ndim:
+        return str(tensor.item())
     index = tuple(wrong.nonzero()[0].tolist())
     return f"{tensor[index].item()} at index {index}"

@@ -37,7 +37,7 @@ class ImageSet:
     Example:
         >>> data = ImageSet(torch.full((3, 4), 255, dtype=torch.uint8), torch.arange(3), (2, 2))
         >>> len(data), data.batch(torch.tensor([0, 2]))
-        (2, tensor([[1., 1., 1., 1.],
+        (3, tensor([[1., 1., 1., 1.],
                 [1., 1., 1., 1.]]))
     """
 

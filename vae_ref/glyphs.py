@@ -92,7 +92,7 @@ def _render(template: Tensor, factors: dict[str, Tensor]) -> Tensor:
     # then the shear. Coordinates run from -1 to 1 over the image, y downwards.
     cos, sin = factors["rotation"].cos(), factors["rotation"].sin()
     back = torch.stack([cos, -sin, sin, cos], -1).view(count, 2, 2)
-    unshear = torch.eye(2).repeat(count, 1, 1)
+    unshear = torch.eye(2, dtype=torch.float32).repeat(count, 1, 1)
     unshear[:, 0, 1] = factors["shear"]
     linear = unshear @ back / factors["scale"].view(count, 1, 1)
     shift = torch.stack([factors["shift_x"], factors["shift_y"]], -1)[:, :, None] * (2 / SIDE)

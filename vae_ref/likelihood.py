@@ -124,13 +124,7 @@ class Gaussian:
     variance: float | Tensor = 0.5
 
     def __post_init__(self) -> None:
-        if isinstance(self.variance, float | int) and not 0 < self.variance < math.inf:
-            raise checks.InputError(
-                "variance",
-                "be positive and finite",
-                self.variance,
-                "It is sigma**2, not log sigma.",
-            )
+        checks.positive("variance", torch.as_tensor(self.variance))
 
     def nll(self, outputs: Outputs, x: Pixels) -> PerDraw:
         """Compute the negative log density in nats, summed over pixels.
@@ -237,14 +231,17 @@ def _log_normaliser(eta: Tensor) -> Tensor:
 
 
 def _mean(eta: Tensor) -> Tensor:
-    """1/2 + L(eta / 2) / 2 with Langevin's function L(h) = coth h - 1 / h.
+    """The derivative of the log normaliser, 1 / (1 - exp(-eta)) - 1 / eta.
 
-    Near zero by Lambert's continued fraction L(h) = h / (3 + h^2 / (5 + h^2 / (7 + ...))).
+    Near zero it is 1/2 + L(eta / 2) / 2, with Langevin's function by Lambert's continued fraction
+    L(h) = h / (3 + h^2 / (5 + h^2 / (7 + ...))).
     """
-    h = eta / 2
-    near = torch.where(h.abs() < 1, h, 0.0)
-    fraction = torch.full_like(h, 19.0)
+    is_near = eta.abs() < 2
+    h = torch.where(is_near, eta / 2, 0)
+    fraction = torch.full_like(h, 19)
     for n in range(17, 1, -2):
-        fraction = n + near * near / fraction
-    far = torch.where(h.abs() < 1, 1.0, h)
-    return 0.5 + 0.5 * torch.where(h.abs() < 1, near / fraction, 1 / torch.tanh(far) - 1 / far)
+        fraction = n + h * h / fraction
+    size = torch.where(is_near, 2, eta.abs())
+    tail = 1 / size + torch.exp(-size) / torch.expm1(-size)
+    far = torch.where(eta > 0, 1 - tail, tail)
+    return torch.where(is_near, 0.5 + 0.5 * h / fraction, far)

@@ -57,6 +57,11 @@ class LatentModel(nn.Module, ABC):
         """The floating-point type of the parameters."""
         return next(self.parameters()).dtype
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
     def decode_logits(self, z: Noise) -> Outputs:
         """Compute the decoder's outputs, which parametrise the likelihood."""
         return self.decoder(z)  # type: ignore[no-any-return]

@@ -32,7 +32,7 @@ def reconstruction(path: Path, model: LatentModel, data: ImageSet) -> None:
 @torch.inference_mode()
 def samples(path: Path, model: LatentModel, eps: Codes, size: tuple[int, int]) -> None:
     """Draw the images that the decoder makes of draws from the prior, eight to a row."""
-    _save_tiles(path, model.decode(eps), size, columns=8)
+    _save_tiles(path, model.decode(eps.to(model.device, model.dtype)), size, columns=8)
 
 
 @torch.inference_mode()
@@ -60,8 +60,8 @@ def manifold(path: Path, model: LatentModel, size: tuple[int, int], *, side: int
     quantiles = (torch.arange(side, dtype=torch.float64) + 0.5) / side
     axis = torch.special.ndtri(quantiles)
     plane = torch.cartesian_prod(axis.flip(0), axis).flip(-1)  # first axis right, second up
-    device = next(model.parameters()).device
-    _save_tiles(path, model.decode(plane.to(device, model.dtype)), size, columns=side, padding=0)
+    plane = plane.to(model.device, model.dtype)
+    _save_tiles(path, model.decode(plane), size, columns=side, padding=0)
 
 
 @torch.inference_mode()

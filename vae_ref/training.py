@@ -49,8 +49,7 @@ def fit(run: Run, train: ImageSet, test: ImageSet, *, epochs: int) -> Iterator[R
         2 True
     """
     recipe, model, plan = run.recipe, run.model, run.plan
-    device = next(model.parameters()).device
-    train, test = train.to(device), test.to(device)
+    train, test = train.to(model.device), test.to(model.device)
     while run.epoch < epochs:
         started = time.perf_counter()
         epoch = run.epoch + 1

@@ -1,0 +1,56 @@
+import errno
+import os
+
+import pytest
+
+from vae_ref.atomic import replacing
+
+
+def write(path, content):
+    with replacing(path) as file:
+        file.write(content)
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "file"
+    for content in (b"first", b"second"):
+        with replacing(path) as file:
+            file.write(content)
+            assert not path.exists() or path.read_bytes() != content
+        assert path.read_bytes() == content
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
+def test_a_failure_leaves_what_was_there(tmp_path, failure):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail() -> None:
+        with replacing(path) as file:
+            file.write(b"half")
+            raise failure
+
+    with pytest.raises(failure):
+        fail()
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_is_said_with_the_file(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device: .*file") as error:
+        write(tmp_path / "file", b"content")
+    assert error.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_kill_left_over_is_overwritten(tmp_path):
+    path = tmp_path / "file"
+    (tmp_path / ".file.unfinished").write_bytes(b"x" * 1000)
+    write(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,80 @@
+import json
+import struct
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vae_ref import checkpoint
+from vae_ref.checkpoint import CheckpointError
+
+TENSORS = {"b": torch.arange(3.0), "a": torch.zeros(2, 2)}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "c.safetensors"
+    checkpoint.save(path, TENSORS, {"epoch": 3, "recipe": {"seed": 0}})
+    return path
+
+
+def test_what_was_saved_is_loaded(saved):
+    tensors, facts = checkpoint.load(saved)
+    assert tensors.keys() == TENSORS.keys()
+    assert all(tensors[name].equal(TENSORS[name]) for name in TENSORS)
+    assert facts == {"epoch": 3, "recipe": {"seed": 0}}
+
+
+def test_any_language_can_read_it(saved):
+    """Eight bytes of length, a JSON header, the numbers: no Python in it."""
+    content = saved.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    assert header["a"]["shape"] == [2, 2]
+    assert json.loads(header["__metadata__"]["vae_ref"])["epoch"] == 3
+
+
+def test_equal_states_are_equal_files(saved, tmp_path):
+    for n in range(5):
+        again = tmp_path / f"{n}.safetensors"
+        checkpoint.save(
+            again, dict(reversed(TENSORS.items())), {"recipe": {"seed": 0}, "epoch": 3}
+        )
+        assert again.read_bytes() == saved.read_bytes()
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, -1])
+def test_a_truncated_file(saved, kept):
+    saved.write_bytes(saved.read_bytes()[:kept])
+    with pytest.raises(CheckpointError, match="is truncated or not a safetensors file"):
+        checkpoint.load(saved)
+
+
+@pytest.mark.parametrize("content", [b"not a checkpoint, but long enough", b"PK\x03\x04" * 100])
+def test_another_kind_of_file(saved, content):
+    saved.write_bytes(content)
+    with pytest.raises(CheckpointError, match="is truncated or not a safetensors file"):
+        checkpoint.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        (None, "not a checkpoint of vae_ref"),
+        ({"format": "pt"}, "not a checkpoint of vae_ref"),
+        ({"vae_ref": "{"}, "metadata that vae_ref did not write"),
+        ({"vae_ref": "[]"}, "metadata that vae_ref did not write"),
+        ({"vae_ref": "{}"}, "metadata that vae_ref did not write"),
+        ({"vae_ref": '{"format": 99}'}, "format 99, and this version of vae_ref reads format 1"),
+    ],
+)
+def test_a_safetensors_file_of_others(saved, metadata, message):
+    save_file(TENSORS, saved, metadata)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(saved)
+
+
+@pytest.mark.parametrize("name", ["missing", "."])
+def test_no_file(tmp_path, name):
+    with pytest.raises(CheckpointError, match="does not exist or is not a file"):
+        checkpoint.load(tmp_path / name)

@@ -1,0 +1,93 @@
+"""The layout of the package, kept by its imports."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vae_ref
+
+PACKAGE = Path(vae_ref.__file__).parent
+
+# What each module may import from the package: the layers of DESIGN, from the mathematics up.
+LAYERS = {
+    "shapes": set(),
+    "checks": set(),
+    "atomic": set(),
+    "gaussian": {"checks", "shapes"},
+    "likelihood": {"checks", "shapes"},
+    "objective": {"checks", "gaussian", "likelihood", "shapes"},
+    "model": {"checks", "gaussian", "likelihood", "objective", "shapes"},
+    "plan": {"shapes"},
+    "data": {"checks", "shapes"},
+    "glyphs": {"checks", "data", "plan"},
+    "checkpoint": {"atomic"},
+    "history": {"atomic", "checkpoint"},
+    "run": {"checkpoint", "checks", "likelihood", "model", "plan"},
+    "engines": set(),
+    "engines.platform": set(),
+    "engines.eager": {"checks", "data", "model", "plan"},
+    "training": {"data", "engines", "history", "model", "objective", "plan", "run", "shapes"},
+    "pictures": {"atomic", "data", "history", "model", "shapes"},
+}
+ABOVE = {"__init__", "__main__", "cli"}
+
+
+def modules() -> dict[str, Path]:
+    names = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" and parts[1:] else parts)] = path
+    return names
+
+
+def imported(path: Path) -> set[str]:
+    """Name the modules of the package that a file imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.name}: a relative import"
+            head, _, rest = (node.module or "").partition(".")
+            if head == "vae_ref":
+                found |= {rest} if rest else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("vae_ref") for alias in node.names)
+    return found
+
+
+def test_every_module_has_its_place():
+    assert modules().keys() == LAYERS.keys() | ABOVE
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_module_imports_its_own_layer_and_no_other(name):
+    assert imported(modules()[name]) == LAYERS[name]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_module_has_one_idea(name):
+    assert len(modules()[name].read_text().splitlines()) <= 250
+
+
+def test_import_is_light():
+    """The mathematics needs torch alone; the rest is imported where it is used."""
+    heavy = [
+        "torchvision",
+        "scipy",
+        "matplotlib",
+        "PIL",
+        "rich",
+        "typer",
+        "safetensors",
+        "hypothesis",
+    ]
+    code = f"import vae_ref, sys; print([m for m in {heavy} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_all_that_is_public_is_documented():
+    for name in vae_ref.__all__:
+        assert getattr(vae_ref, name).__doc__, name

@@ -1,0 +1,151 @@
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vae_ref import VAE, ImageSet, InputError, Plan, Recipe, Run, evaluate, fit, log_likelihood
+from vae_ref.engines import eager
+from vae_ref.engines.platform import denormals_flushed
+from vae_ref.training import DivergenceError
+
+SMALL = Recipe(dataset="glyphs", hidden_dim=32, latent_dim=3)
+
+
+def test_an_epoch_is_the_textbooks_loop(small):
+    """The same steps written out, with torch's default Adam and a summed loss."""
+    train = small[0]
+    run = Run.start(SMALL, (28, 28))
+    loss = eager.run_epoch(run.model, run.optimizer, train, Plan(0), 1, batch_size=128, beta=1.0)
+
+    model = SMALL.build(784)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    order, noise = Plan(0).permutation(1, 600), Plan(0).noise(1, 600, 3).to(model.dtype)
+    total, sizes = 0.0, []
+    for start in range(0, 600, 128):
+        x = train.images[order[start : start + 128]].to(model.dtype) / 255
+        optimizer.zero_grad()
+        expected = model.terms(x, noise[start : start + 128]).loss().sum()
+        expected.backward()
+        optimizer.step()
+        total += expected.item()
+        sizes.append(len(x))
+    assert sizes == [128, 128, 128, 128, 88]
+    assert loss == pytest.approx(total / 600, rel=1e-12)
+    for ours, theirs in zip(run.model.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_records_are_of_the_whole_test_set_at_the_end_of_each_epoch(small):
+    run = Run.start(dataclasses.replace(SMALL, beta=4.0), (28, 28))
+    for number, record in enumerate(fit(run, *small, epochs=2), start=1):
+        assert record.epoch == run.epoch == number
+        averages = evaluate(run.model, small[1], run.plan.test_noise(200, 3))
+        assert record.test_reconstruction == averages.reconstruction
+        assert record.test_kl == averages.divergence
+        assert record.test_loss == averages.reconstruction + 4 * averages.divergence
+        assert record.examples_per_second == 600 / record.seconds
+
+
+def test_training_learns(small):
+    run = Run.start(dataclasses.replace(SMALL, learning_rate=1e-2), (28, 28))
+    records = list(fit(run, *small, epochs=6))
+    assert records[-1].train_loss < records[0].train_loss / 1.5
+    assert records[-1].test_loss < records[0].test_loss
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 200, 1000])
+def test_averages_do_not_depend_on_the_chunks(small, chunk, device):
+    model, data = VAE().to(device), small[1].to(device)
+    eps = torch.randn(200, 20)
+    x = data.batch(torch.arange(200, device=device), torch.float64)
+    expected = [term.mean().item() for term in model.terms(x, eps.to(device))]
+    assert evaluate(model, data, eps, chunk=chunk) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_bound_of_one_sample_is_the_elbo_and_of_more_is_higher(small):
+    run = Run.start(dataclasses.replace(SMALL, learning_rate=1e-2), (28, 28))
+    list(fit(run, *small, epochs=6))
+    # The noise of both estimates: differences of log w around the ELBO, one per example.
+    elbos = [-sum(evaluate(run.model, small[1], Plan(s).test_noise(200, 3))) for s in range(20)]
+    one, many = (
+        log_likelihood(run.model, small[1], samples=k, plan=run.plan).mean() for k in (1, 120)
+    )
+    spread = torch.tensor(elbos).std().item()
+    assert one.item() == pytest.approx(sum(elbos) / 20, abs=10 * spread)
+    assert many > one
+
+
+@pytest.mark.parametrize("samples", [1, 49, 50, 51, 100])
+def test_a_bound_of_k_samples_uses_k(small, samples):
+    """With a decoder that ignores z and q equal to the prior, every bound is log p(x) exactly."""
+    model = VAE(latent_dim=2)
+    for parameter in (*model.mu.parameters(), *model.logvar.parameters()):
+        torch.nn.init.zeros_(parameter)
+    torch.nn.init.zeros_(model.decoder[0].weight)
+    x = small[1].batch(torch.arange(150), torch.float64)
+    exact = -model.terms(x, torch.zeros(150, 2)).loss()
+    data = ImageSet(small[1].images[:150], small[1].labels[:150], (28, 28))
+    bound = log_likelihood(model, data, samples=samples, plan=Plan(0))
+    torch.testing.assert_close(bound, exact.detach(), rtol=1e-12, atol=0)
+
+
+def test_no_sample_is_no_bound(small):
+    with pytest.raises(InputError, match="^log_weights must have at least one sample"):
+        log_likelihood(VAE(), small[1], samples=0, plan=Plan(0))
+
+
+def test_a_training_that_diverges_stops_and_says_so(small):
+    run = Run.start(dataclasses.replace(SMALL, learning_rate=1e18), (28, 28))
+    with pytest.raises(DivergenceError, match=r"is (nan|inf) in epoch 1.*\(it is 1e\+18\)"):
+        list(fit(run, *small, epochs=2))
+    assert run.epoch == 0
+
+
+def test_nothing_happens_between_two_records(small):
+    run = Run.start(SMALL, (28, 28))
+    records = fit(run, *small, epochs=3)
+    assert run.epoch == 0
+    next(records)
+    assert run.epoch == 1
+
+
+class _Counter(TorchDispatchMode):
+    """Counts operations by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        self.counts[name] = self.counts.get(name, 0) + 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("count", [128, 600])
+def test_the_host_waits_once_per_epoch_however_many_steps_it_has(small, count):
+    """Every .item(), and every look at a value in Python, is a `_local_scalar_dense`."""
+    train = ImageSet(small[0].images[:count], small[0].labels[:count], (28, 28))
+    run = Run.start(SMALL, (28, 28))
+    with _Counter() as counter:
+        eager.run_epoch(run.model, run.optimizer, train, Plan(0), 1, batch_size=128, beta=1.0)
+    assert counter.counts["addmm"] % math.ceil(count / 128) == 0, "not the steps it should have"
+    assert counter.counts["_local_scalar_dense"] == 1
+
+
+def test_denormals_are_flushed_for_as_long_as_asked():
+    smallest = torch.tensor(torch.finfo(torch.float32).tiny, dtype=torch.float32)
+    with denormals_flushed():
+        assert smallest / 2 == 0
+    assert smallest / 2 > 0
+
+
+def test_flushing_denormals_changes_no_parameter(small):
+    plain, flushed = Run.start(SMALL, (28, 28)), Run.start(SMALL, (28, 28))
+    list(fit(plain, *small, epochs=2))
+    with denormals_flushed():
+        list(fit(flushed, *small, epochs=2))
+    for ours, theirs in zip(flushed.model.parameters(), plain.model.parameters(), strict=True):
+        assert ours.equal(theirs)
