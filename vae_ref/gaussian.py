@@ -71,7 +71,7 @@ def kl_to_standard_normal(mu: Codes, logvar: Codes) -> PerExample:
         logvar: The log variances :math:`\log \sigma^2`, the same shape.
 
     Returns:
-        The divergence in nats, one value per example: the sum over the latent axis.
+        The divergence in nats, summed over the latent axis, one value per example.
 
     Raises:
         InputError: If the shapes differ.

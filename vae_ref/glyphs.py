@@ -37,7 +37,7 @@ def glyphs(count: int = 60_000, *, seed: int = 0) -> ImageSet:
         seed: The images are a function of it.
 
     Returns:
-        An `ImageSet`: ``labels`` holds the digits, ``factors`` the `FACTORS` by name.
+        An ``ImageSet`` whose labels are the digits, with the factors by name.
 
     Raises:
         InputError: If ``count`` is negative.

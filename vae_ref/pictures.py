@@ -71,10 +71,12 @@ def posterior(path: Path, model: LatentModel, data: ImageSet) -> None:
     z = torch.cat([model.embed(data.batch(i, model.dtype)) for i in index.split(1000)]).cpu()
     figure = Figure((7, 6), layout="constrained")
     axes = figure.add_subplot()
-    dots = axes.scatter(z[:, 0], z[:, 1], c=data.labels.cpu(), s=3, cmap="tab10")
+    labels = data.labels.cpu()
+    limits = {"vmin": labels.min() - 0.5, "vmax": labels.max() + 0.5}  # a colour per label
+    dots = axes.scatter(z[:, 0], z[:, 1], c=labels, s=3, cmap="tab10", **limits)
     axes.set(xlabel="z[0]", ylabel="z[1]", title="the test images in the latent space")
     axes.set_aspect("equal", "datalim")
-    figure.colorbar(dots, label="label")
+    figure.colorbar(dots, label="label", ticks=labels.unique())
     _save_figure(path, figure)
 
 

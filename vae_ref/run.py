@@ -39,7 +39,7 @@ class Recipe:
         hidden_dim: The units of the hidden layers.
         batch_size: Examples per step.
         learning_rate: Adam's.
-        seed: Of the initial weights and of the `Plan`.
+        seed: Of the initial weights and of the plan.
 
     Raises:
         InputError: If a value is out of range.

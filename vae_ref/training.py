@@ -35,7 +35,7 @@ def fit(run: Run, train: ImageSet, test: ImageSet, *, epochs: int) -> Iterator[R
         epochs: The epoch at which to end, counted from the beginning of the run.
 
     Yields:
-        A `Record` for every epoch.
+        A ``Record`` for every epoch.
 
     Raises:
         DivergenceError: If the training loss is no longer finite.

@@ -1,0 +1,69 @@
+"""The documentation, readable without a network; its numbers come from result files."""
+
+import json
+import statistics
+from importlib import metadata
+from pathlib import Path
+
+project = "vae_ref"
+author = "The vae_ref authors"
+copyright = "2026, The vae_ref authors"
+release = metadata.version("vae_ref")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",
+]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "vae_ref"
+html_show_sourcelink = False
+
+myst_enable_extensions = ["dollarmath", "amsmath", "substitution", "deflist"]
+myst_heading_anchors = 3
+
+default_role = "py:obj"
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # shapes are in the text of every argument
+napoleon_custom_sections = [("Yields", "returns_style")]
+napoleon_use_ivar = True
+nitpick_ignore_regex = [
+    (r"py:.*", r"(torch|jaxtyping|typing|collections|pathlib|abc|enum)\b.*"),
+    (r"py:.*", r"(Literal|Path|OSError|NamedTuple|ABC|Module|Protocol)"),
+]
+
+
+def _seeds_table() -> str:
+    """Summarise benchmarks/results/mnist_seeds.jsonl: mean and deviation over its seeds."""
+    path = Path(__file__).parents[1] / "benchmarks" / "results" / "mnist_seeds.jsonl"
+    results = [json.loads(line) for line in path.read_text().splitlines()]
+    columns = {
+        "train loss": "train_loss",
+        "test loss": "test_loss",
+        "reconstruction": "test_reconstruction",
+        "KL": "test_kl",
+    }
+    rows = [f"| epoch | {' | '.join(columns)} |", "|--:" * (1 + len(columns)) + "|"]
+    for epoch in (1, 2, 5, 10, 20):
+        cells = []
+        for key in columns.values():
+            values = [result[key][epoch - 1] for result in results]
+            cells.append(f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}")
+        rows.append(f"| {epoch} | {' | '.join(cells)} |")
+    versions, processors, threads = (
+        ", ".join(sorted({str(result[key]) for result in results}))
+        for key in ("torch", "processor", "threads")
+    )
+    seconds = statistics.median(result["seconds"] for result in results)
+    return (
+        "\n".join(rows)
+        + f"\n\nMean and standard deviation over {len(results)} seeds, torch {versions}, "
+        f"{processors}, {threads} threads. Training took {seconds:.0f} s per seed (median, "
+        "evaluation not included)."
+    )
+
+
+myst_substitutions = {"mnist_seeds": _seeds_table()}
