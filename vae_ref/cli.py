@@ -83,7 +83,7 @@ def train_command(
     ] = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where to write. [default: runs/DATASET-MODEL]"),
+        typer.Option(metavar="DIR", help="Where to write.", show_default="runs/DATASET-MODEL"),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out from its last epoch.")
@@ -179,7 +179,9 @@ def sample_command(
     device: DeviceOption = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where to write. [default: samples/ beside CHECKPOINT]"),
+        typer.Option(
+            metavar="DIR", help="Where to write.", show_default="samples/ beside CHECKPOINT"
+        ),
     ] = None,
 ) -> None:
     """Draw prior samples, interpolations and, of a two-dimensional latent space, its plane."""
