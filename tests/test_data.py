@@ -41,10 +41,12 @@ def test_a_torchvision_root(root, train):
     ("change", "message"),
     [
         (lambda b: b[:-1], r"truncated or corrupted: it has 4719 bytes.* announces 4720"),
-        (lambda b: b[:10], "truncated or corrupted"),
+        (lambda b: b[:100], "truncated or corrupted"),
         (lambda b: b + b"x", "truncated or corrupted"),
-        (lambda _: b"", "does not begin like an IDX file"),
-        (lambda _: b"<html>404</html>", "does not begin like an IDX file"),
+        (lambda _: b"", "not an IDX file with 3 axes"),
+        (lambda b: b[:15], "not an IDX file with 3 axes"),
+        (lambda _: b"<html>404</html>", "not an IDX file with 3 axes"),
+        (lambda _: idx(torch.arange(6).to(torch.uint8)), "not an IDX file with 3 axes"),
     ],
 )
 def test_a_damaged_file_is_named(root, change, message):
@@ -58,8 +60,32 @@ def test_a_damaged_file_is_named(root, change, message):
 def test_a_wrong_byte_is_found_by_its_checksum(root):
     """MNIST's digests are known; the sizes of this file are right, its content is not."""
     (root / "FashionMNIST").rename(root / "MNIST")
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte is corrupted: its checksum"):
+    with pytest.raises(
+        DataError, match=r"train-images-idx3-ubyte is corrupted: it has the wrong checksum"
+    ):
         mnist(root, train=True)
+
+
+def test_a_wrong_byte_is_found_by_the_archive_that_torchvision_leaves(root):
+    file = root / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte"
+    content = file.read_bytes()
+    file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(content))
+    fashion_mnist(root, train=False)
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DataError, match="t10k-images-idx3-ubyte is corrupted: it has the wrong"):
+        fashion_mnist(root, train=False)
+
+
+def test_images_and_labels_that_do_not_belong_together(root):
+    file = root / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte"
+    file.write_bytes(idx(torch.arange(5).to(torch.uint8)))
+    with pytest.raises(DataError, match="6 images, 5 labels"):
+        fashion_mnist(root, train=True)
+
+
+def test_one_split_can_be_had_without_the_other(root):
+    (root / "FashionMNIST" / "raw" / "train-images-idx3-ubyte").unlink()
+    assert len(fashion_mnist(root, train=False)) == 6
 
 
 def test_what_is_missing_is_said_without_touching_the_disk(tmp_path):

@@ -86,9 +86,19 @@ def test_blur_takes_away_sharp_edges(drawn):
     assert correlation < -0.5
 
 
-def test_shifts_are_in_pixels(drawn):
-    slope = _slope(drawn.factors["shift_x"].double(), _moments(drawn)["x"])
+@pytest.mark.parametrize(("factor", "moment"), [("shift_x", "x"), ("shift_y", "y")])
+def test_shifts_are_in_pixels(drawn, factor, moment):
+    slope = _slope(drawn.factors[factor].double(), _moments(drawn)[moment])
     assert slope == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize(("factor", "sign"), [("rotation", 1), ("shear", -1)])
+def test_angles_are_in_radians(drawn, factor, sign):
+    """The axis of an upright 1 leans by its rotation, and against its shear."""
+    moments, ones = _moments(drawn), drawn.labels == 1
+    lean = (moments["tilt"] / moments["height"])[ones]
+    slope = _slope(drawn.factors[factor][ones].double(), lean)
+    assert sign * slope == pytest.approx(1, abs=0.15)
 
 
 def _slope(a, b):

@@ -40,10 +40,20 @@ def test_no_file_is_no_history(tmp_path):
     assert history.read(tmp_path / "history.jsonl") == []
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"epoch": 1}', "7", '"text"'])
+WORDS = json.dumps({**dataclasses.asdict(RECORD), "epoch": "1"})
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"epoch": 1}', "7", '"text"', WORDS])
 def test_a_line_that_is_no_record_is_named(tmp_path, line):
     path = tmp_path / "history.jsonl"
     history.write(path, [RECORD])
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(CheckpointError, match=r"history.jsonl, line 2 is not a record"):
         history.read(path)
+
+
+def test_what_json_cannot_express_is_not_written(tmp_path):
+    path = tmp_path / "history.jsonl"
+    with pytest.raises(ValueError, match="JSON"):
+        history.write(path, [dataclasses.replace(RECORD, test_loss=float("nan"))])
+    assert list(tmp_path.iterdir()) == []

@@ -37,6 +37,21 @@ def test_a_variance_from_a_decoder_is_checked_too():
 
 
 @pytest.mark.usefixtures("user")
+@pytest.mark.parametrize("shape", [(7, 4, 5), (4,), (1, 5)])
+def test_a_variance_that_would_broadcast(shape):
+    with pytest.raises(InputError, match="^outputs must have the shape of variance"):
+        Gaussian(torch.ones(shape)).nll(torch.zeros(4, 5), torch.zeros(4, 5))
+
+
+def test_the_variance_keeps_its_digits_whatever_the_default_precision():
+    torch.set_default_dtype(torch.float32)
+    nll = Gaussian(0.1).nll(*torch.tensor([[0.0], [1.0]], dtype=torch.float64))
+    assert nll.item() == pytest.approx(5 + math.log(2 * math.pi * 0.1) / 2, rel=1e-15)
+    Gaussian(1e-50)
+    Gaussian(1e39)
+
+
+@pytest.mark.usefixtures("user")
 @pytest.mark.parametrize("likelihood", [*OF_PIXELS, Gaussian()], ids=repr)
 @pytest.mark.parametrize("shape", [(5,), (4, 1), (1, 5), (4, 6)])
 def test_shapes_that_would_broadcast(likelihood, shape):
@@ -44,11 +59,16 @@ def test_shapes_that_would_broadcast(likelihood, shape):
         likelihood.nll(torch.zeros(shape), torch.zeros(4, 5))
 
 
+# torch's own forward mode warns of torch's own TorchScript
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
 @pytest.mark.parametrize("likelihood", [*OF_PIXELS, Gaussian()], ids=repr)
 def test_gradients(likelihood):
     outputs = torch.linspace(-3, 3, 6).reshape(2, 3).requires_grad_()
     x = torch.linspace(0, 1, 6).reshape(2, 3)
     assert torch.autograd.gradcheck(lambda o: likelihood.nll(o, x), outputs)
+    hessian = torch.func.hessian(lambda o: likelihood.nll(o, x).sum())
+    with unchecked():
+        assert hessian(outputs.detach()).shape == (2, 3, 2, 3)
     with unchecked():  # which cannot look at values inside vmap
         mapped = torch.func.vmap(likelihood.nll)(outputs, x)
     torch.testing.assert_close(mapped, likelihood.nll(outputs, x))

@@ -59,6 +59,18 @@ def test_other_dimensions_are_one_argument_away(kind, pixels, hidden, latent):
     assert model.terms(x).loss().shape == (5,)
 
 
+@BOTH
+def test_the_hidden_layers_are_rectified_linear_units(kind):
+    """The text's formulas, weight by weight."""
+    model, x, z = kind(), torch.rand(5, 784), torch.randn(5, 20)
+    h = torch.clamp(x @ model.encoder[0].weight.T + model.encoder[0].bias, min=0)
+    head = model.mu if kind is VAE else model.encoder[2]
+    torch.testing.assert_close(model.embed(x), h @ head.weight.T + head.bias)
+    h = torch.clamp(z @ model.decoder[0].weight.T + model.decoder[0].bias, min=0)
+    logits = h @ model.decoder[2].weight.T + model.decoder[2].bias
+    torch.testing.assert_close(model.decode_logits(z), logits)
+
+
 def test_forward_is_the_composition_of_its_parts():
     model, x, eps = VAE(), torch.rand(5, 784), torch.randn(5, 20)
     recon_x, mu, logvar = model(x, eps)

@@ -11,6 +11,7 @@ from vae_ref import (
     InputError,
     Terms,
     importance_weighted_bound,
+    log_weight,
     loss_function,
     negative_elbo,
 )
@@ -47,16 +48,25 @@ def test_loss_function_takes_images(batch):
     assert loss_function(p, images, mu, logvar) == loss_function(p, x, mu, logvar)
 
 
-def test_loss_function_is_exact_up_to_a_wrong_logit_of_15_and_dead_beyond_17():
-    """The range that its docstring states."""
-    zero, code = torch.zeros(1, 1).float(), torch.zeros(1, 1).float()
-    for logit, error in ((10.0, 1e-3), (15.0, 0.05)):
-        p = torch.sigmoid(torch.tensor([[logit]]).float())
-        assert loss_function(p, zero, code, code).item() == pytest.approx(logit, rel=error)
-    outputs = torch.tensor([[18.0]]).float().requires_grad_()
-    loss = loss_function(torch.sigmoid(outputs), zero, code, code)
-    assert loss.item() == 100
-    assert torch.autograd.grad(loss, outputs)[0].item() == 0
+def test_loss_function_is_as_exact_as_float32_probabilities():
+    """The range that its docstring states, on both sides."""
+    code = torch.zeros(1, 1).float()
+
+    def loss(logit: float, x: float) -> tuple[float, float]:
+        outputs = torch.tensor([[logit]]).float().requires_grad_()
+        value = loss_function(torch.sigmoid(outputs), torch.full_like(outputs, x), code, code)
+        return value.item(), torch.autograd.grad(value, outputs)[0].item()
+
+    for logit in torch.linspace(3, 14, 300).tolist():
+        # a sigmoid within an ulp and a half of float32 next to 1, where an ulp is 2**-24
+        truth, error = math.log1p(math.exp(logit)), 1.5 * 2**-24 * (1 + math.exp(logit))
+        rounding = 2**-23 * truth
+        assert abs(loss(logit, 0)[0] - truth) <= -math.log1p(-error) + rounding
+    assert loss(16.7, 0) == loss(88.0, 0) == (100, 0)
+    for logit in (-3.0, -26.0, -87.0):
+        assert loss(logit, 1)[0] == pytest.approx(math.log1p(math.exp(-logit)), rel=1e-6)
+    assert loss(-26.0, 1)[1] == pytest.approx(-1, rel=1e-4)
+    assert abs(loss(-30.0, 1)[1]) < 0.1
 
 
 @pytest.mark.usefixtures("user")
@@ -68,7 +78,12 @@ def test_loss_function_is_exact_up_to_a_wrong_logit_of_15_and_dead_beyond_17():
         ({"x": torch.zeros(6, 783)}, "^x must have as many examples and pixels as recon_x"),
         ({"x": torch.zeros(3, 1568)}, "^x must have as many examples and pixels as recon_x"),
         ({"recon_x": torch.full((6, 784), -0.1)}, r"^recon_x must lie in \[0, 1\]"),
-        ({"mu": torch.zeros(1, 20)}, "^mu and logvar must have the same shape"),
+        ({"mu": torch.zeros(6, 1)}, "^mu and logvar must have the same shape"),
+        (
+            {"mu": torch.zeros(1, 20), "logvar": torch.zeros(1, 20)},
+            "^recon_x and mu must have the same batch",
+        ),
+        ({"recon_x": torch.full((6, 784), 3.0)}, "^recon_x .* Apply the sigmoid"),
     ],
 )
 def test_bad_input(batch, change, message):
@@ -76,6 +91,24 @@ def test_bad_input(batch, change, message):
     arguments = {"recon_x": torch.sigmoid(logits), "x": x, "mu": mu, "logvar": logvar, **change}
     with pytest.raises(InputError, match=message):
         loss_function(**arguments)
+
+
+@pytest.mark.usefixtures("user")
+def test_codes_and_outputs_belong_to_the_batch(batch):
+    x, logits, mu, logvar = batch
+    with pytest.raises(InputError, match="^x and mu must have the same batch"):
+        negative_elbo(x, logits, mu[:1], logvar[:1])
+    z = torch.randn(5, 6, 20)
+    with pytest.raises(InputError, match="^outputs and z must have the same batch"):
+        log_weight(x, logits, z, mu, logvar)
+    with pytest.raises(InputError, match="^x and mu must have the same batch"):
+        log_weight(x, logits, z[:, :1], mu[:1], logvar[:1])
+
+
+def test_one_bare_image():
+    half, code = torch.full((784,), 0.5), torch.zeros(20)
+    loss = loss_function(half, torch.ones(1, 28, 28), code, code)
+    assert loss.item() == pytest.approx(784 * math.log(2))
 
 
 def test_beta_weighs_the_divergence_alone():

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 from PIL import Image
 
 from vae_ref import VAE, Autoencoder, Gaussian, pictures
@@ -54,6 +55,8 @@ def test_samples_are_decoded_noise_in_reading_order(tmp_path):
 
 def test_interpolation_goes_from_one_original_to_another(small, tmp_path):
     model = VAE()
+    for parameter in model.parameters():  # so that the way from one code to another is long
+        torch.nn.init.normal_(parameter, std=0.1)
     pictures.interpolation(tmp_path / "i.png", model, small[1], steps=4)
     rows = tiles(tmp_path / "i.png", 10, 6)
     x = [
@@ -88,14 +91,36 @@ def test_means_a_little_outside_the_range_are_shown_at_its_edge(tmp_path):
     assert (tiles(tmp_path / "s.png", 1, 8)[0][0] == 255).all()
 
 
-def test_curves_and_scatter_are_drawn(small, tmp_path):
+def test_curves_and_scatter_are_drawn(small, tmp_path, monkeypatch):
+    drawn_lines, drawn_dots = [], []
+    plot, scatter = Axes.plot, Axes.scatter
+
+    def recorded_plot(axes, x, y, *style, **options):
+        drawn_lines.append((x, y))
+        return plot(axes, x, y, *style, **options)
+
+    def recorded_scatter(axes, x, y, **options):
+        drawn_dots.extend([x, y])
+        return scatter(axes, x, y, **options)
+
+    monkeypatch.setattr(Axes, "plot", recorded_plot)
+    monkeypatch.setattr(Axes, "scatter", recorded_scatter)
     numbers = {"test_reconstruction": 80.0, "test_kl": 25.0, "seconds": 2.0}
     history = [
         Record(epoch=e, train_loss=110 / e, test_loss=105 / e, examples_per_second=3e4, **numbers)
         for e in (1, 2, 3)
     ]
     pictures.curves(tmp_path / "c.png", history)
-    pictures.posterior(tmp_path / "p.png", VAE(latent_dim=2), small[1])
+    assert drawn_lines == [
+        ([1, 2, 3], [110.0, 55.0, 110 / 3]),
+        ([1, 2, 3], [105.0, 52.5, 35.0]),
+        ([1, 2, 3], [80.0] * 3),
+        ([1, 2, 3], [25.0] * 3),
+    ]
+    model = VAE(latent_dim=2)
+    pictures.posterior(tmp_path / "p.png", model, small[1])
+    codes = model.embed(small[1].batch(torch.arange(200), torch.float64))
+    torch.testing.assert_close(torch.stack(drawn_dots, -1), codes.detach())
     for name in ("c.png", "p.png"):
         image = read(tmp_path / name)
         assert image.shape[0] > 300

@@ -11,6 +11,11 @@ def test_an_epoch_is_a_function_of_seed_and_epoch():
     assert all(a.equal(b) for a, b in zip(first, again, strict=True))
 
 
+def test_every_epoch_has_an_order_of_its_own():
+    orders = {tuple(Plan(0).permutation(epoch, 50).tolist()) for epoch in range(1, 21)}
+    assert len(orders) == 20
+
+
 @pytest.mark.parametrize("other", [Plan(4).noise(2, 50, 4), Plan(3).noise(3, 50, 4)])
 def test_other_seeds_and_epochs_are_unrelated(other):
     noise = Plan(3).noise(2, 50, 4)

@@ -52,6 +52,7 @@ def test_every_choice_reaches_the_model(choice, attribute, expected):
         ("model", "gan"),
         ("likelihood", "mse"),
         ("latent_dim", 0),
+        ("latent_dim", 2.5),
         ("hidden_dim", -1),
         ("batch_size", 0),
         ("beta", -0.1),
@@ -110,14 +111,28 @@ def test_a_checkpoint_names_the_tensors_as_the_model_does(small, tmp_path):
     names = set(run.model.state_dict())
     moments = {f"adam.{k}.{n}" for n in names for k in ("step", "exp_avg", "exp_avg_sq")}
     assert tensors.keys() == names | moments
-    assert facts == {"epoch": 1, "recipe": dataclasses.asdict(SMALL), "size": [28, 28]}
+    assert facts == {
+        "epoch": 1,
+        "recipe": dataclasses.asdict(SMALL),
+        "size": [28, 28],
+        "environment": {
+            "torch_version": torch.__version__,
+            "device": "cpu",
+            "threads": torch.get_num_threads(),
+        },
+    }
 
 
 def _save(path, change):
     run = Run.start(SMALL, (28, 28))
     tensors, facts = (
         dict(run.model.state_dict()),
-        {"recipe": dataclasses.asdict(SMALL), "size": [28, 28], "epoch": 0},
+        {
+            "recipe": dataclasses.asdict(SMALL),
+            "size": [28, 28],
+            "epoch": 0,
+            "environment": dataclasses.asdict(run.environment),
+        },
     )
     change(tensors, facts)
     checkpoint.save(path, tensors, facts)

@@ -5,7 +5,18 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vae_ref import VAE, ImageSet, InputError, Plan, Recipe, Run, evaluate, fit, log_likelihood
+from vae_ref import (
+    VAE,
+    ImageSet,
+    InputError,
+    Plan,
+    Recipe,
+    Run,
+    evaluate,
+    fit,
+    glyphs,
+    log_likelihood,
+)
 from vae_ref.engines import eager
 from vae_ref.engines.platform import denormals_flushed
 from vae_ref.training import DivergenceError
@@ -13,25 +24,29 @@ from vae_ref.training import DivergenceError
 SMALL = Recipe(dataset="glyphs", hidden_dim=32, latent_dim=3)
 
 
-def test_an_epoch_is_the_textbooks_loop(small):
+@pytest.mark.parametrize(("beta", "size", "epoch"), [(1.0, 128, 1), (4.0, 50, 2)])
+def test_an_epoch_is_the_textbooks_loop(small, beta, size, epoch):
     """The same steps written out, with torch's default Adam and a summed loss."""
-    train = small[0]
+    train, plan = small[0], Plan(0)
     run = Run.start(SMALL, (28, 28))
-    loss = eager.run_epoch(run.model, run.optimizer, train, Plan(0), 1, batch_size=128, beta=1.0)
+    loss = eager.run_epoch(
+        run.model, run.optimizer, train, plan, epoch, batch_size=size, beta=beta
+    )
 
     model = SMALL.build(784)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    order, noise = Plan(0).permutation(1, 600), Plan(0).noise(1, 600, 3).to(model.dtype)
-    total, sizes = 0.0, []
-    for start in range(0, 600, 128):
-        x = train.images[order[start : start + 128]].to(model.dtype) / 255
+    order, noise = plan.permutation(epoch, 600), plan.noise(epoch, 600, 3).to(model.dtype)
+    total, seen = 0.0, 0
+    for start in range(0, 600, size):
+        x = train.images[order[start : start + size]].to(model.dtype) / 255
         optimizer.zero_grad()
-        expected = model.terms(x, noise[start : start + 128]).loss().sum()
+        reconstruction, divergence = model.terms(x, noise[start : start + size])
+        expected = (reconstruction + beta * divergence).sum()
         expected.backward()
         optimizer.step()
         total += expected.item()
-        sizes.append(len(x))
-    assert sizes == [128, 128, 128, 128, 88]
+        seen += len(x)
+    assert seen == 600
     assert loss == pytest.approx(total / 600, rel=1e-12)
     for ours, theirs in zip(run.model.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
@@ -91,9 +106,61 @@ def test_a_bound_of_k_samples_uses_k(small, samples):
     torch.testing.assert_close(bound, exact.detach(), rtol=1e-12, atol=0)
 
 
-def test_no_sample_is_no_bound(small):
-    with pytest.raises(InputError, match="^log_weights must have at least one sample"):
-        log_likelihood(VAE(), small[1], samples=0, plan=Plan(0))
+@pytest.mark.parametrize("samples", [3, 60])
+def test_a_bound_is_the_log_mean_of_independent_weights(small, samples):
+    """Against a loop over images and samples, with noise of its own for each."""
+    torch.manual_seed(0)
+    model = VAE(latent_dim=2)
+    data = ImageSet(small[1].images[:120], small[1].labels[:120], (28, 28))
+    bound = log_likelihood(model, data, samples=samples, plan=Plan(5))
+    generator = Plan(5).generator("importance")
+    drawn = []
+    for chunk in torch.arange(120).split(100):
+        parts = [
+            torch.randn(
+                min(50, samples - k), len(chunk), 2, generator=generator, dtype=torch.float32
+            )
+            for k in range(0, samples, 50)
+        ]
+        drawn.append(torch.cat(parts).double())
+    eps = torch.cat(drawn, 1)
+    assert len(set(eps.flatten().tolist())) > 0.999 * eps.numel(), "noise is shared"
+    normal = torch.distributions.Normal
+    for n in (0, 1, 99, 100, 119):
+        x = data.batch(torch.tensor([n]), torch.float64)
+        mu, logvar = model.encode(x)
+        sigma = torch.exp(logvar / 2)
+        weights = []
+        for k in range(samples):
+            z = mu + sigma * eps[k, n]
+            p = torch.distributions.Bernoulli(logits=model.decoder(z), validate_args=False)
+            log_p = p.log_prob(x).sum() + normal(0.0, 1.0).log_prob(z).sum()
+            weights.append((log_p - normal(mu, sigma).log_prob(z).sum()).item())
+        expected = torch.tensor(weights).logsumexp(0) - math.log(samples)
+        torch.testing.assert_close(bound[n], expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("samples", [0, -1])
+def test_no_sample_is_no_bound(small, samples):
+    with pytest.raises(InputError, match=f"^samples must be a positive integer; got {samples}"):
+        log_likelihood(VAE(), small[1], samples=samples, plan=Plan(0))
+
+
+@pytest.mark.parametrize("empty", ["train", "test"])
+def test_an_empty_set(small, empty):
+    nothing = glyphs(0)
+    sets = (nothing, small[1]) if empty == "train" else (small[0], nothing)
+    with pytest.raises(InputError, match=f"^{empty} must hold an image"):
+        list(fit(Run.start(SMALL, (28, 28)), *sets, epochs=1))
+
+
+def test_a_test_loss_that_diverges_stops_a_training_too(small):
+    torch.set_default_dtype(torch.float32)
+    recipe = dataclasses.replace(SMALL, learning_rate=1e18, batch_size=600)
+    run = Run.start(recipe, (28, 28))
+    with pytest.raises(DivergenceError, match="the test loss is (nan|inf) in epoch 1"):
+        list(fit(run, *small, epochs=1))
+    assert run.epoch == 0
 
 
 def test_a_training_that_diverges_stops_and_says_so(small):

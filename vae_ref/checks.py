@@ -13,6 +13,8 @@ __all__ = [
     "finite",
     "in_unit_interval",
     "positive",
+    "positive_integer",
+    "same_batch",
     "same_shape",
     "unchecked",
 ]
@@ -49,6 +51,20 @@ def same_shape(**tensors: Tensor) -> None:
         raise InputError(names, "have the same shape", got, "Shapes are never broadcast here.")
 
 
+def same_batch(**tensors: Tensor) -> None:
+    """Raise `InputError` unless all tensors have the same axes but for their last."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if len({shape[:-1] for shape in shapes.values()}) > 1:
+        names, got = " and ".join(shapes), ", ".join(f"{n} {s}" for n, s in shapes.items())
+        raise InputError(names, "have the same batch", got, "Pass what belongs to one batch.")
+
+
+def positive_integer(name: str, value: object) -> None:
+    """Raise `InputError` unless ``value`` is an integer of at least 1."""
+    if not isinstance(value, int) or value < 1:
+        raise InputError(name, "be a positive integer", value, "Use 1 or more.")
+
+
 def extends(name: str, tensor: Tensor, base_name: str, base: Tensor) -> None:
     """Raise `InputError` unless ``tensor`` has the shape of ``base``, or more leading axes."""
     got, expected = tuple(tensor.shape), tuple(base.shape)
@@ -72,7 +88,13 @@ def finite(name: str, tensor: Tensor) -> None:
         )
 
 
-def in_unit_interval(name: str, tensor: Tensor) -> None:
+_PIXELS = (
+    "Divide 8-bit pixels by 255 and leave out any normalisation; "
+    "for data that are not in [0, 1] use the Gaussian likelihood."
+)
+
+
+def in_unit_interval(name: str, tensor: Tensor, remedy: str = _PIXELS) -> None:
     """Raise `InputError` unless every element lies in [0, 1]."""
     if not tensor.is_floating_point():
         raise InputError(
@@ -89,8 +111,7 @@ def in_unit_interval(name: str, tensor: Tensor) -> None:
             name,
             "lie in [0, 1]",
             _first(tensor, ~((tensor >= 0) & (tensor <= 1))),
-            "Divide 8-bit pixels by 255 and leave out any normalisation; "
-            "for data that are not in [0, 1] use the Gaussian likelihood.",
+            remedy,
         )
 
 

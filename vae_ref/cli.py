@@ -1,6 +1,5 @@
 """The command ``vae-ref``."""
 
-import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -8,18 +7,16 @@ from typing import Annotated, Literal
 
 import torch
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vae_ref import history, pictures
 from vae_ref.checkpoint import CheckpointError
 from vae_ref.checks import InputError
 from vae_ref.data import DataError, ImageSet, fashion_mnist, mnist
+from vae_ref.display import Display
 from vae_ref.engines.platform import denormals_flushed
 from vae_ref.glyphs import glyphs
-from vae_ref.history import Record
 from vae_ref.model import VAE
-from vae_ref.run import DatasetName, LikelihoodName, ModelName, Recipe, Run
+from vae_ref.plan import Plan
+from vae_ref.run import DatasetName, Environment, LikelihoodName, ModelName, Recipe, Run
 from vae_ref.training import DivergenceError, evaluate, fit, log_likelihood
 
 __all__ = ["app", "main"]
@@ -33,7 +30,6 @@ app = typer.Typer(
 )
 
 _MISUSE, _INTERNAL, _INTERRUPTED = 2, 70, 130
-
 DataOption = Annotated[
     Path,
     typer.Option(
@@ -45,6 +41,9 @@ DataOption = Annotated[
 ]
 DeviceOption = Annotated[
     Literal["auto", "cpu", "cuda"], typer.Option(help="auto is CUDA where there is one.")
+]
+SeedOption = Annotated[
+    int | None, typer.Option(help="Of the noise.", show_default="that of the training")
 ]
 CheckpointArgument = Annotated[Path, typer.Argument(help="A checkpoint that train wrote.")]
 
@@ -92,9 +91,8 @@ def train_command(
     """Train a VAE or an autoencoder; the defaults are the textbook's.
 
     Writes history.jsonl, checkpoint.safetensors, curves.png and images/ under --out. Losses are
-    in nats per example. Everything is saved after every epoch: a run that is stopped, in
-    whatever way, goes on with the same command and --resume, to exactly the result that it
-    would have had.
+    in nats per example. Everything is saved after every epoch: a run that is stopped goes on
+    with the same command and --resume, to exactly the result that it would have had.
 
     Try: vae-ref train --dataset glyphs --epochs 5
     """
@@ -109,37 +107,34 @@ def train_command(
         learning_rate=learning_rate,
         seed=seed,
     )
+    from vae_ref.directory import RunDirectory
+
     chosen = _device(device)
-    out = out or Path("runs") / f"{dataset}-{model}"
-    checkpoint = out / "checkpoint.safetensors"
-    if checkpoint.exists() and not resume:
-        raise InputError(
-            "--out", "not hold a run already", out, "Continue it with --resume, or name another."
-        )
-    run = Run.load(checkpoint, device=chosen) if checkpoint.exists() else None
-    if run is not None:
-        _check_same(recipe, run.recipe, out)
-    train, test = (_load(dataset, data, train=part) for part in (True, False))
-    train, test = train.to(chosen), test.to(chosen)
+    directory = RunDirectory(out or Path("runs") / f"{dataset}-{model}")
+    begun = directory.checkpoint.exists()
+    if begun and not resume:
+        remedy = "Continue it with --resume, or name another."
+        raise InputError("--out", "not hold a run already", directory.path, remedy)
+    run, records = directory.resume(recipe, chosen) if begun else (None, [])
+    train, test = (_load(dataset, data, train=part).to(chosen) for part in (True, False))
     run = run or Run.start(recipe, train.size, device=chosen)
-    (out / "images").mkdir(parents=True, exist_ok=True)
-    done = [r for r in history.read(out / "history.jsonl") if r.epoch <= run.epoch]
+    if run.environment != (here := Environment.current(chosen)):
+        _say(f"the run began with {run.environment}, this is {here}; last digits will differ.")
+    directory.make()
+    saved = run.epoch
     try:
-        with _Display(run.epoch, epochs) as display:
+        with Display(run.epoch, epochs) as display:
             for record in fit(run, train, test, epochs=epochs):
-                done.append(record)
-                _save_epoch(out, run, test, done)
+                records.append(record)
+                directory.save(run, records, test)
+                saved = record.epoch
                 display.show(record)
+        directory.finish(run, records, test)
     except KeyboardInterrupt:
-        print(
-            f"vae-ref: stopped; epoch {done[-1].epoch if done else 0} is saved. "
-            "The same command with --resume continues.",
-            file=sys.stderr,
-        )
+        _say(f"stopped; {directory.path} holds {saved} epochs. --resume continues.")
         raise typer.Exit(_INTERRUPTED) from None
-    pictures.curves(out / "curves.png", done)
-    _draw_latent_space(out / "images", run, test)
-    print(f"{run.epoch} epochs are in {out}: test loss {done[-1].test_loss:.2f} nats per example")
+    loss = f"test loss {records[-1].test_loss:.2f} nats per example"
+    print(f"{directory.path} holds {run.epoch} epochs, {loss}")
 
 
 @app.command("evaluate")
@@ -151,13 +146,13 @@ def evaluate_command(
         int,
         typer.Option(min=1, help="Importance samples K per image; more bound log p(x) closer."),
     ] = 50,
-    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    seed: SeedOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Score a checkpoint on its test set: ELBO, and log-likelihood by importance weighting."""
     run = Run.load(checkpoint, device=_device(device))
     test = _load(run.recipe.dataset, data, train=False).to(_device(device))
-    plan = dataclasses.replace(run.plan, seed=seed)
+    plan = run.plan if seed is None else Plan(seed)
     averages = evaluate(run.model, test, plan.test_noise(len(test), run.model.latent_dim))
     print(f"{checkpoint}: {run.recipe.model}, {run.recipe.likelihood}, epoch {run.epoch}")
     print(f"{len(test)} test images of {run.recipe.dataset}, nats per example")
@@ -175,7 +170,7 @@ def sample_command(
     *,
     data: DataOption = Path("data"),
     count: Annotated[int, typer.Option(min=1, help="How many prior samples.")] = 64,
-    seed: Annotated[int, typer.Option(help="Of the prior samples.")] = 0,
+    seed: SeedOption = None,
     device: DeviceOption = "auto",
     out: Annotated[
         Path | None,
@@ -185,13 +180,21 @@ def sample_command(
     ] = None,
 ) -> None:
     """Draw prior samples, interpolations and, of a two-dimensional latent space, its plane."""
+    from vae_ref import pictures
+    from vae_ref.directory import draw_latent_space
+
     run = Run.load(checkpoint, device=_device(device))
-    test = _load(run.recipe.dataset, data, train=False).to(_device(device))
     out = out or checkpoint.parent / "samples"
     out.mkdir(parents=True, exist_ok=True)
-    eps = dataclasses.replace(run.plan, seed=seed).prior(count, run.model.latent_dim)
+    plan = run.plan if seed is None else Plan(seed)
+    eps = plan.prior(count, run.model.latent_dim)
     pictures.samples(out / "sample.png", run.model, eps, run.size)
-    _draw_latent_space(out, run, test)
+    try:
+        test = _load(run.recipe.dataset, data, train=False).to(run.model.device)
+    except DataError as error:
+        _say(f"what takes test images is not drawn. {error}")
+        test = None
+    draw_latent_space(out, run, test)
     print(f"pictures are in {out}")
 
 
@@ -201,18 +204,21 @@ def main() -> None:
         with denormals_flushed():
             app()
     except (InputError, DataError, CheckpointError, DivergenceError, OSError) as error:
-        print(f"vae-ref: {error}", file=sys.stderr)
+        _say(str(error))
         sys.exit(_MISUSE)
     except Exception as error:
         if "VAE_REF_TRACEBACK" in os.environ:
             raise
         first = next(iter(str(error).splitlines()), "")
-        print(
-            f"vae-ref: internal error, {type(error).__name__}: {first} "
-            "(VAE_REF_TRACEBACK=1 in the environment shows where)",
-            file=sys.stderr,
+        _say(
+            f"internal error, {type(error).__name__}: {first} "
+            "(VAE_REF_TRACEBACK=1 in the environment shows where)"
         )
         sys.exit(_INTERNAL)
+
+
+def _say(message: str) -> None:
+    print(f"vae-ref: {message}", file=sys.stderr)
 
 
 def _device(name: str) -> torch.device:
@@ -234,69 +240,3 @@ def _load(dataset: DatasetName, root: Path, *, train: bool) -> ImageSet:
             f"{error} Name a torchvision root with --data or VAE_REF_DATA, "
             "or use --dataset glyphs, which needs no download."
         ) from error
-
-
-def _check_same(recipe: Recipe, saved: Recipe, out: Path) -> None:
-    for name, value in dataclasses.asdict(saved).items():
-        if getattr(recipe, name) != value:
-            raise InputError(
-                f"--{name.replace('_', '-')}",
-                f"be {value}, as in the run that {out} holds",
-                getattr(recipe, name),
-                "Repeat the command that began it, or name another --out.",
-            )
-
-
-def _save_epoch(out: Path, run: Run, test: ImageSet, done: list[Record]) -> None:
-    """Write what belongs to an epoch; the checkpoint last, for it says that all is there."""
-    images, epoch = out / "images", run.epoch
-    pictures.reconstruction(images / f"reconstruction_{epoch}.png", run.model, test)
-    prior = run.plan.prior(64, run.model.latent_dim)
-    pictures.samples(images / f"sample_{epoch}.png", run.model, prior, run.size)
-    history.write(out / "history.jsonl", done)
-    run.save(out / "checkpoint.safetensors")
-
-
-def _draw_latent_space(images: Path, run: Run, test: ImageSet) -> None:
-    pictures.interpolation(images / "interpolation.png", run.model, test)
-    if run.model.latent_dim == 2:
-        pictures.manifold(images / "manifold.png", run.model, run.size)
-        pictures.posterior(images / "posterior.png", run.model, test)
-
-
-class _Display:
-    """One line per epoch; on a terminal, also a bar with the loss and the speed."""
-
-    def __init__(self, epoch: int, epochs: int) -> None:
-        console = Console(soft_wrap=True, highlight=False)
-        self._bar = Progress(
-            TextColumn("epoch"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task("", total=epochs, completed=epoch)
-
-    def __enter__(self) -> "_Display":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def show(self, record: Record) -> None:
-        speed = f"{record.examples_per_second:,.0f} examples/s"
-        self._bar.console.print(
-            f"epoch {record.epoch:3}  train {record.train_loss:8.3f}  "
-            f"test {record.test_loss:8.3f} (reconstruction {record.test_reconstruction:.3f}, "
-            f"KL {record.test_kl:.3f})  {record.seconds:.2f} s, {speed}"
-        )
-        self._bar.update(
-            self._task,
-            completed=record.epoch,
-            description=f"loss {record.train_loss:.2f}, {speed}",
-        )

@@ -125,7 +125,7 @@ def kl_between(mu_q: Codes, logvar_q: Codes, mu_p: Codes, logvar_p: Codes) -> Pe
         Kullback and Leibler, *On Information and Sufficiency*, 1951, section 4 (invariance).
     """
     checks.same_shape(mu_q=mu_q, logvar_q=logvar_q, mu_p=mu_p, logvar_p=logvar_p)
-    return kl_to_standard_normal((mu_q - mu_p) * torch.exp(-logvar_p / 2), logvar_q - logvar_p)
+    return kl_to_standard_normal(_scaled(mu_q - mu_p, logvar_p), logvar_q - logvar_p)
 
 
 def log_density(z: Noise, mu: Codes, logvar: Codes) -> PerDraw:
@@ -156,7 +156,7 @@ def log_density(z: Noise, mu: Codes, logvar: Codes) -> PerDraw:
     """
     checks.same_shape(mu=mu, logvar=logvar)
     checks.extends("z", z, "mu", mu)
-    eps = (z - mu) * torch.exp(-logvar / 2)
+    eps = _scaled(z - mu, logvar)
     return -0.5 * (_LOG_2PI + logvar + eps * eps).sum(-1)
 
 
@@ -181,6 +181,12 @@ def entropy(logvar: Codes) -> PerExample:
     return 0.5 * (1 + _LOG_2PI + logvar).sum(-1)
 
 
+def _scaled(distance: Tensor, logvar: Tensor) -> Tensor:
+    """Divide by sigma; in two steps, so that zero stays zero where 1 / sigma overflows."""
+    half = torch.exp(-logvar / 4)
+    return distance * half * half
+
+
 class _Expm1Minus(torch.autograd.Function):
     """The value by a series that autograd need not unroll; the gradient is just expm1."""
 
@@ -196,11 +202,14 @@ class _Expm1Minus(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (h,) = ctx.saved_tensors
         return grad * torch.expm1(h)
+
+    jvp = backward  # one input, one output, elementwise: both are a product with the derivative
 
 
 def _expm1_minus(h: Tensor) -> Tensor:

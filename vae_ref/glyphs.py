@@ -34,7 +34,8 @@ def glyphs(count: int = 60_000, *, seed: int = 0) -> ImageSet:
 
     Args:
         count: How many; a smaller set with the same seed is the beginning of a larger one.
-        seed: The images are a function of it.
+        seed: The images are a function of it. (Processors with other instructions round one pixel
+            in a hundred thousand the other way, by one level.)
 
     Returns:
         An ``ImageSet`` whose labels are the digits, with the factors by name.

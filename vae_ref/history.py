@@ -40,7 +40,7 @@ def write(path: Path, records: Iterable[Record]) -> None:
     Raises:
         OSError: If the file cannot be written.
     """
-    lines = (json.dumps(dataclasses.asdict(record)) + "\n" for record in records)
+    lines = (json.dumps(dataclasses.asdict(record), allow_nan=False) + "\n" for record in records)
     with replacing(path) as file:
         file.write("".join(lines).encode())
 
@@ -55,9 +55,12 @@ def read(path: Path) -> list[Record]:
     if not path.exists():
         return []
     records = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            records.append(Record(**json.loads(line)))
+            record = Record(**json.loads(line))
+            if not all(isinstance(v, int | float) for v in dataclasses.astuple(record)):
+                raise TypeError("a value is not a number")
+            records.append(record)
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"{path}, line {number} is not a record ({error}).") from error
     return records

@@ -1,9 +1,8 @@
 r"""Score pixels under the decoder: :math:`-\log p(x \mid z)` for three families.
 
-A decoder ends in a linear layer, whose ``outputs`` a likelihood turns into a distribution over
-each pixel. Every family has the negative log-likelihood of an example (in nats, with **every**
-constant, summed over the last axis), the mean of the distribution, which is what a picture
-shows, and a sampler, to which the noise is an argument.
+A likelihood turns the ``outputs`` of a decoder's last layer into a distribution over each pixel.
+Every family has the negative log-likelihood of an example (in nats, with **every** constant,
+summed over the last axis), the mean, which a picture shows, and a sampler, which takes its noise.
 """
 
 import math
@@ -49,10 +48,9 @@ class Bernoulli:
     This is the binary cross-entropy. It is a likelihood for pixels that are 0 or 1. For grey
     pixels in between it is the expected negative log-likelihood of a pixel that is 1 with
     probability :math:`x_i`, the customary objective on MNIST, whose minimum over :math:`p`
-    is the entropy of the pixels and not zero; see `ContinuousBernoulli` for a density.
+    is the entropy of the pixels and not zero; `ContinuousBernoulli` is a density.
 
-    It is computed from logits and exact for every finite one. From float32 *probabilities* it
-    would saturate once a logit on the wrong side passes about 17.
+    It is computed from logits and exact for every finite one.
 
     Example:
         >>> Bernoulli().nll(torch.zeros(1, 3), torch.tensor([[0.0, 1.0, 0.5]]))
@@ -98,14 +96,13 @@ class Gaussian:
 
     With the default :math:`\sigma^2 = \tfrac12` this is the sum of squared errors *exactly*,
     plus the constant :math:`\tfrac12 \log \pi` per pixel (0.5724 nats; 448.7 for 784 pixels),
-    which is kept: without it the value would not be the likelihood of anything. A squared error
-    with a weight of :math:`w` is the case :math:`\sigma^2 = 1 / (2w)`; its *mean* over
-    :math:`D` pixels, usually called MSE, the case :math:`\sigma^2 = D / 2`. There is no neutral
-    choice: the variance sets the balance between reconstruction and divergence.
+    which is kept. A squared error with a weight of :math:`w` is the case
+    :math:`\sigma^2 = 1 / (2w)`; its *mean* over :math:`D` pixels, usually called MSE, the case
+    :math:`\sigma^2 = D / 2`. The variance sets the balance with the divergence.
 
     Args:
-        variance: :math:`\sigma^2`, a positive number, or a tensor that broadcasts against the
-            outputs, for a decoder that also gives the variance.
+        variance: :math:`\sigma^2`, a positive number; or, of a decoder that also gives it, a
+            tensor with the shape of the outputs or of their last axes.
 
     Raises:
         InputError: If a variance is not positive and finite.
@@ -118,13 +115,13 @@ class Gaussian:
     References:
         Kingma and Welling, *Auto-Encoding Variational Bayes*, 2014, appendix C.2.
         Rybkin, Daniilidis and Levine, *Simple and Effective VAE Training with Calibrated
-        Decoders*, 2021 (what the variance does).
+        Decoders*, 2021.
     """
 
     variance: float | Tensor = 0.5
 
     def __post_init__(self) -> None:
-        checks.positive("variance", torch.as_tensor(self.variance))
+        checks.positive("variance", torch.as_tensor(self.variance, dtype=torch.float64))
 
     def nll(self, outputs: Outputs, x: Pixels) -> PerDraw:
         """Compute the negative log density in nats, summed over pixels.
@@ -138,9 +135,13 @@ class Gaussian:
         """
         checks.extends("outputs", outputs, "x", x)
         checks.finite("x", x)
-        variance = torch.as_tensor(self.variance).to(outputs)
-        constant = 0.5 * torch.log(2 * math.pi * variance)
-        return ((x - outputs).square() / (2 * variance) + constant).sum(-1)
+        if isinstance(self.variance, Tensor):
+            checks.extends("outputs", outputs, "variance", self.variance)
+            log: float | Tensor = self.variance.log()
+        else:
+            log = math.log(self.variance)
+        constant = 0.5 * (math.log(2 * math.pi) + log)
+        return ((x - outputs).square() / (2 * self.variance) + constant).sum(-1)
 
     def mean(self, outputs: Outputs) -> Outputs:
         """Return the outputs: they are the means."""
@@ -148,7 +149,7 @@ class Gaussian:
 
     def sample(self, outputs: Outputs, noise: Outputs) -> Outputs:
         """Scale standard normal ``noise`` and add it to the means."""
-        return outputs + torch.as_tensor(self.variance).to(outputs).sqrt() * noise
+        return outputs + self.variance**0.5 * noise
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,6 @@ class ContinuousBernoulli:
     The binary cross-entropy, read as a density over [0, 1], does not integrate to one; dividing
     by its integral gives this family. The logit :math:`\eta` is that of the textbook's
     :math:`\lambda = 1 / (1 + e^{-\eta})`; the mean is :math:`A'(\eta)`, not :math:`\lambda`.
-    Around :math:`\eta = 0`, where the formulas read 0 / 0, other forms of them are computed.
 
     Example:
         >>> ContinuousBernoulli().nll(torch.zeros(1, 3), torch.tensor([[0.0, 1.0, 0.5]]))
@@ -219,11 +219,14 @@ class _LogNormaliser(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (eta,) = ctx.saved_tensors
         return grad * _mean(eta)
+
+    jvp = backward  # one input, one output, elementwise: both are a product with the derivative
 
 
 def _log_normaliser(eta: Tensor) -> Tensor:

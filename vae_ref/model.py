@@ -44,8 +44,7 @@ class LatentModel(nn.Module, ABC):
             ("hidden_dim", hidden_dim),
             ("latent_dim", latent_dim),
         ):
-            if value < 1:
-                raise checks.InputError(name, "be a positive integer", value, "Use 1 or more.")
+            checks.positive_integer(name, value)
         self.input_dim, self.hidden_dim, self.latent_dim = input_dim, hidden_dim, latent_dim
         self.likelihood = likelihood
         self.decoder = nn.Sequential(

@@ -72,8 +72,8 @@ def posterior(path: Path, model: LatentModel, data: ImageSet) -> None:
     figure = Figure((7, 6), layout="constrained")
     axes = figure.add_subplot()
     labels = data.labels.cpu()
-    limits = {"vmin": labels.min() - 0.5, "vmax": labels.max() + 0.5}  # a colour per label
-    dots = axes.scatter(z[:, 0], z[:, 1], c=labels, s=3, cmap="tab10", **limits)
+    dots = axes.scatter(z[:, 0], z[:, 1], c=labels, s=3, cmap="tab10")
+    dots.set_clim(labels.min().item() - 0.5, labels.max().item() + 0.5)  # one colour per label
     axes.set(xlabel="z[0]", ylabel="z[1]", title="the test images in the latent space")
     axes.set_aspect("equal", "datalim")
     figure.colorbar(dots, label="label", ticks=labels.unique())

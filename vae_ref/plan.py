@@ -57,5 +57,7 @@ class Plan:
 
 
 def _normal(count: int, latent_dim: int, generator: torch.Generator) -> Codes:
-    # Single precision whatever the model's: a plan has the same noise in every precision.
-    return torch.randn(count, latent_dim, generator=generator, dtype=torch.float32)
+    # Rounded from double precision: torch draws single precision with other instructions on
+    # other processors, and a plan has the same noise whatever the model's precision.
+    noise = torch.randn(count, latent_dim, generator=generator, dtype=torch.float64)
+    return noise.to(torch.float32)

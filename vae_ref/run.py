@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, assert_never, get_args
 
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from vae_ref import checkpoint
 from vae_ref.checkpoint import CheckpointError
-from vae_ref.checks import InputError
+from vae_ref.checks import InputError, positive_integer
 from vae_ref.likelihood import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood
 from vae_ref.model import VAE, Autoencoder, LatentModel
 from vae_ref.plan import Plan
 
-__all__ = ["DatasetName", "LikelihoodName", "ModelName", "Recipe", "Run"]
+__all__ = ["DatasetName", "Environment", "LikelihoodName", "ModelName", "Recipe", "Run"]
 
 DatasetName = Literal["mnist", "fashion-mnist", "glyphs"]
 ModelName = Literal["vae", "autoencoder"]
@@ -27,8 +27,9 @@ LikelihoodName = Literal["bernoulli", "gaussian", "continuous-bernoulli"]
 class Recipe:
     """All that decides what a training computes; the defaults are the textbook's.
 
-    Two runs of one recipe on one machine have the same parameters, bit for bit, after the same
-    number of epochs.
+    Two runs of one recipe have the same parameters, bit for bit, after the same number of
+    epochs, on one machine with the same version of torch and number of threads (another number
+    adds up in another order).
 
     Args:
         dataset: What it trains on.
@@ -69,10 +70,7 @@ class Recipe:
                 choices = ", ".join(get_args(names))
                 raise InputError(name, f"be one of {choices}", getattr(self, name), "Choose one.")
         for name in ("latent_dim", "hidden_dim", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(
-                    name, "be a positive integer", getattr(self, name), "Use 1 or more."
-                )
+            positive_integer(name, getattr(self, name))
         if not 0 <= self.beta < math.inf:
             raise InputError("beta", "be finite and not negative", self.beta, "The ELBO has 1.")
         if not 0 < self.learning_rate < math.inf:
@@ -103,6 +101,29 @@ class Recipe:
             return kind(input_dim, self.hidden_dim, self.latent_dim, likelihood=likelihood)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What, beside the recipe, decides the last digits: sums are made in another order elsewhere.
+
+    Args:
+        torch_version: Whose operations they are.
+        device: The kind of device.
+        threads: How many a CPU operation is divided among.
+    """
+
+    torch_version: str
+    device: str
+    threads: int
+
+    @classmethod
+    def current(cls, device: torch.device | str) -> "Environment":
+        """Describe this process."""
+        kind = torch.device(device).type
+        return cls(
+            torch_version=str(torch.__version__), device=kind, threads=torch.get_num_threads()
+        )
+
+
 @dataclass(kw_only=True)
 class Run:
     """The state of a training, exactly what a checkpoint holds.
@@ -113,6 +134,7 @@ class Run:
         model: The model so far.
         optimizer: Adam, with its moments so far.
         epoch: The epochs completed, which is the position in the plan.
+        environment: Where it began.
 
     Example:
         >>> run = Run.start(Recipe(dataset="glyphs"), size=(28, 28))
@@ -125,6 +147,7 @@ class Run:
     model: LatentModel
     optimizer: torch.optim.Optimizer
     epoch: int = 0
+    environment: Environment = field(default_factory=lambda: Environment.current("cpu"))
 
     @classmethod
     def start(
@@ -133,7 +156,13 @@ class Run:
         """Begin a training."""
         model = recipe.build(math.prod(size)).to(device)
         optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
-        return cls(recipe=recipe, size=size, model=model, optimizer=optimizer)
+        return cls(
+            recipe=recipe,
+            size=size,
+            model=model,
+            optimizer=optimizer,
+            environment=Environment.current(device),
+        )
 
     @property
     def plan(self) -> Plan:
@@ -150,6 +179,7 @@ class Run:
             "recipe": dataclasses.asdict(self.recipe),
             "size": self.size,
             "epoch": self.epoch,
+            "environment": dataclasses.asdict(self.environment),
         }
         checkpoint.save(path, {**self.model.state_dict(), **self._moments()}, facts)
 
@@ -166,6 +196,7 @@ class Run:
         try:
             run = cls.start(Recipe(**facts["recipe"]), tuple(facts["size"]), device=device)
             run.epoch = int(facts["epoch"])
+            run.environment = Environment(**facts["environment"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} describes no run of this version ({error}).") from error
         run._restore(path, tensors)

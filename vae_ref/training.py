@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from vae_ref.checks import InputError, positive_integer
 from vae_ref.data import ImageSet
 from vae_ref.engines import eager
 from vae_ref.history import Record
@@ -20,7 +21,7 @@ __all__ = ["Averages", "DivergenceError", "evaluate", "fit", "log_likelihood"]
 
 
 class DivergenceError(Exception):
-    """Says when a training's loss ceased to be finite."""
+    """Says which loss ceased to be finite, and when."""
 
 
 def fit(run: Run, train: ImageSet, test: ImageSet, *, epochs: int) -> Iterator[Record]:
@@ -38,7 +39,8 @@ def fit(run: Run, train: ImageSet, test: ImageSet, *, epochs: int) -> Iterator[R
         A ``Record`` for every epoch.
 
     Raises:
-        DivergenceError: If the training loss is no longer finite.
+        DivergenceError: If a loss is no longer finite.
+        InputError: If a set is empty.
 
     Example:
         >>> from vae_ref import Recipe, Run, glyphs
@@ -48,6 +50,9 @@ def fit(run: Run, train: ImageSet, test: ImageSet, *, epochs: int) -> Iterator[R
         1 True
         2 True
     """
+    for name, data in ("train", train), ("test", test):
+        if not len(data):
+            raise InputError(name, "hold an image", "none", "Pass a set of 1 or more.")
     recipe, model, plan = run.recipe, run.model, run.plan
     train, test = train.to(model.device), test.to(model.device)
     while run.epoch < epochs:
@@ -63,12 +68,13 @@ def fit(run: Run, train: ImageSet, test: ImageSet, *, epochs: int) -> Iterator[R
             beta=recipe.beta,
         )
         seconds = time.perf_counter() - started
-        if not math.isfinite(train_loss):
-            raise DivergenceError(
-                f"the training loss is {train_loss} in epoch {epoch}. "
-                f"Lower the learning rate (it is {recipe.learning_rate:g})."
-            )
         averages = evaluate(model, test, plan.test_noise(len(test), model.latent_dim))
+        for name, value in ("training loss", train_loss), ("test loss", sum(averages)):
+            if not math.isfinite(value):
+                raise DivergenceError(
+                    f"the {name} is {value} in epoch {epoch}. "
+                    f"Lower the learning rate (it is {recipe.learning_rate:g})."
+                )
         run.epoch = epoch
         yield Record(
             epoch=epoch,
@@ -129,6 +135,9 @@ def log_likelihood(model: VAE, data: ImageSet, *, samples: int, plan: Plan) -> P
         samples: :math:`K`.
         plan: What gives the noise.
 
+    Raises:
+        InputError: If ``samples`` is not positive.
+
     Returns:
         The bound in nats, in float64 on the CPU, shape ``(examples,)``.
 
@@ -140,6 +149,7 @@ def log_likelihood(model: VAE, data: ImageSet, *, samples: int, plan: Plan) -> P
     References:
         Burda, Grosse and Salakhutdinov, *Importance Weighted Autoencoders*, 2016, section 3.
     """
+    positive_integer("samples", samples)
     device, dtype = data.images.device, model.dtype
     generator = plan.generator("importance")
     bounds = [torch.empty(0, dtype=torch.float64)]
@@ -147,7 +157,8 @@ def log_likelihood(model: VAE, data: ImageSet, *, samples: int, plan: Plan) -> P
         x = data.batch(index, dtype)
         mu, logvar = model.encode(x)
         weights = []
-        for count in [50] * (samples // 50) + [samples % 50]:
+        for first in range(0, samples, 50):
+            count = min(50, samples - first)
             eps = torch.randn(count, *mu.shape, generator=generator, dtype=torch.float32)
             z = model.reparameterize(mu, logvar, eps.to(device, dtype))
             outputs = model.decode_logits(z)

@@ -1,0 +1,56 @@
+"""Show the progress of a training."""
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vae_ref.history import Record
+
+__all__ = ["Display"]
+
+
+class Display:
+    """One line per epoch; on a terminal, also a bar with the loss and the speed.
+
+    Args:
+        epoch: The epochs already completed.
+        epochs: Where the training is to end.
+    """
+
+    def __init__(self, epoch: int, epochs: int) -> None:
+        console = Console(soft_wrap=True, highlight=False)
+        self._bar = Progress(
+            TextColumn("epoch"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=epochs, completed=epoch)
+
+    def __enter__(self) -> "Display":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, record: Record) -> None:
+        """Add an epoch."""
+        speed = f"{record.examples_per_second:,.0f} examples/s"
+        self._bar.console.print(
+            f"epoch {record.epoch:3}  train {record.train_loss:8.3f}  "
+            f"test {record.test_loss:8.3f} (reconstruction {record.test_reconstruction:.3f}, "
+            f"KL {record.test_kl:.3f})  {record.seconds:.2f} s, {speed}"
+        )
+        description = f"loss {record.train_loss:.2f}, {speed}"
+        self._bar.update(self._task, completed=record.epoch, description=description)
