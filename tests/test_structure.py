@@ -16,8 +16,9 @@ LAYERS = {
     "shapes": set(),
     "checks": set(),
     "atomic": set(),
-    "gaussian": {"checks", "shapes"},
-    "likelihood": {"checks", "shapes"},
+    "elementwise": set(),
+    "gaussian": {"checks", "elementwise", "shapes"},
+    "likelihood": {"checks", "elementwise", "shapes"},
     "objective": {"checks", "gaussian", "likelihood", "shapes"},
     "model": {"checks", "gaussian", "likelihood", "objective", "shapes"},
     "plan": {"shapes"},
@@ -25,7 +26,8 @@ LAYERS = {
     "glyphs": {"checks", "data", "plan"},
     "checkpoint": {"atomic"},
     "history": {"atomic", "checkpoint"},
-    "run": {"checkpoint", "checks", "likelihood", "model", "plan"},
+    "recipe": {"checks", "likelihood", "model", "plan"},
+    "run": {"checkpoint", "model", "plan", "recipe"},
     "engines": set(),
     "engines.platform": set(),
     "engines.eager": {"checks", "data", "model", "plan"},
@@ -42,7 +44,7 @@ LAYERS = {
     },
     "pictures": {"atomic", "data", "history", "model", "shapes"},
     "display": {"history"},
-    "directory": {"checkpoint", "checks", "data", "history", "pictures", "run"},
+    "directory": {"checkpoint", "checks", "data", "history", "pictures", "recipe", "run"},
 }
 ABOVE = {"__init__", "__main__", "cli"}
 

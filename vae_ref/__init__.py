@@ -22,7 +22,8 @@ from vae_ref.objective import (
     negative_elbo,
 )
 from vae_ref.plan import Plan
-from vae_ref.run import Recipe, Run
+from vae_ref.recipe import Recipe
+from vae_ref.run import Run
 from vae_ref.training import evaluate, fit, log_likelihood
 
 __version__ = version("vae_ref")

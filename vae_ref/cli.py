@@ -16,7 +16,8 @@ from vae_ref.engines.platform import denormals_flushed
 from vae_ref.glyphs import glyphs
 from vae_ref.model import VAE
 from vae_ref.plan import Plan
-from vae_ref.run import DatasetName, Environment, LikelihoodName, ModelName, Recipe, Run
+from vae_ref.recipe import DatasetName, LikelihoodName, ModelName, Recipe
+from vae_ref.run import Environment, Run
 from vae_ref.training import DivergenceError, evaluate, fit, log_likelihood
 
 __all__ = ["app", "main"]

@@ -10,7 +10,8 @@ from vae_ref.checkpoint import CheckpointError
 from vae_ref.checks import InputError
 from vae_ref.data import ImageSet
 from vae_ref.history import Record
-from vae_ref.run import Recipe, Run
+from vae_ref.recipe import Recipe
+from vae_ref.run import Run
 
 __all__ = ["RunDirectory", "draw_latent_space"]
 

@@ -6,12 +6,12 @@ one, returns one value per example (in nats) and leaves the reduction over examp
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from vae_ref import checks
+from vae_ref.elementwise import elementwise
 from vae_ref.shapes import Codes, Noise, PerDraw, PerExample
 
 __all__ = ["entropy", "kl_between", "kl_to_standard_normal", "log_density", "reparameterize"]
@@ -187,31 +187,12 @@ def _scaled(distance: Tensor, logvar: Tensor) -> Tensor:
     return distance * half * half
 
 
-class _Expm1Minus(torch.autograd.Function):
-    """The value by a series that autograd need not unroll; the gradient is just expm1."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(h: Tensor) -> Tensor:
-        series = torch.ones_like(h)
-        for n in range(16, 2, -1):  # h**k / k! is below half an ulp of h**2 / 2 for k > 16
-            series = 1 + h / n * series
-        return torch.where(h.abs() < 0.5, 0.5 * h * h * series, torch.expm1(h) - h)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (h,) = ctx.saved_tensors
-        return grad * torch.expm1(h)
-
-    jvp = backward  # one input, one output, elementwise: both are a product with the derivative
+def _expm1_minus_value(h: Tensor) -> Tensor:
+    series = torch.ones_like(h)
+    for n in range(16, 2, -1):  # h**k / k! is below half an ulp of h**2 / 2 for k > 16
+        series = 1 + h / n * series
+    return torch.where(h.abs() < 0.5, 0.5 * h * h * series, torch.expm1(h) - h)
 
 
-def _expm1_minus(h: Tensor) -> Tensor:
-    """Compute exp(h) - 1 - h without cancellation near zero."""
-    return _Expm1Minus.apply(h)  # type: ignore[no-any-return]
+#: exp(h) - 1 - h without cancellation near zero.
+_expm1_minus = elementwise(_expm1_minus_value, torch.expm1)

@@ -7,13 +7,14 @@ summed over the last axis), the mean, which a picture shows, and a sampler, whic
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vae_ref import checks
+from vae_ref.elementwise import elementwise
 from vae_ref.shapes import Outputs, PerDraw, Pixels
 
 __all__ = ["Bernoulli", "ContinuousBernoulli", "Gaussian", "Likelihood"]
@@ -206,33 +207,6 @@ class ContinuousBernoulli:
         return torch.where(outputs > 0, 1 - x, x)
 
 
-class _LogNormaliser(torch.autograd.Function):
-    """log((exp(eta) - 1) / eta); its gradient, the mean, needs a form of its own near zero."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(eta: Tensor) -> Tensor:
-        safe = torch.where(eta == 0, -1.0, eta)
-        return torch.where(eta == 0, 0.0, torch.log(torch.expm1(safe) / safe))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (eta,) = ctx.saved_tensors
-        return grad * _mean(eta)
-
-    jvp = backward  # one input, one output, elementwise: both are a product with the derivative
-
-
-def _log_normaliser(eta: Tensor) -> Tensor:
-    return _LogNormaliser.apply(eta)  # type: ignore[no-any-return]
-
-
 def _mean(eta: Tensor) -> Tensor:
     """The derivative of the log normaliser, 1 / (1 - exp(-eta)) - 1 / eta.
 
@@ -248,3 +222,12 @@ def _mean(eta: Tensor) -> Tensor:
     tail = 1 / size + torch.exp(-size) / torch.expm1(-size)
     far = torch.where(eta > 0, 1 - tail, tail)
     return torch.where(is_near, 0.5 + 0.5 * h / fraction, far)
+
+
+def _log_normaliser_value(eta: Tensor) -> Tensor:
+    safe = torch.where(eta == 0, -1, eta)
+    return torch.where(eta == 0, 0, torch.log(torch.expm1(safe) / safe))
+
+
+#: log((exp(eta) - 1) / eta) of eta below zero.
+_log_normaliser = elementwise(_log_normaliser_value, _mean)
