@@ -126,7 +126,6 @@ def test_second_derivatives_exist():
     assert torch.autograd.gradgradcheck(kl_to_standard_normal, (mu, logvar))
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")  # torch's own
 def test_forward_mode_agrees_with_reverse():
     mu, logvar = torch.linspace(-2, 2, 8).reshape(2, 4)
 

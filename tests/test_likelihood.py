@@ -59,8 +59,6 @@ def test_shapes_that_would_broadcast(likelihood, shape):
         likelihood.nll(torch.zeros(shape), torch.zeros(4, 5))
 
 
-# torch's own forward mode warns of torch's own TorchScript
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
 @pytest.mark.parametrize("likelihood", [*OF_PIXELS, Gaussian()], ids=repr)
 def test_gradients(likelihood):
     outputs = torch.linspace(-3, 3, 6).reshape(2, 3).requires_grad_()
