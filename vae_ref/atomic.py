@@ -40,6 +40,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 def _sync(directory: Path) -> None:
     """Have the directory's entries on the disk, in the order in which they were replaced."""
+    if os.name != "posix":  # elsewhere a directory cannot be opened
+        return
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

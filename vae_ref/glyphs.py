@@ -51,7 +51,7 @@ def glyphs(count: int = 60_000, *, seed: int = 0) -> ImageSet:
     if count < 0:
         raise InputError("count", "not be negative", count, "Ask for 0 or more images.")
     generator = Plan(seed).generator("glyphs")
-    drawn = torch.rand(count, 1 + len(FACTORS), generator=generator, dtype=torch.float64).float()
+    drawn = torch.rand(count, 1 + len(FACTORS), generator=generator, dtype=torch.float32)
     labels = (drawn[:, 0] * 10).long()
     factors = {
         name: low + (high - low) * drawn[:, column]
