@@ -68,6 +68,20 @@ def test_at_the_true_posterior_every_weight_is_the_evidence(x, eps):
     )
 
 
+def test_gradients_of_the_weights():
+    """Of the numbers that they are, q's part included: nothing is detached."""
+    x = MODEL.bias + torch.linspace(-1, 1, 7)
+    mu, logvar = (number + 0.3 for number in MODEL.posterior(x))
+    eps = torch.linspace(-1.5, 1.5, 6).reshape(2, 3)
+
+    def weights(mu, logvar):
+        z = reparameterize(mu, logvar, eps)
+        return log_weight(x, MODEL.decode(z), z, mu, logvar, likelihood=MODEL.likelihood)
+
+    arguments = tuple(number.requires_grad_() for number in (mu, logvar))
+    assert torch.autograd.gradcheck(weights, arguments)
+
+
 def exact_elbo(x, mu, logvar):
     """The expectation of the squared error under q is a closed form for a linear decoder."""
     spread = (MODEL.weight.square().sum(0) * logvar.exp()).sum(-1) / (2 * MODEL.variance)
