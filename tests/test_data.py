@@ -171,3 +171,11 @@ def test_mnist_takes_55_megabytes(mnist_sets):
 def test_parts_that_do_not_fit(images, labels, message):
     with pytest.raises(InputError, match=message):
         ImageSet(images, labels, (2, 2))
+
+
+def test_a_torch_loader_takes_it(root):
+    data = fashion_mnist(root, train=True)
+    (x, labels), (rest, _) = torch.utils.data.DataLoader(data, batch_size=4)
+    assert x.equal(data.batch(torch.arange(4)))
+    assert labels.tolist() == [0, 1, 2, 3]
+    assert len(rest) == 2

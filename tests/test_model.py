@@ -174,3 +174,10 @@ def test_dimensions_are_positive(kind, name):
 def test_a_latent_model_is_abstract():
     with pytest.raises(TypeError, match="abstract"):
         LatentModel()
+
+
+@pytest.mark.usefixtures("user")
+@BOTH
+def test_a_likelihood_is_not_a_name(kind):
+    with pytest.raises(InputError, match="^likelihood must have nll, mean and sample; got 'gau"):
+        kind(likelihood="gaussian")

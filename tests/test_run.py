@@ -21,7 +21,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     begun = Run.start(recipe, (28, 28), device=device)
     list(fit(begun, *small, epochs=saved_after))
     begun.save(tmp_path / "c.safetensors")
-    resumed = Run.load(tmp_path / "c.safetensors", device=device)
+    resumed = Run.load(str(tmp_path / "c.safetensors"), device=device)
     assert resumed.epoch == saved_after
     rest = list(fit(resumed, *small, epochs=3))
 

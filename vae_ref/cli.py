@@ -120,7 +120,9 @@ def train_command(
     train, test = (_load(dataset, data, train=part).to(chosen) for part in (True, False))
     run = run or Run.start(recipe, train.size, device=chosen)
     if run.environment != (here := Environment.current(chosen)):
-        _say(f"the run began with {run.environment}, this is {here}; last digits will differ.")
+        _say(
+            f"the run began with {run.environment}, this is {here}; results will differ a little."
+        )
     directory.make()
     saved = run.epoch
     try:

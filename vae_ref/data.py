@@ -69,6 +69,10 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __getitem__(self, position: int) -> tuple[Pixels, int]:
+        """Return one image in [0, 1] and its label, as a torch data set does."""
+        return self.batch(torch.tensor([position]))[0], int(self.labels[position])
+
     def batch(self, index: Order, dtype: torch.dtype = torch.float32) -> Pixels:
         """Return the chosen images as floating-point pixels in [0, 1]."""
         return self.images[index].to(dtype).div_(255)

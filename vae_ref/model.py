@@ -45,6 +45,13 @@ class LatentModel(nn.Module, ABC):
             ("latent_dim", latent_dim),
         ):
             checks.positive_integer(name, value)
+        if not isinstance(likelihood, Likelihood):
+            raise checks.InputError(
+                "likelihood",
+                "have nll, mean and sample",
+                repr(likelihood),
+                "Pass Gaussian(), say.",
+            )
         self.input_dim, self.hidden_dim, self.latent_dim = input_dim, hidden_dim, latent_dim
         self.likelihood = likelihood
         self.decoder = nn.Sequential(

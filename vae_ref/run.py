@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ class Run:
         """What is random in it."""
         return Plan(self.recipe.seed)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to a checkpoint, atomically.
 
         Raises:
@@ -98,10 +99,10 @@ class Run:
             "epoch": self.epoch,
             "environment": dataclasses.asdict(self.environment),
         }
-        checkpoint.save(path, {**self.model.state_dict(), **self._moments()}, facts)
+        checkpoint.save(Path(path), {**self.model.state_dict(), **self._moments()}, facts)
 
     @classmethod
-    def load(cls, path: Path, *, device: torch.device | str = "cpu") -> "Run":
+    def load(cls, path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> "Run":
         """Read a state that `save` wrote.
 
         Raises:
@@ -109,6 +110,7 @@ class Run:
                 the model that it describes.
             OSError: If it cannot be read.
         """
+        path = Path(path)
         tensors, facts = checkpoint.load(path)
         try:
             run = cls.start(Recipe(**facts["recipe"]), tuple(facts["size"]), device=device)
