@@ -1,0 +1,47 @@
+"""The conformance kit: hold any VAE against every claim, and name its bug.
+
+It imports nothing of the code that it judges, the reference included.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vae_ref.conformance.foreign import from_jax, from_numpy
+    from vae_ref.conformance.pytest_plugin import parametrize_with_claims
+    from vae_ref.conformance.records import Report
+    from vae_ref.conformance.recognition import load
+    from vae_ref.conformance.registry import all_claims
+    from vae_ref.conformance.runner import verify
+    from vae_ref.conformance.subject import Conventions, Subject
+
+__all__ = [
+    "Conventions",
+    "Report",
+    "Subject",
+    "all_claims",
+    "from_jax",
+    "from_numpy",
+    "load",
+    "parametrize_with_claims",
+    "verify",
+]
+
+_HOME = {
+    "Conventions": "subject",
+    "Report": "records",
+    "Subject": "subject",
+    "all_claims": "registry",
+    "from_jax": "foreign",
+    "from_numpy": "foreign",
+    "load": "recognition",
+    "parametrize_with_claims": "pytest_plugin",
+    "verify": "runner",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name where it is used: pytest loads this package on every start."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

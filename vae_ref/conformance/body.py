@@ -1,0 +1,122 @@
+"""The networks of a subject as the claims see them: flat codes and images, weights put back."""
+
+import contextlib
+from collections.abc import Iterator
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from vae_ref.conformance.bench import Bench
+from vae_ref.conformance.records import Violation
+from vae_ref.conformance.subject import from_spread
+
+__all__ = ["Body", "changed"]
+
+_SHAPES = ((784,), (1, 28, 28), (1, 32, 32), (3, 32, 32), (3, 64, 64), (1, 64, 64))
+
+
+class Body:
+    """Encoder, decoder and forward pass, in the subject's shapes and precision."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.subject = bench, bench.subject
+        self.conventions = bench.conventions
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the weights."""
+        module = self.subject.module
+        parameters = [] if module is None else list(module.parameters())
+        return parameters[0].dtype if parameters else self.bench.dtype
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of an input: as declared, or the first that the subject takes."""
+        if self.conventions.pixel_shape:
+            return self.conventions.pixel_shape
+        module = self.subject.module
+        linear = [m for m in module.modules() if isinstance(m, nn.Linear)] if module else []
+        candidates = [*((layer.in_features,) for layer in linear[:1]), *_SHAPES]
+        function = self.subject.encode or self.subject.forward
+        last: Exception | None = None
+        for shape in candidates:
+            try:
+                if function is not None:
+                    function(torch.full((2, *shape), 0.5, dtype=self.dtype))
+                return shape
+            except Exception as error:
+                last = last or error
+        raise Violation(
+            f"no input of a usual shape is taken ({last}); declare pixel_shape",
+            symptom="no-input",
+        )
+
+    def images(self, n: int, name: str = "images") -> Tensor:
+        """Draw inputs: of each pixel, uniform in [0, 1]."""
+        pixels = torch.Size(self.shape).numel()
+        x = self.bench.uniform(name, n, pixels).to(self.dtype)
+        return x.reshape(n, *self.shape)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (mu, logvar), flat."""
+        assert self.subject.encode is not None  # noqa: S101 - the claim needs it
+        answer = self.subject.encode(x.clone())
+        try:
+            mu, logvar = from_spread(self.conventions.spread, answer)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise Violation(
+                f"encode returned {type(answer).__name__}, not the pair (mu, logvar)",
+                symptom="no-pair",
+            ) from error
+        return mu.reshape(len(mu), -1), logvar.reshape(len(logvar), -1)
+
+    @cached_property
+    def latents(self) -> int:
+        """How many latents the networks have."""
+        if self.conventions.latent_shape:
+            return torch.Size(self.conventions.latent_shape).numel()
+        return self.encode(self.images(2))[0].shape[1]
+
+    def codes(self, n: int, scale: float = 1.0) -> Tensor:
+        """Draw codes from the prior."""
+        return scale * self.bench.normal("codes", n, self.latents).to(self.dtype)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the outputs for flat codes, flat."""
+        assert self.subject.decode is not None  # noqa: S101 - the claim needs it
+        shape = self.conventions.latent_shape or (z.shape[1],)
+        outputs = self.subject.decode(z.reshape(len(z), *shape).clone())
+        return outputs.reshape(len(z), -1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (outputs, mu, logvar), flat."""
+        assert self.subject.forward is not None  # noqa: S101 - the claim needs it
+        outputs, *posterior = self.subject.forward(x.clone())
+        answer = posterior[0] if self.conventions.spread == "distribution" else posterior
+        mu, logvar = from_spread(self.conventions.spread, answer)
+        return tuple(t.reshape(len(x), -1) for t in (outputs, mu, logvar))  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def changed(
+    module: nn.Module | None, *, factor: float = 1.0, dtype: torch.dtype | None = None
+) -> Iterator[None]:
+    """Scale the weights of a module or give them another precision, and put them back."""
+    if module is None:
+        yield
+        return
+    tensors = [*module.parameters(), *module.buffers()]
+    saved = [tensor.data.clone() for tensor in tensors]
+    try:
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.data = parameter.data * factor
+            for tensor in tensors:
+                if dtype is not None and tensor.is_floating_point():
+                    tensor.data = tensor.data.to(dtype)
+        yield
+    finally:
+        for tensor, before in zip(tensors, saved, strict=True):
+            tensor.data = before
+            tensor.grad = None

@@ -1,0 +1,83 @@
+"""What is true of the importance-weighted bound."""
+
+import math
+
+import torch
+
+from vae_ref.conformance.bench import Bench
+from vae_ref.conformance.compare import agree
+from vae_ref.conformance.registry import claim
+
+_NEEDS = ("importance_weighted",)
+_SOURCE = "Burda, Grosse and Salakhutdinov 2016, equation 8"
+
+
+@claim(
+    "objective/importance-weighted",
+    statement="The importance-weighted bound is the log of the mean weight.",
+    formula=r"L_K = \log \tfrac1K \sum_k w_k",
+    source=_SOURCE,
+    needs=_NEEDS,
+    kind="exact",
+    tolerance="32 roundings of |log w| + log K",
+    kills=("iw-no-log-k", "iw-mean-of-logs", "iw-self-normalised"),
+)
+def importance_weighted(bench: Bench) -> None:
+    for examples, samples in ((1, 1), (1, 2), (3, 5)):
+        log_w = 2 * bench.normal(f"weights {samples}", examples, samples) - 3
+        exact = torch.logsumexp(log_w.double(), 1) - math.log(samples)
+        agree(
+            "the importance-weighted bound",
+            bench.bound(log_w),
+            exact,
+            scale=log_w.double().abs().sum(1) + math.log(samples) + 1,
+            dtype=bench.dtype,
+            inputs={"log_w": log_w},
+        )
+
+
+@claim(
+    "objective/importance-weighted-range",
+    statement="The importance-weighted bound is right for log weights far below and above zero.",
+    formula=r"L_K(\log w + c) = L_K(\log w) + c, \quad |c| \le 1000",
+    source="xqding/Importance_Weighted_Autoencoders issue 3",
+    needs=_NEEDS,
+    kind="metamorphic",
+    tolerance="32 roundings of |log w| + |c|",
+    kills=("iw-no-shift",),
+)
+def importance_weighted_range(bench: Bench) -> None:
+    log_w = bench.normal("weights", 3, 5)
+    for shift in (-1000.0, 1000.0):
+        exact = torch.logsumexp(log_w.double(), 1) - math.log(5) + shift
+        agree(
+            f"the bound of log weights near {shift:g}",
+            bench.bound(log_w + shift),
+            exact,
+            scale=log_w.double().abs().sum(1) + abs(shift),
+            dtype=bench.dtype,
+            inputs={"log_w": log_w + shift},
+        )
+
+
+@claim(
+    "objective/importance-weighted-gradient",
+    statement="The gradient of the bound weighs the samples by their normalised weights.",
+    formula=r"\partial L_K / \partial \log w_k = w_k / \textstyle\sum_j w_j",
+    source="Burda, Grosse and Salakhutdinov 2016, equation 13",
+    needs=_NEEDS,
+    kind="gradient",
+    tolerance="32 roundings of 1 + |log w|",
+    kills=("iw-detached-weights", "iw-mean-of-logs"),
+)
+def importance_weighted_gradient(bench: Bench) -> None:
+    bench.differentiable("importance_weighted")
+    log_w = 2 * bench.normal("weights", 3, 5) - 3
+    agree(
+        "the gradient of the bound",
+        bench.gradient(bench.bound, log_w)[0],
+        torch.softmax(log_w.double(), 1),
+        scale=1 + log_w.double().abs(),
+        dtype=bench.dtype,
+        inputs={"log_w": log_w},
+    )

@@ -1,0 +1,277 @@
+"""What is true of a reconstruction term that is a negative log-likelihood."""
+
+import torch
+from torch import Tensor
+
+from vae_ref.conformance.bench import Bench
+from vae_ref.conformance.compare import agree
+from vae_ref.conformance.records import NotApplicable, Violation
+from vae_ref.conformance.registry import claim
+
+_NEEDS = ("nll|loss",)
+_TERMS = "32 roundings of the sum of the terms' absolute values"
+_NAMED = ("likelihood/named",)
+_BERNOULLI = "Kingma and Welling 2014, appendix C.1"
+_CONTINUOUS = "Kingma and Welling 2014, appendix C.2"
+
+
+@claim(
+    "likelihood/named",
+    statement="The reconstruction term is the negative log-likelihood of a known distribution.",
+    formula=r"R(\hat x, x) = -b \log p(x \mid \hat x) + c",
+    source=_BERNOULLI,
+    needs=_NEEDS,
+    kind="identity",
+    tolerance="ratios of differences agree to 1e-5",
+    kills=("nll-swapped", "nll-half-of-bce", "nll-double-sigmoid", "nll-cubed-error"),
+)
+def named(bench: Bench) -> None:
+    if bench.found_likelihood is None:
+        raise Violation(
+            "the reconstruction term is not the negative log-likelihood of a Bernoulli, continuous "
+            "Bernoulli, Gaussian or Laplace distribution, of probabilities or logits",
+            symptom="nameless",
+        )
+
+
+def _pair(bench: Bench, examples: int, pixels: int, name: str) -> tuple[Tensor, Tensor]:
+    real = 2 * bench.normal(f"{name} outputs {pixels}", examples, pixels)
+    x = 0.02 + 0.96 * bench.uniform(f"{name} x {pixels}", examples, pixels)
+    return bench.likelihood.outputs(real), x
+
+
+def _condition(bench: Bench, outputs: Tensor, x: Tensor) -> Tensor:
+    """Bound the terms of the usual formulas, and what rounding a probability does to them."""
+    o, t = outputs.double(), x.double()
+    size = bench.likelihood.nll(o, t).abs() + 1 + o.abs()
+    return size + (1 / (o * (1 - o)) if bench.likelihood.bounded else o.abs())
+
+
+def _unit(bench: Bench) -> float:
+    """Return the factor of the reconstruction term: of a Gaussian, 1 / variance."""
+    if bench.likelihood.absolute:
+        return 1.0
+    outputs, x = _pair(bench, 2, bench.pixels[0], "unit")
+    other = bench.likelihood.outputs(outputs.detach() * 0.5)
+    own = bench.nll(outputs, x) - bench.nll(other, x)
+    nll = bench.likelihood.nll
+    exact = nll(outputs.double(), x.double()).sum() - nll(other.double(), x.double()).sum()
+    return float(own / exact)
+
+
+@claim(
+    "likelihood/value",
+    statement="The reconstruction term has the value of that negative log-likelihood, summed over "
+    "pixels, up to the constant of a Gaussian or Laplace distribution.",
+    formula=r"R = -\sum_i \log p(x_i \mid \hat x_i)",
+    source=_BERNOULLI,
+    needs=_NEEDS,
+    kind="exact",
+    tolerance=_TERMS,
+    kills=("nll-mean-over-pixels", "nll-negated", "nll-offset", "nll-channel-mean"),
+    builds_on=_NAMED,
+)
+def value(bench: Bench) -> None:
+    unit = _unit(bench)
+    sizes = [(1, bench.pixels[0])] + [(3, pixels) for pixels in bench.pixels]
+    constants = []
+    for examples, pixels in sizes:
+        outputs, x = _pair(bench, examples, pixels, "value")
+        exact = unit * bench.likelihood.nll(outputs.double(), x.double()).sum()
+        got = bench.nll(outputs, x)
+        scale = (unit * _condition(bench, outputs, x)).sum().abs()
+        if not bench.likelihood.absolute:
+            best = bench.likelihood.best(x)
+            constant = bench.nll(best, x)
+            constants.append(float(constant) / (examples * pixels))
+            got, scale = got - constant, scale + constant.abs()
+        agree(
+            "the reconstruction term",
+            got,
+            exact,
+            scale=scale,
+            dtype=bench.dtype,
+            inputs={"outputs": outputs, "x": x},
+        )
+    if not bench.likelihood.absolute:
+        bench.facts["constant of the likelihood"] = (
+            "dropped" if abs(constants[0]) < 1e-9 else f"{constants[0]:.6g} nats per pixel"
+        )
+
+
+@claim(
+    "likelihood/gradient",
+    statement="The gradient with respect to the decoder's output is that of the log-likelihood.",
+    formula=r"\partial R / \partial \hat x = -\partial \log p(x \mid \hat x) / \partial \hat x",
+    source=_BERNOULLI,
+    needs=_NEEDS,
+    kind="gradient",
+    tolerance="32 roundings of the terms of the derivative",
+    kills=("nll-detached", "nll-no-grad", "nll-mean-over-pixels", "nll-zero-at-half"),
+    builds_on=_NAMED,
+)
+def gradient(bench: Bench) -> None:
+    unit = _unit(bench)
+    pairs = [_pair(bench, 3, pixels, "gradient") for pixels in bench.pixels]
+    middle = bench.likelihood.outputs(torch.zeros_like(pairs[0][0]))
+    for outputs, x in [*pairs, (middle, pairs[0][1])]:
+        got = bench.gradient(lambda o, x=x: bench.nll(o, x), outputs)[0]
+        leaf = outputs.double().requires_grad_()
+        exact = unit * torch.autograd.grad(bench.likelihood.nll(leaf, x.double()).sum(), leaf)[0]
+        agree(
+            "the gradient of the reconstruction term",
+            got,
+            exact,
+            scale=exact.abs() + abs(unit) * _slope(bench, outputs),
+            dtype=bench.dtype,
+            inputs={"outputs": outputs, "x": x},
+        )
+
+
+def _slope(bench: Bench, outputs: Tensor) -> Tensor:
+    """Bound the terms of the derivative; between probabilities and logits lies p (1 - p)."""
+    o = outputs.double()
+    return 1 / (o * (1 - o)) ** 2 if bench.likelihood.bounded else 1 + o.abs()
+
+
+@claim(
+    "likelihood/sum-over-pixels",
+    statement="Pixels are independent given the code: their terms are added, not averaged.",
+    formula=r"R(\hat x, x) = \sum_i R(\hat x_i, x_i)",
+    source=_BERNOULLI,
+    needs=_NEEDS,
+    kind="metamorphic",
+    tolerance=_TERMS,
+    kills=("nll-mean-over-pixels", "nll-mean-over-everything", "nll-root-of-squares"),
+)
+def sum_over_pixels(bench: Bench) -> None:
+    if len(bench.pixels) < 2:
+        raise NotApplicable(f"the function takes images of {bench.pixels[0]} pixels only")
+    first, second = (_pair(bench, 3, pixels, "sum") for pixels in bench.pixels)
+    outputs, x = (torch.cat(both, 1) for both in zip(first, second, strict=True))
+    agree(
+        "the reconstruction term of two sets of pixels together",
+        bench.nll(outputs, x),
+        bench.nll(*first) + bench.nll(*second),
+        scale=_condition(bench, outputs, x).sum() * max(1.0, abs(_unit(bench)))
+        + bench.nll(outputs, x).abs(),
+        dtype=bench.dtype,
+        inputs={"outputs": outputs, "x": x},
+    )
+
+
+@claim(
+    "likelihood/additive-over-examples",
+    statement="The reconstruction term of a batch is made of those of its examples.",
+    formula=r"R_{\mathrm{batch}} = \sum_n R_n \quad (\text{or their mean})",
+    source="Kingma and Welling 2014, equation 8",
+    needs=_NEEDS,
+    kind="metamorphic",
+    tolerance=_TERMS,
+    kills=("nll-first-example-only", "nll-nominal-batch-size", "nll-optimal-variance"),
+)
+def additive_over_examples(bench: Bench) -> None:
+    outputs, x = _pair(bench, 3, bench.pixels[0], "examples")
+    apart = sum(bench.nll(outputs[i : i + 1], x[i : i + 1]) for i in range(3))
+    agree(
+        "the reconstruction term of a batch",
+        bench.nll(outputs, x),
+        torch.as_tensor(apart),
+        scale=_condition(bench, outputs, x).sum() * max(1.0, abs(_unit(bench)))
+        + bench.nll(outputs, x).abs(),
+        dtype=bench.dtype,
+        inputs={"outputs": outputs, "x": x},
+    )
+
+
+@claim(
+    "likelihood/order-of-pixels",
+    statement="The reconstruction term does not depend on the order of the pixels.",
+    formula=r"R(\hat x_\pi, x_\pi) = R(\hat x, x)",
+    source="pixels are independent given the code",
+    needs=_NEEDS,
+    kind="metamorphic",
+    tolerance=_TERMS,
+    kills=("nll-pixels-weighted", "nll-shifted"),
+)
+def order_of_pixels(bench: Bench) -> None:
+    outputs, x = _pair(bench, 3, bench.pixels[0], "order")
+    agree(
+        "the reconstruction term with the pixels in another order",
+        bench.nll(outputs.flip(1), x.flip(1)),
+        bench.nll(outputs, x),
+        scale=_condition(bench, outputs, x).sum() * max(1.0, abs(_unit(bench)))
+        + bench.nll(outputs, x).abs(),
+        dtype=bench.dtype,
+        inputs={"outputs": outputs, "x": x},
+    )
+
+
+@claim(
+    "likelihood/minimum-at-data",
+    statement="No output explains the data better than the one whose mean they are.",
+    formula=r"R(\hat x^*, x) \le R(\hat x, x), \quad E[x \mid \hat x^*] = x",
+    source="the maximum of the likelihood of an exponential family",
+    needs=_NEEDS,
+    kind="identity",
+    tolerance="the term rises by more than 32 roundings for a step of 0.05",
+    kills=("nll-negated", "nll-swapped", "nll-half-of-bce", "nll-absolute-residual-only"),
+)
+def minimum_at_data(bench: Bench) -> None:
+    x = 0.2 + 0.6 * bench.uniform("minimum", 1, bench.pixels[0])
+    best = bench.likelihood.best(x.double()).to(bench.dtype)
+    least = float(bench.nll(best, x))
+    for step in (0.05, -0.05):
+        if not float(bench.nll(best + step, x)) > least:
+            raise Violation(
+                f"the reconstruction term falls from {least:.6g} to "
+                f"{float(bench.nll(best + step, x)):.6g} when the output leaves its best value "
+                f"by {step:+g}",
+                symptom="minimum",
+                counterexample={"inputs": {"outputs": (best + step).tolist(), "x": x.tolist()}},
+            )
+
+
+@claim(
+    "likelihood/exact-range",
+    statement="The reconstruction term is exact for every probability between 1e-4 and 1 - 1e-4, "
+    "and its gradient reaches the decoder there.",
+    formula=r"R(\sigma(\eta), x) = x \log(1 + e^{-\eta}) + (1 - x) \log(1 + e^\eta)",
+    source="pytorch/pytorch issue 36647; docs/derivation",
+    needs=_NEEDS,
+    kind="exact",
+    tolerance=_TERMS,
+    kills=("nll-clamped-probabilities", "nll-jitter-in-log"),
+    builds_on=_NAMED,
+)
+def exact_range(bench: Bench) -> None:
+    if not bench.likelihood.name.endswith(("bernoulli", "bernoulli-logits")):
+        raise NotApplicable("only a Bernoulli likelihood has outputs with an end")
+    for x_value in (0.0, 1.0):
+        for logit in (-9.0, -5.0, 5.0, 9.0):
+            outputs, x = (
+                torch.full((1, bench.pixels[0]), v, dtype=bench.dtype) for v in (logit, x_value)
+            )
+            outputs = bench.likelihood.outputs(outputs)
+            agree(
+                f"the reconstruction term at logit {logit:g}, x = {x_value:g},",
+                bench.nll(outputs, x),
+                bench.likelihood.nll(outputs.double(), x.double()).sum(),
+                scale=_condition(bench, outputs, x).sum(),
+                dtype=bench.dtype,
+                inputs={"outputs": outputs, "x": x},
+                symptom="clamped",
+            )
+    bench.facts["reconstruction in float32"] = _dead_zone(bench)
+
+
+def _dead_zone(bench: Bench) -> str:
+    """Look, in single precision, for the wrong-side logit from which no gradient flows."""
+    for logit in range(1, 101):
+        eta = torch.full((1, bench.pixels[0]), float(logit), dtype=torch.float32)
+        leaf = bench.likelihood.outputs(eta).requires_grad_()
+        value = bench.nll(leaf, torch.zeros_like(eta))
+        exact = eta.double().sum()
+        if abs(float(value) / float(exact) - 1) > 0.01 + float(torch.exp(-eta[0, 0])):
+            return f"off by more than 1 % from a wrong-side logit of {logit}"
+    return "exact for wrong-side logits up to 100"

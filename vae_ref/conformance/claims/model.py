@@ -1,0 +1,462 @@
+"""What is true of the networks and of how they are put together."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from vae_ref.conformance.bench import Bench
+from vae_ref.conformance.body import Body, changed
+from vae_ref.conformance.compare import plain
+from vae_ref.conformance.records import NotApplicable, Violation
+from vae_ref.conformance.registry import claim
+
+_SOURCE = "Kingma and Welling 2014, appendix C"
+_REACH = 10.0
+_HEADS = ("model/two-heads",)
+
+
+@contextlib.contextmanager
+def _evaluating(bench: Bench) -> Iterator[Body]:
+    with bench.mode(training=False), torch.no_grad():
+        yield Body(bench)
+
+
+@claim(
+    "model/two-heads",
+    statement="The encoder returns mu and logvar, one of each for every latent of every example.",
+    formula=r"x \mapsto (\mu(x), \log\sigma^2(x)) \in R^D \times R^D",
+    source=_SOURCE,
+    needs=("encode",),
+    kind="metamorphic",
+    tolerance="none",
+    kills=("model-one-head", "model-heads-of-other-sizes"),
+)
+def two_heads(bench: Bench) -> None:
+    with _evaluating(bench) as body:
+        mu, logvar = body.encode(body.images(3))
+    if mu.shape != logvar.shape or len(mu) != 3:
+        raise Violation(
+            f"mu has shape {tuple(mu.shape)}, logvar {tuple(logvar.shape)}, for 3 examples",
+            symptom="shape",
+        )
+    if torch.equal(mu, logvar):
+        raise Violation("mu and logvar are the same numbers", symptom="one-head")
+
+
+def _unconstrained(bench: Bench, which: int) -> None:
+    """With larger weights a linear head goes as far as one likes, on either side."""
+    name = ("mu", "logvar")[which]
+    low, high = 0.0, 0.0
+    for factor in (1.0, 8.0, 64.0):
+        with _evaluating(bench) as body, changed(bench.subject.module, factor=factor):
+            values = body.encode(body.images(64))[which]
+            values = values[torch.isfinite(values)]
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
+        if low < -_REACH and high > _REACH:
+            return
+    if bench.subject.module is None and low < 0 < high:
+        raise NotApplicable("without the module its weights cannot be made larger")
+    symptom = "never-negative" if low >= 0 else "never-positive" if high <= 0 else "bounded"
+    raise Violation(
+        f"{name} stays in [{low:.3g}, {high:.3g}] however large the weights are: it is "
+        f"{'bounded' if symptom == 'bounded' else symptom.replace('-', ' ')}",
+        symptom=symptom,
+    )
+
+
+@claim(
+    "model/unconstrained-mu",
+    statement="mu may be any real number.",
+    formula=r"\mu(x) \in R",
+    source=_SOURCE,
+    needs=("encode",),
+    kind="metamorphic",
+    tolerance="with weights made larger, values beyond 10 on both sides are reached",
+    kills=("model-relu-on-mu", "model-tanh-on-mu"),
+    builds_on=_HEADS,
+)
+def unconstrained_mu(bench: Bench) -> None:
+    _unconstrained(bench, 0)
+
+
+@claim(
+    "model/unconstrained-logvar",
+    statement="logvar may be any real number; a sigma below 1 needs a negative one.",
+    formula=r"\log\sigma^2(x) \in R",
+    source=_SOURCE,
+    needs=("encode",),
+    kind="metamorphic",
+    tolerance="with weights made larger, values beyond 10 on both sides are reached",
+    kills=("model-relu-on-logvar", "model-softplus-on-logvar", "model-tanh-on-logvar"),
+    builds_on=_HEADS,
+)
+def unconstrained_logvar(bench: Bench) -> None:
+    _unconstrained(bench, 1)
+
+
+@claim(
+    "model/decoder-range",
+    statement="The decoder's outputs fill the range that the likelihood gives them.",
+    formula=r"\hat x \in (0, 1) \text{ for probabilities}, \quad \hat x \in R \text{ for logits}",
+    source=_SOURCE,
+    needs=("decode",),
+    kind="metamorphic",
+    tolerance="probabilities lie in [0, 1] and reach below 0.1 and above 0.9; logits beyond +-2",
+    kills=("model-no-sigmoid", "model-tanh-decoder", "model-sigmoid-twice", "model-half-range"),
+)
+def decoder_range(bench: Bench) -> None:
+    if bench.found_likelihood is None:
+        raise NotApplicable("no likelihood is declared or could be inferred")
+    likelihood = bench.found_likelihood
+    low, high = torch.inf, -torch.inf
+    for factor in (1.0, 8.0, 64.0):
+        with _evaluating(bench) as body, changed(bench.subject.module, factor=factor):
+            outputs = body.decode(body.codes(64, 2.0))
+            outputs = outputs[torch.isfinite(outputs)]
+        low, high = min(low, float(outputs.min())), max(high, float(outputs.max()))
+        if likelihood.bounded and not (low >= 0 and high <= 1):
+            raise Violation(
+                f"outputs reach from {low:.3g} to {high:.3g}, but the likelihood takes "
+                "probabilities",
+                symptom="outside",
+            )
+    short = low > 0.1 or high < 0.9
+    if bench.subject.module is None or not likelihood.absolute:
+        return
+    if likelihood.bounded and short:
+        raise Violation(f"outputs stay in [{low:.3g}, {high:.3g}], within (0, 1)", symptom="short")
+    if not likelihood.bounded and low > -2 and high < 2:
+        raise Violation(
+            f"outputs stay in [{low:.3g}, {high:.3g}], but the likelihood takes logits: the "
+            "sigmoid is applied twice",
+            symptom="sigmoid-twice",
+        )
+
+
+def _alone(what: str, function: Callable[[Tensor], Tensor], rows: Tensor) -> None:
+    together, alone = function(rows), torch.cat([function(rows[i : i + 1]) for i in range(3)])
+    size = 1 + float(together.abs().max())
+    if not float((together - alone).abs().max()) <= 1e-4 * size:
+        worst = int((together - alone).abs().amax(1).argmax())
+        raise Violation(
+            f"{what} depends on the other examples of the batch",
+            symptom="leak",
+            counterexample={
+                "inputs": {"example": worst},
+                "expected": plain(alone[worst][:5]),
+                "got": plain(together[worst][:5]),
+            },
+        )
+
+
+@claim(
+    "model/no-leakage-encoder",
+    statement="In evaluation the code of an example depends on that example alone.",
+    formula=r"q(z_n \mid x_{1:N}) = q(z_n \mid x_n)",
+    source=_SOURCE,
+    needs=("encode",),
+    kind="metamorphic",
+    tolerance="1e-4 of the largest output",
+    kills=("model-batch-centred-codes",),
+    builds_on=_HEADS,
+)
+def no_leakage_encoder(bench: Bench) -> None:
+    with _evaluating(bench) as body:
+        _alone("the code", lambda x: torch.cat(body.encode(x), 1), body.images(3))
+
+
+@claim(
+    "model/no-leakage-decoder",
+    statement="In evaluation the reconstruction of an example depends on its code alone.",
+    formula=r"p(x_n \mid z_{1:N}) = p(x_n \mid z_n)",
+    source=_SOURCE,
+    needs=("decode",),
+    kind="metamorphic",
+    tolerance="1e-4 of the largest output",
+    kills=("model-decoder-mixes-batch",),
+)
+def no_leakage_decoder(bench: Bench) -> None:
+    with _evaluating(bench) as body:
+        _alone("the reconstruction", body.decode, body.codes(3))
+
+
+@claim(
+    "model/each-pixel-matters",
+    statement="The code depends on every pixel.",
+    formula=r"\partial (\mu, \log\sigma^2) / \partial x_i \ne 0",
+    source=_SOURCE,
+    needs=("encode",),
+    kind="gradient",
+    tolerance="a derivative that is not zero, somewhere in 32 inputs",
+    kills=("model-half-the-pixels", "model-constant-encoder"),
+    builds_on=_HEADS,
+)
+def each_pixel_matters(bench: Bench) -> None:
+    body = Body(bench)
+    with bench.mode(training=False):
+        by_pixel = bench.gradient(lambda x: torch.cat(body.encode(x), 1), body.images(32))[0]
+    dead = int((by_pixel.flatten(1).abs().amax(0) == 0).sum())
+    if dead:
+        raise Violation(f"{dead} of {by_pixel[0].numel()} pixels have no effect", symptom="dead")
+
+
+@claim(
+    "model/each-latent-matters",
+    statement="The reconstruction depends on every latent.",
+    formula=r"\partial \hat x / \partial z_d \ne 0",
+    source=_SOURCE,
+    needs=("decode",),
+    kind="gradient",
+    tolerance="a derivative that is not zero, somewhere in 32 codes",
+    kills=("model-first-latents-only", "model-decoder-ignores-code"),
+)
+def each_latent_matters(bench: Bench) -> None:
+    with _evaluating(bench):
+        body = Body(bench)
+        codes = body.codes(32)
+    with bench.mode(training=False):
+        by_latent = bench.gradient(body.decode, codes)[0]
+    dead = int((by_latent.abs().amax(0) == 0).sum())
+    if dead:
+        raise Violation(f"{dead} of {codes.shape[1]} latents have no effect", symptom="dead")
+
+
+@claim(
+    "model/each-parameter-matters",
+    statement="The gradient of the loss reaches every parameter.",
+    formula=r"\partial L / \partial \theta_j \ne 0",
+    source=_SOURCE,
+    needs=("module", "forward"),
+    kind="gradient",
+    tolerance="a gradient that is not zero in every parameter tensor",
+    kills=("model-unused-layer", "model-frozen-layer", "model-decoder-ignores-code"),
+)
+def each_parameter_matters(bench: Bench) -> None:
+    module = bench.subject.module
+    assert module is not None  # noqa: S101 - the claim needs it
+    body = Body(bench)
+    x = body.images(32)
+    bench.subject.seed(bench.number("parameters"))
+    outputs, mu, logvar = body.forward(x)
+    if bench.subject.loss is not None:
+        value = bench.loss_as_is(outputs, x.flatten(1), mu, logvar).sum()
+    else:
+        value = (outputs**2).sum() + (mu**2).sum() + (logvar**2).sum()
+    named = list(module.named_parameters())
+    wanted = [parameter for _, parameter in named if parameter.requires_grad]
+    gradients = torch.autograd.grad(value, wanted, allow_unused=True) if wanted else ()
+    reached = {
+        id(p) for p, g in zip(wanted, gradients, strict=True) if g is not None and bool(g.any())
+    }
+    missed = [name for name, parameter in named if id(parameter) not in reached]
+    if missed:
+        frozen = all(not p.requires_grad for name, p in named if name in missed)
+        why = "they do not require one" if frozen else "they do not enter it"
+        raise Violation(
+            f"no gradient of the loss reaches {', '.join(missed[:4])}"
+            + (f" and {len(missed) - 4} more" if len(missed) > 4 else "")
+            + f": {why}",
+            symptom="frozen" if frozen else "unused",
+        )
+
+
+@claim(
+    "model/forward-is-the-composition",
+    statement="The forward pass encodes, samples and decodes, and does nothing else.",
+    formula=r"\hat x = \mathrm{decode}(\mu + \sigma\varepsilon), \quad (\mu, \sigma) ="
+    r" \mathrm{encode}(x)",
+    source=_SOURCE,
+    needs=("forward", "encode", "decode", "reparameterize"),
+    kind="identity",
+    tolerance="1e-4 of the largest output",
+    kills=("model-forward-decodes-mu", "model-forward-samples-twice-the-noise"),
+    builds_on=("reparameterization/reproducible", "model/outputs-in-order"),
+)
+def forward_is_the_composition(bench: Bench) -> None:
+    seed = bench.number("composition")
+    with _evaluating(bench) as body:
+        x = body.images(3)
+        mu, logvar = body.encode(x)
+        if bench.conventions.evaluation == "sample":
+            bench.eps(*mu.shape, seed)
+        z = bench.z(mu, logvar, seed)
+        bench.subject.seed(seed)
+        outputs = body.forward(x)[0]
+        composed, at_mean = body.decode(z), body.decode(mu)
+    size = 1e-4 * (1 + float(composed.abs().max()))
+    if not float((outputs - composed).abs().max()) <= size:
+        mean = float((outputs - at_mean).abs().max()) <= size
+        raise Violation(
+            "forward decodes mu, not a sample of z"
+            if mean
+            else "under one seed, forward(x) is not decode(reparameterize(*encode(x)))",
+            symptom="decodes-mean" if mean else "other-z",
+        )
+
+
+@claim(
+    "model/outputs-in-order",
+    statement="forward returns the reconstruction, mu and logvar, in that order.",
+    formula=r"x \mapsto (\hat x, \mu, \log\sigma^2)",
+    source="pytorch/examples vae",
+    needs=("forward", "encode"),
+    kind="metamorphic",
+    tolerance="1e-4 of the largest value",
+    kills=("model-outputs-swapped",),
+    builds_on=_HEADS,
+)
+def outputs_in_order(bench: Bench) -> None:
+    with _evaluating(bench) as body:
+        x = body.images(3)
+        mu, logvar = body.encode(x)
+        outputs, *posterior = body.forward(x)
+
+    def same(a: Tensor, b: Tensor) -> bool:
+        return a.shape == b.shape and bool(((a - b).abs() <= 1e-4 * (1 + b.abs().max())).all())
+
+    if same(posterior[0], mu) and same(posterior[1], logvar):
+        return
+    swapped = same(posterior[0], logvar) and same(posterior[1], mu)
+    raise Violation(
+        "forward returns logvar before mu"
+        if swapped
+        else "forward returns other mu and logvar than encode",
+        symptom="swapped" if swapped else "other",
+    )
+
+
+@claim(
+    "model/forward-samples-in-evaluation",
+    statement="In evaluation too, forward decodes a fresh sample of z.",
+    formula=r"\hat x^{(1)} \ne \hat x^{(2)}",
+    source="Kingma, pytorch/examples pull request 419",
+    needs=("forward",),
+    kind="metamorphic",
+    tolerance="none: bit for bit",
+    kills=("model-forward-decodes-mu", "model-mean-in-evaluation"),
+    builds_on=("reparameterization/samples-in-evaluation", "reparameterization/fresh-noise"),
+)
+def forward_samples_in_evaluation(bench: Bench) -> None:
+    with _evaluating(bench) as body:
+        x = body.images(3)
+        bench.subject.seed(bench.number("evaluation"))
+        first, second = body.forward(x)[0], body.forward(x)[0]
+    if bench.conventions.evaluation == "mean":
+        raise NotApplicable("declared: in evaluation the mean is taken")
+    if torch.equal(first, second):
+        raise Violation(
+            "two passes in evaluation mode give the same reconstruction: the loss computed there "
+            "is not the ELBO",
+            symptom="mean-in-evaluation",
+        )
+
+
+@claim(
+    "model/double-precision",
+    statement="The networks compute the same in double precision.",
+    formula=r"f_{64}(x) \approx f_{32}(x)",
+    source="Higham 2002, section 3.1",
+    needs=("module", "encode"),
+    kind="metamorphic",
+    tolerance="1e-3 of the largest output",
+    kills=("model-unregistered-layer", "model-casts-to-float32"),
+    builds_on=_HEADS,
+)
+def double_precision(bench: Bench) -> None:
+    with _evaluating(bench) as body:
+        x = body.images(3)
+        single = [*body.encode(x)]
+        if bench.subject.decode is not None:
+            codes = body.codes(3)
+            single.append(body.decode(codes))
+        with changed(bench.subject.module, dtype=torch.float64):
+            try:
+                double = [*body.encode(x.double())]
+                if bench.subject.decode is not None:
+                    double.append(body.decode(codes.double()))
+            except RuntimeError as error:
+                raise Violation(
+                    f"in double precision it raises {str(error).splitlines()[0]}: a tensor is "
+                    "hard-wired to single precision, or a layer is not registered",
+                    symptom="raises",
+                ) from error
+    if any(tensor.dtype != torch.float64 for tensor in double):
+        raise Violation("given doubles, it returns single precision", symptom="single")
+    for one, other in zip(single, double, strict=True):
+        size = 1e-3 * (1 + float(other.abs().max()))
+        if not float((one.double() - other).abs().max()) <= size:
+            raise Violation("double precision gives other numbers", symptom="other")
+
+
+def _functions(bench: Bench) -> Iterator[tuple[str, Callable[..., object], tuple[Tensor, ...]]]:
+    """Yield every function of the subject with arguments that it takes."""
+    subject, n, latents = bench.subject, 3, bench.latents[0]
+    mu, logvar = bench.normal("mu", n, latents), bench.normal("logvar", n, latents)
+    for part in ("kl", "reparameterize"):
+        if subject.has(part):
+            yield part, getattr(subject, part), bench.posterior(mu, logvar)
+    if subject.has("nll|loss"):
+        outputs = bench.uniform("outputs", n, bench.pixels[0]) * 0.9 + 0.05
+        pair = (outputs, bench.uniform("x", n, bench.pixels[0]))
+        if subject.nll is not None:
+            yield "nll", subject.nll, pair
+        if subject.loss is not None:
+            yield "loss", subject.loss, (*pair, *bench.posterior(mu, logvar))
+    body = Body(bench)
+    if subject.encode is not None:
+        yield "encode", subject.encode, (body.images(n),)
+        if subject.decode is not None:
+            yield "decode", body.decode, (body.codes(n),)
+    if subject.forward is not None:
+        yield "forward", subject.forward, (body.images(n),)
+
+
+_ANY = ("kl|reparameterize|nll|loss|encode|decode|forward",)
+
+
+@claim(
+    "model/inputs-intact",
+    statement="No function changes the tensors that it is given.",
+    formula=r"x \text{ before} = x \text{ after}",
+    source="the contract of a function",
+    needs=_ANY,
+    kind="metamorphic",
+    tolerance="none: bit for bit",
+    kills=("conduct-mutates-inputs",),
+)
+def inputs_intact(bench: Bench) -> None:
+    for name, function, arguments in _functions(bench):
+        tensors = [a for a in arguments if isinstance(a, Tensor)]
+        before = [tensor.clone() for tensor in tensors]
+        with torch.no_grad():
+            function(*arguments)
+        if not all(torch.equal(a, b) for a, b in zip(tensors, before, strict=True)):
+            raise Violation(f"{name} changes its arguments in place", symptom=f"mutates {name}")
+
+
+@claim(
+    "model/global-state-intact",
+    statement="No function changes the default dtype or the grad mode, or reseeds the generators.",
+    formula=r"\text{state before} = \text{state after}",
+    source="the contract of a function",
+    needs=_ANY,
+    kind="metamorphic",
+    tolerance="none",
+    kills=("conduct-reseeds", "conduct-default-dtype", "conduct-grad-mode"),
+)
+def global_state_intact(bench: Bench) -> None:
+    for name, function, arguments in _functions(bench):
+        dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
+        states = []
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            function(*arguments)
+            states.append(torch.get_rng_state())
+        if torch.equal(*states):
+            raise Violation(f"{name} seeds torch's global generator", symptom="reseeds")
+        if torch.get_default_dtype() != dtype:
+            raise Violation(f"{name} changes torch's default dtype", symptom="default-dtype")
+        if torch.is_grad_enabled() != grad:
+            raise Violation(f"{name} leaves the grad mode changed", symptom="grad-mode")

@@ -1,0 +1,69 @@
+"""The one comparison of exact claims; its tolerance comes from rounding, never from taste."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vae_ref.conformance.records import Violation
+
+__all__ = ["ROUNDINGS", "agree", "plain", "tolerance"]
+
+ROUNDINGS = 32
+"""How many roundings of the largest intermediate value an answer may be away."""
+
+
+def tolerance(dtype: torch.dtype, scale: Tensor) -> Tensor:
+    """Return ``ROUNDINGS`` units of rounding of ``scale``, the size of what was added up."""
+    return ROUNDINGS * torch.finfo(dtype).eps * scale
+
+
+def agree(
+    what: str,
+    got: Tensor,
+    expected: Tensor,
+    *,
+    scale: Tensor | float,
+    dtype: torch.dtype,
+    inputs: Mapping[str, Any],
+    symptom: str = "",
+) -> None:
+    """Raise `Violation` unless ``got`` is ``expected`` up to rounding.
+
+    Args:
+        what: What is compared, as the subject of a sentence.
+        got: The subject's answer.
+        expected: The oracle's.
+        scale: The size of the terms that make up the answer: the condition of the case.
+        dtype: The precision in which the subject computes.
+        inputs: What the subject was given, for the counterexample.
+        symptom: See `Violation`.
+    """
+    got, expected = got.detach().double(), torch.as_tensor(expected).detach().double()
+    if got.shape != expected.shape:
+        found, due = tuple(got.shape), tuple(expected.shape)
+        raise Violation(f"{what} has shape {found}, not {due}", symptom="shape")
+    allowed = tolerance(dtype, torch.as_tensor(scale).detach().double()).expand_as(expected)
+    wrong = ~((got - expected).abs() <= allowed)  # true for NaN too
+    if not bool(wrong.any()):
+        return
+    error = torch.where(torch.isfinite(got), (got - expected).abs() / allowed, torch.inf)
+    index = tuple(int(i) for i in torch.unravel_index(error.argmax(), error.shape))
+    at = f" at {list(index)}" if index else ""
+    raise Violation(
+        f"{what} is {got[index].item():.9g}{at}, not {expected[index].item():.9g}",
+        symptom=symptom or ("" if bool(torch.isfinite(got).all()) else "not-finite"),
+        counterexample={
+            "inputs": {name: plain(value) for name, value in inputs.items()},
+            "expected": expected[index].item(),
+            "got": got[index].item(),
+            "tolerance": allowed[index].item(),
+            "index": list(index),
+        },
+    )
+
+
+def plain(value: Any) -> Any:
+    """Turn tensors into nested lists, so that a counterexample is data."""
+    return value.detach().tolist() if isinstance(value, Tensor) else value

@@ -1,0 +1,2 @@
+"""stub"""
+def explain(bench, results): return tuple(results)

@@ -1,0 +1,187 @@
+"""What is under test: a dataclass of optional functions, and the conventions that it declares."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import torch
+from torch import Tensor, nn
+
+from vae_ref.conformance.guards import seed_everything
+
+__all__ = ["Conventions", "DeclarationError", "Subject"]
+
+Spread = Literal["logvar", "log_sigma", "sigma", "variance", "distribution"]
+Reduction = Literal["sum", "mean"]
+Family = Literal[
+    "bernoulli",
+    "bernoulli-logits",
+    "continuous-bernoulli",
+    "continuous-bernoulli-logits",
+    "gaussian",
+    "laplace",
+]
+
+
+class DeclarationError(ValueError):
+    """A declared convention that does not exist."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conventions:
+    """How a subject differs from the textbook, by its own declaration; all of it is data.
+
+    Attributes:
+        spread: What the second head is: ``logvar`` log sigma^2, ``log_sigma``, ``sigma``,
+            ``variance``, or ``distribution``: one ``torch.distributions.Normal`` stands for both.
+        likelihood: The distribution of a pixel given the decoder's output; inferred if left out.
+        kl_reduction: ``mean`` if the KL is meant to be averaged over the latents.
+        nll_reduction: ``mean`` if the reconstruction is meant to be averaged over the pixels.
+        beta: The weight of the KL in the loss.
+        variance: Of a Gaussian likelihood, if it is meant to be a certain one.
+        evaluation: ``mean`` if in evaluation mode the mean is meant to be taken for z.
+        seeded: False if the subject's noise cannot be repeated by seeding.
+        dtype: The precision the subject computes in, whatever it is given.
+        latent_shape: The shape of one code, if it is not flat.
+        pixel_shape: The shape of one input, if it is not flat or cannot be inferred.
+    """
+
+    spread: Spread = "logvar"
+    likelihood: Family | None = None
+    kl_reduction: Reduction = "sum"
+    nll_reduction: Reduction = "sum"
+    beta: float = 1.0
+    variance: float | None = None
+    evaluation: Literal["sample", "mean"] = "sample"
+    seeded: bool = True
+    dtype: Literal["float64", "float32"] = "float64"
+    latent_shape: tuple[int, ...] | None = None
+    pixel_shape: tuple[int, ...] | None = None
+
+    @property
+    def declared(self) -> dict[str, Any]:
+        """What differs from the textbook."""
+        return {
+            item.name: getattr(self, item.name)
+            for item in dataclasses.fields(self)
+            if getattr(self, item.name) != item.default
+        }
+
+    def declaring(self, declarations: Mapping[str, str]) -> "Conventions":
+        """Return these conventions with some replaced, from their names and values as text."""
+        types = get_type_hints(Conventions)
+        values = {}
+        for key, text in declarations.items():
+            if key not in types:
+                raise DeclarationError(
+                    f"there is no convention called {key!r}; there are {', '.join(types)}."
+                )
+            values[key] = _parse(key, text, types[key])
+        return dataclasses.replace(self, **values)
+
+
+def _parse(key: str, text: str, kind: Any) -> Any:
+    options = [kind] if get_origin(kind) is Literal else [a for a in get_args(kind) if a]
+    for option in options or [kind]:
+        if get_origin(option) is Literal and text in get_args(option):
+            return text
+        if get_origin(option) is tuple:
+            parts = text.replace("(", "").replace(")", "").replace("x", ",").split(",")
+            if all(part.strip().isdigit() and int(part) for part in parts if part.strip()):
+                return tuple(int(part) for part in parts if part.strip())
+        if option is bool and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        if option is float:
+            try:
+                return float(text)
+            except ValueError:
+                pass
+    expected = {
+        float: "a number",
+        bool: "true or false",
+    }.get((options or [kind])[0]) or " or ".join(
+        name for option in options if get_origin(option) is Literal for name in get_args(option)
+    )
+    raise DeclarationError(
+        f"{key} must be {expected or 'sizes such as 4,8,8'}; got {text!r}. "
+        f"Say --declare {key}=... with one of these."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A VAE under test; what is left out makes the claims that need it not applicable.
+
+    Every function takes and returns torch tensors with examples on the first axis;
+    ``from_numpy`` and ``from_jax`` make such functions from those of other libraries. What
+    ``logvar`` below stands for is declared by ``conventions.spread``; with ``distribution``, one
+    ``torch.distributions.Normal`` takes the place of ``mu, logvar``.
+
+    Attributes:
+        name: What reports call it.
+        kl: ``(mu, logvar)`` -> the KL divergence, reduced in any way over the batch.
+        reparameterize: ``(mu, logvar)`` -> z, with noise of its own.
+        nll: ``(outputs, x)`` -> the reconstruction term, reduced in any way over the batch.
+        loss: ``(outputs, x, mu, logvar)`` -> the whole loss.
+        importance_weighted: ``(log_w)``, shape ``(examples, samples)`` -> the bound of log p(x).
+        encode: ``x`` -> ``(mu, logvar)``.
+        decode: ``z`` -> outputs.
+        forward: ``x`` -> ``(outputs, mu, logvar)``.
+        module: What holds the parameters and is switched between training and evaluation.
+        images: ``n`` -> n images, shape ``(n, pixels)``, for the claims that train.
+        seed: Seeds the subject's noise.
+        conventions: How it differs from the textbook.
+
+    Example:
+        >>> subject = Subject(
+        ...     name="mine",
+        ...     kl=lambda mu, logvar: 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(),
+        ... )
+        >>> from vae_ref.conformance import verify
+        >>> verify(subject, only="kl/*").counts["pass"] > 10
+        True
+    """
+
+    name: str
+    kl: Callable[..., Tensor] | None = None
+    reparameterize: Callable[..., Tensor] | None = None
+    nll: Callable[..., Tensor] | None = None
+    loss: Callable[..., Tensor] | None = None
+    importance_weighted: Callable[[Tensor], Tensor] | None = None
+    encode: Callable[[Tensor], Any] | None = None
+    decode: Callable[[Tensor], Tensor] | None = None
+    forward: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]] | None = None
+    module: nn.Module | None = None
+    images: Callable[[int], Tensor] | None = None
+    seed: Callable[[int], None] = seed_everything
+    conventions: Conventions = field(default_factory=Conventions)
+
+    def has(self, needs: str) -> bool:
+        """Whether one of the parts ``a|b|c`` is there."""
+        return any(getattr(self, part) is not None for part in needs.split("|"))
+
+
+def to_spread(spread: Spread, mu: Tensor, logvar: Tensor) -> tuple[Any, ...]:
+    """Express (mu, logvar) in the convention of a subject."""
+    if spread == "distribution":
+        return (torch.distributions.Normal(mu, torch.exp(logvar / 2), validate_args=False),)
+    return mu, {
+        "logvar": lambda: logvar,
+        "log_sigma": lambda: logvar / 2,
+        "sigma": lambda: torch.exp(logvar / 2),
+        "variance": lambda: torch.exp(logvar),
+    }[spread]()
+
+
+def from_spread(spread: Spread, answer: Any) -> tuple[Tensor, Tensor]:
+    """Read what an encoder returned in the convention of a subject as (mu, logvar)."""
+    if spread == "distribution":
+        return answer.mean, 2 * torch.log(answer.stddev)
+    mu, second = answer
+    return mu, {
+        "logvar": lambda: second,
+        "log_sigma": lambda: 2 * second,
+        "sigma": lambda: 2 * torch.log(second),
+        "variance": lambda: torch.log(second),
+    }[spread]()
