@@ -86,8 +86,10 @@ def test_a_module_has_one_idea(name):
 
 
 def test_import_is_light():
-    """The mathematics needs torch alone; the rest is imported where it is used."""
+    """Pytest imports the package on every start; what is heavy is imported where it is used."""
     heavy = [
+        "torch",
+        "jaxtyping",
         "torchvision",
         "scipy",
         "matplotlib",
@@ -100,6 +102,24 @@ def test_import_is_light():
     code = f"import vae_ref, sys; print([m for m in {heavy} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_lazy_names_are_those_of_the_type_checker():
+    source = (PACKAGE / "__init__.py").read_text()
+    imports = {
+        alias.name: node.module
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vae_ref.")
+        for alias in node.names
+    }
+    assert imports == {name: f"vae_ref.{home}" for name, home in vae_ref._HOME.items()}
+    assert imports.keys() == set(vae_ref.__all__) <= set(dir(vae_ref))
+
+
+def test_glyphs_is_the_function_whoever_imports_its_module_first():
+    module = sys.modules[vae_ref.glyphs.__module__]
+    vae_ref.glyphs = module  # what the import system does once it has imported a submodule
+    assert vae_ref.glyphs is module.glyphs
 
 
 def test_all_that_is_public_is_documented():

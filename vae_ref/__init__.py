@@ -1,32 +1,36 @@
 """The ground truth for variational autoencoders: a reference that reads like the paper."""
 
-from importlib.metadata import version
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from vae_ref.checks import InputError
-from vae_ref.data import ImageSet, fashion_mnist, mnist
-from vae_ref.gaussian import (
-    entropy,
-    kl_between,
-    kl_to_standard_normal,
-    log_density,
-    reparameterize,
-)
-from vae_ref.glyphs import glyphs
-from vae_ref.likelihood import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood
-from vae_ref.model import VAE, Autoencoder, LatentModel
-from vae_ref.objective import (
-    Terms,
-    importance_weighted_bound,
-    log_weight,
-    loss_function,
-    negative_elbo,
-)
-from vae_ref.plan import Plan
-from vae_ref.recipe import Recipe
-from vae_ref.run import Run
-from vae_ref.training import evaluate, fit, log_likelihood
+if TYPE_CHECKING:
+    from vae_ref.checks import InputError
+    from vae_ref.data import ImageSet, fashion_mnist, mnist
+    from vae_ref.gaussian import (
+        entropy,
+        kl_between,
+        kl_to_standard_normal,
+        log_density,
+        reparameterize,
+    )
+    from vae_ref.glyphs import glyphs
+    from vae_ref.likelihood import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood
+    from vae_ref.model import VAE, Autoencoder, LatentModel
+    from vae_ref.objective import (
+        Terms,
+        importance_weighted_bound,
+        log_weight,
+        loss_function,
+        negative_elbo,
+    )
+    from vae_ref.plan import Plan
+    from vae_ref.recipe import Recipe
+    from vae_ref.run import Run
+    from vae_ref.training import evaluate, fit, log_likelihood
 
-__version__ = version("vae_ref")
+    __version__: str
 
 __all__ = [
     "VAE",
@@ -58,3 +62,62 @@ __all__ = [
     "negative_elbo",
     "reparameterize",
 ]
+
+_HOMES = {
+    "checks": ["InputError"],
+    "data": ["ImageSet", "fashion_mnist", "mnist"],
+    "gaussian": [
+        "entropy",
+        "kl_between",
+        "kl_to_standard_normal",
+        "log_density",
+        "reparameterize",
+    ],
+    "glyphs": ["glyphs"],
+    "likelihood": ["Bernoulli", "ContinuousBernoulli", "Gaussian", "Likelihood"],
+    "model": ["VAE", "Autoencoder", "LatentModel"],
+    "objective": [
+        "Terms",
+        "importance_weighted_bound",
+        "log_weight",
+        "loss_function",
+        "negative_elbo",
+    ],
+    "plan": ["Plan"],
+    "recipe": ["Recipe"],
+    "run": ["Run"],
+    "training": ["evaluate", "fit", "log_likelihood"],
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+if not TYPE_CHECKING:  # to a type checker, any name at all would exist
+
+    def __getattr__(name: str) -> object:
+        """Import a public name where it is used: pytest loads this package on every start."""
+        if name == "__version__":
+            from importlib import metadata
+
+            value = metadata.version("vae_ref")
+        elif name in _HOME:
+            value = getattr(importlib.import_module(f"vae_ref.{_HOME[name]}"), name)
+        elif name in _HOMES:
+            return importlib.import_module(f"vae_ref.{name}")
+        else:
+            raise AttributeError(f"module 'vae_ref' has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: object) -> None:
+        """Keep `glyphs` the function: importing its module would put the module in its place."""
+        if isinstance(value, ModuleType) and name in _HOME:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

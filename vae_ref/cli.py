@@ -19,6 +19,7 @@ from vae_ref.plan import Plan
 from vae_ref.recipe import DatasetName, LikelihoodName, ModelName, Recipe
 from vae_ref.run import Environment, Run
 from vae_ref.training import DivergenceError, evaluate, fit, log_likelihood
+from vae_ref.verification import MISUSE, claims_command, verify_command
 
 __all__ = ["app", "main"]
 
@@ -29,6 +30,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="The ground truth for variational autoencoders.",
 )
+
+app.command("verify")(verify_command)
+app.command("claims")(claims_command)
 
 _MISUSE, _INTERNAL, _INTERRUPTED = 2, 70, 130
 DataOption = Annotated[
@@ -206,7 +210,7 @@ def main() -> None:
     try:
         with denormals_flushed():
             app()
-    except (InputError, DataError, CheckpointError, DivergenceError, OSError) as error:
+    except (InputError, DataError, CheckpointError, DivergenceError, OSError, *MISUSE) as error:
         _say(str(error))
         sys.exit(_MISUSE)
     except Exception as error:

@@ -284,7 +284,7 @@ class Bench:
         a whole, which changes nothing, is taken for constant.
         """
         reconstruction, divergence = self.weights
-        if reconstruction is None or divergence is None:
+        if not reconstruction or not divergence:
             return False
         whole = abs(reconstruction / divergence - 1) < 1e-5
         return len(self.pixels) > 1 or whole or not self.likelihood.absolute

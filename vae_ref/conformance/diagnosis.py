@@ -1,2 +1,199 @@
-"""stub"""
-def explain(bench, results): return tuple(results)
+"""From failures to the name of the bug: fold what one cause explains, find the nearest mutant."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from vae_ref.conformance import guards
+from vae_ref.conformance.records import Diagnosis, Result
+
+if TYPE_CHECKING:
+    from vae_ref.conformance.bench import Bench
+    from vae_ref.conformance.mutants import Mutant
+    from vae_ref.conformance.mutants.bank import Slot
+    from vae_ref.conformance.subject import Subject
+
+__all__ = ["FAILED", "explain", "kill_matrix"]
+
+FAILED = ("fail", "error", "timeout")
+_SURE = 0.97
+"""The similarity from which a mutant is the name of the bug; below, a transformation may be."""
+
+_SECONDS = 20.0
+
+
+@cache
+def kill_matrix() -> dict[str, dict[str, str]]:
+    """Return, for every mutant, the claims that notice it and the symptom that each sees."""
+    file = resources.files("vae_ref.conformance") / "kill_matrix.json"
+    if not file.is_file():
+        return {}
+    matrix: dict[str, dict[str, str]] = json.loads(file.read_text())["mutants"]
+    return matrix
+
+
+def explain(bench: "Bench", results: Sequence[Result]) -> tuple[Result, ...]:
+    """Fold every failure under the most basic one that explains it, and name those that remain."""
+    folded = _fold(results)
+    roots = [result for result in folded if result.status in FAILED and not result.explained_by]
+    if not roots:
+        return tuple(folded)
+    names: dict[str, Diagnosis] = {}
+    first: dict[str, str] = {}
+    answers = []
+    for result in folded:
+        if result not in roots:
+            answers.append(result)
+            continue
+        slot = _slot(result)
+        if slot not in names and (found := _name(bench, slot, roots)):
+            names[slot], first[slot] = found, result.claim.id
+        diagnosis = names.get(slot)
+        if diagnosis and first[slot] != result.claim.id and _explains(diagnosis, result):
+            result = replace(result, explained_by=first[slot])  # noqa: PLW2901
+        elif diagnosis and first[slot] == result.claim.id:
+            from vae_ref.conformance.reproduction import reproduce
+
+            script = reproduce(slot, diagnosis.bug, result.counterexample)
+            result = replace(result, diagnosis=replace(diagnosis, reproduction=script))  # noqa: PLW2901
+        answers.append(result)
+    return tuple(_across(answers))
+
+
+def _fold(results: Sequence[Result]) -> list[Result]:
+    by_id = {result.claim.id: result for result in results}
+
+    def root(result: Result) -> str | None:
+        for basis in result.claim.builds_on:
+            below = by_id.get(basis)
+            if below is not None and below.status in FAILED:
+                return root(below) or basis
+        return None
+
+    return [
+        replace(r, explained_by=root(r)) if r.status in FAILED and root(r) else r for r in results
+    ]
+
+
+def _across(results: Sequence[Result]) -> list[Result]:
+    """Fold what the named bug of another part is known to break as well."""
+    named = [r for r in results if r.diagnosis and r.diagnosis.score >= _SURE]
+    answers = []
+    for result in results:
+        if result.status in FAILED and not result.explained_by and result.diagnosis is None:
+            cause = next((n for n in named if _breaks(n.diagnosis, result)), None)
+            result = replace(result, explained_by=cause.claim.id) if cause else result  # noqa: PLW2901
+        answers.append(result)
+    return answers
+
+
+def _breaks(diagnosis: Diagnosis | None, result: Result) -> bool:
+    return diagnosis is not None and result.claim.id in kill_matrix().get(diagnosis.bug, {})
+
+
+def _explains(diagnosis: Diagnosis, result: Result) -> bool:
+    """Whether a failure of the same function needs no other cause than the one that was named."""
+    return diagnosis.score >= _SURE or _breaks(diagnosis, result)
+
+
+def _slot(result: Result) -> "Slot":
+    identifier = result.claim.id
+    if identifier.startswith("objective/importance-weighted"):
+        return "bound"
+    slots: dict[str, Slot] = {
+        "kl": "kl",
+        "reparameterization": "sample",
+        "likelihood": "nll",
+        "objective": "loss",
+    }
+    return slots.get(result.claim.part, "net")
+
+
+def _name(bench: "Bench", slot: "Slot", roots: Sequence[Result]) -> Diagnosis | None:
+    """Name the bug of a function; a subject that breaks the search too stays without a name."""
+    try:
+        with guards.global_state_kept(), guards.quiet(), guards.time_limit(_SECONDS):
+            if slot == "net":
+                return _by_symptoms(roots)
+            return _by_fingerprint(bench, slot, _suspects(bench, slot, roots))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return None
+
+
+def _diagnosis(mutant: "Mutant", score: float, runner_up: str | None) -> Diagnosis:
+    return Diagnosis(
+        bug=mutant.id,
+        explanation=mutant.explanation,
+        score=round(score, 4),
+        runner_up=runner_up,
+        yours=mutant.wrong,
+        right=mutant.right,
+        links=mutant.links,
+    )
+
+
+def _by_symptoms(roots: Sequence[Result]) -> Diagnosis | None:
+    """Compare which claims about the networks fail, and how, with what each mutant shows."""
+    from vae_ref.conformance.mutants import BANK
+
+    seen = {(r.claim.id, r.symptom) for r in roots if r.claim.part in ("model", "training")}
+    scores = {}
+    for identifier, kills in kill_matrix().items():
+        if BANK[identifier].slot == "net":
+            known = {pair for pair in kills.items() if pair[0].startswith("model/")}
+            scores[identifier] = len(seen & known) / max(1, len(seen | known))
+    if not scores:
+        return None
+    best, second = sorted(scores, key=lambda name: -scores[name])[:2]
+    return _diagnosis(BANK[best], scores[best], second) if scores[best] >= 0.5 else None
+
+
+def _by_fingerprint(bench: "Bench", slot: "Slot", slots: "list[Slot]") -> Diagnosis | None:
+    """Compare values and gradients of a function with those it has in every mutant."""
+    from vae_ref.conformance import transformations
+    from vae_ref.conformance.bench import Bench
+    from vae_ref.conformance.fingerprints import Sizes, fingerprint, similarity
+    from vae_ref.conformance.mutants import BANK
+    from vae_ref.conformance.mutants.specimen import specimen
+    from vae_ref.conformance.subject import Conventions
+
+    sizes = Sizes(bench.latents, bench.pixels if slot in ("nll", "loss") else ())
+    own = fingerprint(bench, slot, sizes)
+
+    def score(subject: "Subject") -> float:
+        subject = replace(subject, conventions=Conventions(dtype=bench.conventions.dtype))
+        if bench.subject.kl is None and slot == "kl":
+            subject = replace(subject, kl=None)
+        return similarity(own, fingerprint(Bench(subject, bench.seed), slot, sizes))
+
+    candidates = [mutant for mutant in BANK.values() if mutant.slot in slots]
+    scores = {mutant.id: score(mutant.subject()) for mutant in candidates}
+    ranked = sorted(scores, key=lambda name: (-scores[name], slots.index(BANK[name].slot)))
+    best, second = ranked[0], ranked[1]
+    if score(specimen()) >= scores[best]:
+        return None  # what is wrong shows elsewhere
+    if scores[best] < _SURE:
+        found = transformations.explain(bench, slot)
+        if found:
+            return replace(found, runner_up=best)
+    if scores[best] < 0.8:
+        return None
+    return _diagnosis(BANK[best], scores[best], second)
+
+
+def _suspects(bench: "Bench", slot: "Slot", roots: Sequence[Result]) -> "list[Slot]":
+    """A loss may hold a wrong KL or reconstruction: first those that fail, last those unseen."""
+    if slot != "loss":
+        return [slot]
+    parts: list[tuple[Slot, str, bool]] = [
+        ("kl", "kl", bench.subject.kl is None),
+        ("nll", "likelihood", bench.subject.nll is None),
+    ]
+    failing = [s for s, part, _ in parts if any(r.claim.part == part for r in roots)]
+    unseen = [s for s, _, hidden in parts if hidden and s not in failing]
+    return [*failing, slot, *unseen]

@@ -170,12 +170,13 @@ def plane(n: int) -> tuple[Tensor, Tensor]:
     return torch.cartesian_prod(nodes, nodes), torch.outer(weights, weights).flatten()
 
 
-def log_evidence(log_likelihood: Callable[[Tensor], Tensor], width: float = 1.0) -> float:
+def log_evidence(log_likelihood: Callable[[Tensor], Tensor]) -> float:
     """Return log p(x) = log E[p(x | z)] for a code z in the plane, by the trapezoidal rule.
 
-    The rule is exponentially accurate for integrands that vanish at the ends.
+    For integrands that vanish at the ends the error is exp(-2 pi^2 (sigma / h)^2) for a posterior
+    of width sigma: with steps of h = 1/4, nothing down to a sigma of 0.4.
     """
-    grid = torch.linspace(-9 * width, 9 * width, 241, dtype=torch.float64)
+    grid = torch.linspace(-8, 8, 65, dtype=torch.float64)
     z = torch.cartesian_prod(grid, grid)
     log_prior = -0.5 * (z**2).sum(1) - _LOG_2PI
     cell = 2 * math.log(float(grid[1] - grid[0]))

@@ -4,6 +4,7 @@ import fnmatch
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from importlib import metadata
 
 import torch
@@ -119,13 +120,12 @@ def verify(
         raise UnknownClaimError(
             f"an expected failure names no claim: {', '.join(unknown)}; vae-ref claims lists them."
         )
-    bench, notes, start = Bench(subject, seed), [], time.perf_counter()
+    bench, start = Bench(subject, seed), time.perf_counter()
+    notes: list[Note] = []
     results: list[Result] = []
     for claim in select(only, level):
-        result = check(claim, bench, notes)
-        result = _expectation(result, expected)
-        results.append(result)
-        progress(result)
+        results.append(_expectation(check(claim, bench, notes), expected))
+        progress(results[-1])
     everything = select(None, level)
     return Report(
         subject=subject.name,
@@ -148,8 +148,6 @@ def verify(
 
 def _expectation(result: Result, expected: Mapping[str, str]) -> Result:
     """Turn a failure that was expected, or one that was and did not come, into its own status."""
-    from dataclasses import replace
-
     if result.claim.id not in expected:
         return result
     reason = expected[result.claim.id]

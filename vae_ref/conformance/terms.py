@@ -59,7 +59,7 @@ def constant_ratio(values: list[Tensor], expected: list[Tensor]) -> float | None
     """Return the one factor between two lists of numbers, or None if there is none."""
     ratios = torch.stack([v.detach().double() / e for v, e in zip(values, expected, strict=True)])
     centre = ratios.mean()
-    constant = bool(((ratios - centre).abs() <= _SAME * centre.abs()).all()) and bool(centre)
+    constant = bool(((ratios - centre).abs() <= _SAME * centre.abs()).all())
     return float(centre) if constant else None
 
 

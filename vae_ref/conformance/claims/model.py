@@ -48,12 +48,13 @@ def two_heads(bench: Bench) -> None:
 def _unconstrained(bench: Bench, which: int) -> None:
     """With larger weights a linear head goes as far as one likes, on either side."""
     name = ("mu", "logvar")[which]
-    low, high = 0.0, 0.0
+    low, high, floor = 0.0, 0.0, False
     for factor in (1.0, 8.0, 64.0):
         with _evaluating(bench) as body, changed(bench.subject.module, factor=factor):
             values = body.encode(body.images(64))[which]
             values = values[torch.isfinite(values)]
         low, high = min(low, float(values.min())), max(high, float(values.max()))
+        floor = floor or int((values == 0).sum()) > 1
         if low < -_REACH and high > _REACH:
             return
     if bench.subject.module is None and low < 0 < high:
@@ -62,7 +63,7 @@ def _unconstrained(bench: Bench, which: int) -> None:
     raise Violation(
         f"{name} stays in [{low:.3g}, {high:.3g}] however large the weights are: it is "
         f"{'bounded' if symptom == 'bounded' else symptom.replace('-', ' ')}",
-        symptom=symptom,
+        symptom=symptom + ("-often-zero" if floor else ""),
     )
 
 
@@ -116,12 +117,11 @@ def decoder_range(bench: Bench) -> None:
             outputs = body.decode(body.codes(64, 2.0))
             outputs = outputs[torch.isfinite(outputs)]
         low, high = min(low, float(outputs.min())), max(high, float(outputs.max()))
-        if likelihood.bounded and not (low >= 0 and high <= 1):
-            raise Violation(
-                f"outputs reach from {low:.3g} to {high:.3g}, but the likelihood takes "
-                "probabilities",
-                symptom="outside",
-            )
+    if likelihood.bounded and not (low >= 0 and high <= 1):
+        raise Violation(
+            f"outputs reach from {low:.3g} to {high:.3g}, but the likelihood takes probabilities",
+            symptom="outside" if low < -1 or high > 1 else "outside-within-1",
+        )
     short = low > 0.1 or high < 0.9
     if bench.subject.module is None or not likelihood.absolute:
         return
@@ -232,6 +232,13 @@ def each_latent_matters(bench: Bench) -> None:
     kind="gradient",
     tolerance="a gradient that is not zero in every parameter tensor",
     kills=("model-unused-layer", "model-frozen-layer", "model-decoder-ignores-code"),
+    builds_on=(
+        "model/decoder-range",
+        "model/global-state-intact",
+        "likelihood/gradient",
+        "objective/constant-weights",
+        "objective/gradient",
+    ),
 )
 def each_parameter_matters(bench: Bench) -> None:
     module = bench.subject.module
@@ -346,10 +353,12 @@ def forward_samples_in_evaluation(bench: Bench) -> None:
     if bench.conventions.evaluation == "mean":
         raise NotApplicable("declared: in evaluation the mean is taken")
     if torch.equal(first, second):
+        with bench.mode(training=True), torch.no_grad():
+            always = torch.equal(body.forward(x)[0], body.forward(x)[0])
         raise Violation(
-            "two passes in evaluation mode give the same reconstruction: the loss computed there "
-            "is not the ELBO",
-            symptom="mean-in-evaluation",
+            f"two passes {'' if always else 'in evaluation mode '}give the same reconstruction: "
+            "the loss computed there is not the ELBO",
+            symptom="mean" if always else "mean-in-evaluation",
         )
 
 

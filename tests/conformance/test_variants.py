@@ -1,0 +1,14 @@
+import pytest
+import torch
+from variants import VARIANTS
+
+from vae_ref.conformance import verify
+
+HOLDS = ("pass", "not-applicable")
+
+
+@pytest.mark.parametrize("make", VARIANTS, ids=lambda make: make.__name__)
+def test_no_alarm_is_raised_over_a_variant_that_is_right(make):
+    torch.manual_seed(0)
+    alarms = [r for r in verify(make()).results if r.status not in HOLDS]
+    assert not alarms, "\n".join(f"{r.claim.id}: {r.status}: {r.message}" for r in alarms)

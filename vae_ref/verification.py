@@ -1,0 +1,156 @@
+"""The commands ``vae-ref verify`` and ``vae-ref claims``."""
+
+import json
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from vae_ref.checks import InputError
+from vae_ref.conformance.bench import Bench
+from vae_ref.conformance.records import Report, Result
+from vae_ref.conformance.recognition import TargetError, load
+from vae_ref.conformance.registry import all_claims
+from vae_ref.conformance.report import as_json, as_junit, write
+from vae_ref.conformance.runner import UnknownClaimError, select, verify
+from vae_ref.conformance.subject import DeclarationError, Subject
+
+__all__ = ["MISUSE", "claims_command", "verify_command"]
+
+MISUSE = (TargetError, UnknownClaimError, DeclarationError)
+"""What the user has to put right; the command ends with status 2."""
+
+
+
+def _file(name: str, what: str) -> Any:
+    return typer.Option(f"--{name}", metavar="FILE", help=f"Write the report there as {what}.")
+
+
+def verify_command(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[TARGET]",
+            help="module, module:name, file.py or file.py:name; without it, the reference.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    only: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Claims to check, such as 'kl/*'.")
+    ] = None,
+    seed: Annotated[
+        str, typer.Option(metavar="N|fresh", help="Of all draws; fresh draws one and prints it.")
+    ] = "0",
+    declare: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A convention that differs, such as beta=4."),
+    ] = None,
+    expect_failures: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Known failures, one a line: claim id, colon, reason."),
+    ] = None,
+    level: Annotated[
+        Literal["standard", "trained"] | None,
+        typer.Option(help="trained also trains it.", show_default="trained for the reference"),
+    ] = None,
+    json_file: Annotated[Path | None, _file("json", "JSON")] = None,
+    junit: Annotated[Path | None, _file("junit", "JUnit XML")] = None,
+    html: Annotated[Path | None, _file("html", "one HTML page, with pictures")] = None,
+) -> None:
+    """Hold a VAE against every claim, and name its bug.
+
+    A file in the textbook's form needs no adapter: a class VAE with encode, reparameterize,
+    decode and forward, and a function loss_function(recon_x, x, mu, logvar). Anything else is a
+    vae_ref.conformance.Subject. Ends with status 0 if every claim that applies holds, 1 if one
+    does not or could not be decided, 2 if the target cannot be loaded.
+
+    Try: vae-ref verify my_model.py --html report.html
+    """
+    from vae_ref.conformance.terminal import show
+
+    chosen, subject = _seed(seed), _subject(target, declare or [])
+    expected = _expected(expect_failures) if expect_failures else {}
+    waiting = Console(stderr=True)
+    with waiting.status("verifying") as status:
+
+        def progress(result: Result) -> None:
+            status.update(f"verified {result.claim.id}")
+
+        report = verify(
+            subject,
+            only=only,
+            seed=chosen,
+            level=level or ("trained" if target is None else "standard"),
+            expected_failures=expected,
+            progress=progress,
+        )
+    show(report, Console())
+    if json_file:
+        write(json_file, json.dumps(as_json(report), indent=1, allow_nan=False) + "\n")
+    if junit:
+        write(junit, as_junit(report))
+    if html:
+        from vae_ref.conformance.html import as_html
+
+        write(html, as_html(report, Bench(subject, chosen)))
+    sys.exit(_status(report))
+
+
+def claims_command(
+    only: Annotated[
+        str | None, typer.Argument(metavar="[GLOB]", help="Claims to show, such as 'kl/*'.")
+    ] = None,
+) -> None:
+    """List the claims; one claim alone is shown in full."""
+    chosen = [claim for claim in select(only, "trained")]
+    if len(chosen) == 1:
+        claim = chosen[0]
+        for name in ("id", "statement", "formula", "source", "kind", "tolerance"):
+            print(f"{name:10} {getattr(claim, name)}")
+        print(f"{'kills':10} {', '.join(claim.kills)}")
+        return
+    for claim in chosen:
+        print(f"{claim.id:45} {claim.kind:12} {claim.statement}")
+    print(f"{len(chosen)} of {len(all_claims())} claims")
+
+
+def _status(report: Report) -> int:
+    return int(report.verdict == "violated" or "inconclusive" in report.counts)
+
+
+def _subject(target: str | None, declarations: list[str]) -> Subject:
+    pairs = [text.partition("=") for text in declarations]
+    if wrong := [key for key, equals, _ in pairs if not equals]:
+        raise InputError("--declare", "be KEY=VALUE", wrong[0], "For example --declare beta=4.")
+    declared = {key: value for key, _, value in pairs}
+    if target is not None:
+        return load(target, declared)
+    if declared:
+        raise InputError("--declare", "come with a TARGET", declarations[0], "Name one.")
+    from vae_ref.reference import reference
+
+    return reference()
+
+
+def _seed(text: str) -> int:
+    if text == "fresh":
+        return secrets.randbelow(2**31)
+    if not text.isdecimal():
+        raise InputError("--seed", "be a number or fresh", text, "Use 0, 1, 2, ...")
+    return int(text)
+
+
+def _expected(file: Path) -> dict[str, str]:
+    expected = {}
+    for line in file.read_text().splitlines():
+        text = line.partition("#")[0].strip()
+        identifier, colon, reason = text.partition(":")
+        if text and not (colon and reason.strip()):
+            raise InputError(str(file), "give a reason after a colon", text, "Say why it fails.")
+        if text:
+            expected[identifier.strip()] = reason.strip()
+    return expected
