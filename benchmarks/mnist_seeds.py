@@ -45,7 +45,7 @@ def measure(data: str, seeds: int) -> None:
             "vae_ref": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
-            "processor": _processor(),
+            "processor": processor(),
             "threads": torch.get_num_threads(),
         }
         with RESULTS.open("a") as file:
@@ -57,7 +57,7 @@ def _lines() -> list[str]:
     return RESULTS.read_text().splitlines() if RESULTS.exists() else []
 
 
-def _processor() -> str:
+def processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))

@@ -1,9 +1,16 @@
 """The documentation, readable without a network; its numbers come from result files."""
 
+import dataclasses
+import inspect
 import json
+import re
 import statistics
+import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "vae_ref"
 author = "The vae_ref authors"
@@ -21,8 +28,17 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "vae_ref"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["claims.css"]
 
-myst_enable_extensions = ["dollarmath", "amsmath", "substitution", "deflist"]
+myst_enable_extensions = [
+    "amsmath",
+    "attrs_inline",
+    "deflist",
+    "dollarmath",
+    "fieldlist",
+    "substitution",
+]
 myst_heading_anchors = 3
 
 default_role = "py:obj"
@@ -66,4 +82,30 @@ def _seeds_table() -> str:
     )
 
 
-myst_substitutions = {"mnist_seeds": _seeds_table()}
+def _attributes_table(record: Any) -> str:
+    """Tabulate the fields of a dataclass from the section Attributes of its docstring."""
+    section = inspect.getdoc(record).partition("Attributes:\n")[2].partition("\n\n")[0]
+    texts = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE))
+    rows = ["| name | default | meaning |", "|---|---|---|"]
+    for field in dataclasses.fields(record):
+        shown = isinstance(field.default, str | float | bool)
+        default = f"`{field.default}`" if shown else ""
+        meaning = " ".join(texts[field.name].split())
+        rows.append(f"| `{field.name}` | {default} | {meaning} |")
+    return "\n".join(rows)
+
+
+def _substitute(app: Any, config: Any) -> None:
+    import claims
+    from vae_ref.conformance import Conventions, Subject
+
+    config.myst_substitutions = {
+        "mnist_seeds": _seeds_table(),
+        "conventions": _attributes_table(Conventions),
+        "subject": _attributes_table(Subject),
+        **claims.substitutions(),
+    }
+
+
+def setup(app: Any) -> None:
+    app.connect("config-inited", _substitute)

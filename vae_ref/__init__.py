@@ -1,13 +1,12 @@
 """The ground truth for variational autoencoders: a reference that reads like the paper."""
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vae_ref.checks import InputError
     from vae_ref.data import ImageSet, fashion_mnist, mnist
+    from vae_ref.drawing import glyphs
     from vae_ref.gaussian import (
         entropy,
         kl_between,
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
         log_density,
         reparameterize,
     )
-    from vae_ref.glyphs import glyphs
     from vae_ref.likelihood import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood
     from vae_ref.model import VAE, Autoencoder, LatentModel
     from vae_ref.objective import (
@@ -66,6 +64,7 @@ __all__ = [
 _HOMES = {
     "checks": ["InputError"],
     "data": ["ImageSet", "fashion_mnist", "mnist"],
+    "drawing": ["glyphs"],
     "gaussian": [
         "entropy",
         "kl_between",
@@ -73,7 +72,6 @@ _HOMES = {
         "log_density",
         "reparameterize",
     ],
-    "glyphs": ["glyphs"],
     "likelihood": ["Bernoulli", "ContinuousBernoulli", "Gaussian", "Likelihood"],
     "model": ["VAE", "Autoencoder", "LatentModel"],
     "objective": [
@@ -110,14 +108,3 @@ if not TYPE_CHECKING:  # to a type checker, any name at all would exist
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, "__version__"})
-
-
-class _Package(ModuleType):
-    def __setattr__(self, name: str, value: object) -> None:
-        """Keep `glyphs` the function: importing its module would put the module in its place."""
-        if isinstance(value, ModuleType) and name in _HOME:
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -12,8 +12,8 @@ from vae_ref.checkpoint import CheckpointError
 from vae_ref.checks import InputError
 from vae_ref.data import DataError, ImageSet, fashion_mnist, mnist
 from vae_ref.display import Display
+from vae_ref.drawing import glyphs
 from vae_ref.engines.platform import denormals_flushed
-from vae_ref.glyphs import glyphs
 from vae_ref.model import VAE
 from vae_ref.plan import Plan
 from vae_ref.recipe import DatasetName, LikelihoodName, ModelName, Recipe

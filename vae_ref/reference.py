@@ -1,12 +1,15 @@
 """The reference as a subject of the conformance kit: it is judged like anybody else's VAE."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vae_ref.conformance.subject import Conventions, Subject
+from vae_ref.drawing import glyphs
 from vae_ref.gaussian import kl_to_standard_normal
-from vae_ref.glyphs import glyphs
 from vae_ref.model import VAE
 from vae_ref.objective import importance_weighted_bound, loss_function
 
@@ -22,8 +25,8 @@ def reference(dtype: torch.dtype = torch.float32, device: str = "cpu") -> Subjec
     """
     model = VAE().to(device=device, dtype=dtype)
 
-    def there(function):  # type: ignore[no-untyped-def]
-        def call(*tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def there(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*tensors: Tensor) -> Any:
             answer = function(*(tensor.to(device) for tensor in tensors))
             many = isinstance(answer, tuple)
             return tuple(tensor.cpu() for tensor in answer) if many else answer.cpu()

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from vae_ref.checks import InputError
 from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.records import Report, Result
 from vae_ref.conformance.recognition import TargetError, load
+from vae_ref.conformance.records import Report, Result
 from vae_ref.conformance.registry import all_claims
 from vae_ref.conformance.report import as_json, as_junit, write
 from vae_ref.conformance.runner import UnknownClaimError, select, verify
@@ -22,7 +22,6 @@ __all__ = ["MISUSE", "claims_command", "verify_command"]
 
 MISUSE = (TargetError, UnknownClaimError, DeclarationError)
 """What the user has to put right; the command ends with status 2."""
-
 
 
 def _file(name: str, what: str) -> Any:

@@ -154,7 +154,6 @@ def antixk_vanilla() -> Subject:
         module=vae,
         encode=vae.encode,
         reparameterize=vae.reparameterize,
-        decode=vae.decode,
         forward=lambda x: itemgetter(0, 2, 3)(vae(x)),
         loss=lambda r, x, mu, s: vae.loss_function(r, x, mu, s, M_N=0.00025)["loss"],
         conventions=Conventions(pixel_shape=(3, 2, 2)),
@@ -305,7 +304,7 @@ def zuko() -> Subject:
     return Subject(
         name="zuko",
         module=vae,
-        encode=lambda x: vae.encoder(x),
+        encode=vae.encoder,
         reparameterize=lambda q: q.rsample(),
         decode=lambda z: vae.decoder(z).base_dist.probs,
         nll=lambda p, x: -Bernoulli(p, validate_args=False).log_prob(x).sum(1),
@@ -316,27 +315,29 @@ def zuko() -> Subject:
 # google/flax: functions of one example, vmapped, in JAX; and the toy among its NNX examples.
 
 
-@breaks()
-def flax() -> Subject:
+def flax_functions() -> tuple[Callable[..., Any], Callable[..., Any]]:
     jax = pytest.importorskip("jax")
     jnp = jax.numpy
 
     def kl_divergence(mean: Any, logvar: Any) -> Any:
         return -0.5 * jnp.sum(1 + logvar - jnp.square(mean) - jnp.exp(logvar))
 
-    def cross_entropy(logits: Any, labels: Any) -> Any:
+    def binary_cross_entropy_with_logits(logits: Any, labels: Any) -> Any:
         log_p = jax.nn.log_sigmoid(logits)
         return -jnp.sum(labels * log_p + (1 - labels) * jnp.log(-jnp.expm1(log_p)))
 
-    return flax_adapter(jax.jit(jax.vmap(kl_divergence)), jax.jit(jax.vmap(cross_entropy)))
+    vmapped = map(jax.vmap, (kl_divergence, binary_cross_entropy_with_logits))
+    return tuple(jax.jit(function) for function in vmapped)
 
 
-def flax_adapter(kl: Callable[..., Any], cross_entropy: Callable[..., Any]) -> Subject:
+@breaks()
+def flax() -> Subject:
+    kl, cross_entropy = flax_functions()
     return Subject(
         name="flax",
-        kl=from_jax(lambda mu, logvar: kl(mu, logvar).mean()),
+        kl=from_jax(lambda mean, logvar: kl(mean, logvar).mean()),
         nll=from_jax(lambda logits, x: cross_entropy(logits, x).mean()),
-        conventions=Conventions(dtype="float32"),
+        conventions=Conventions(dtype="float32", likelihood="bernoulli-logits"),
     )
 
 
@@ -990,7 +991,12 @@ def cheat_elbo(p: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     return F.binary_cross_entropy(p, x, reduction="sum") + gaussian_kl(mu, logvar)
 
 
-@breaks("likelihood/value", "likelihood/minimum-at-data")
+@breaks(
+    "likelihood/value",
+    "likelihood/gradient",
+    "likelihood/minimum-at-data",
+    "likelihood/exact-range",
+)
 def cunningham_cheat() -> Subject:
     """The continuous Bernoulli without its constant, computed there to compare with."""
     return Subject(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def squares(mean: Tensor, x: Tensor) -> Tensor:
 
 def dense(*sizes: int) -> list[nn.Module]:
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return layers[:-1]
 
@@ -148,16 +149,15 @@ def torch_mean_of_sums() -> Subject:
         pixels = F.binary_cross_entropy(p, x, reduction="none")
         return torch.mean(pixels.sum(-1)) + mean_kl(mu, logvar)
 
-    return built(
-        "torch.mean of sums, without an nll", Network(), kl=mean_kl, nll=None, loss=mean_loss
-    )
+    return Subject(name="torch.mean of sums, without an nll", kl=mean_kl, loss=mean_loss)
 
 
 @variant
 def parts_summed_loss_averaged() -> Subject:
-    return built(
-        "parts summed, loss averaged",
-        Network(),
+    return Subject(
+        name="parts summed, loss averaged",
+        kl=kl,
+        nll=nll,
         loss=lambda p, x, mu, logvar: loss(p, x, mu, logvar) / len(x),
     )
 
@@ -200,9 +200,8 @@ def kl_alone() -> Subject:
 
 @variant
 def elementwise() -> Subject:
-    return built(
-        "nothing reduced",
-        Network(),
+    return Subject(
+        name="nothing reduced",
         kl=lambda mu, logvar: 0.5 * (mu**2 + logvar.exp() - 1 - logvar),
         nll=lambda p, x: F.binary_cross_entropy(p, x, reduction="none"),
     )
@@ -210,9 +209,8 @@ def elementwise() -> Subject:
 
 @variant
 def loss_of_shape_1() -> Subject:
-    return built(
-        "a loss of shape [1]",
-        Network(),
+    return Subject(
+        name="a loss of shape [1]",
         kl=lambda mu, logvar: kl(mu, logvar).reshape(1),
         loss=lambda p, x, mu, logvar: loss(p, x, mu, logvar).reshape(1),
     )
@@ -221,15 +219,15 @@ def loss_of_shape_1() -> Subject:
 @variant
 def one_example_mapped() -> Subject:
     """A function of one example, mapped over the batch by torch.func."""
-    mapped = torch.func.vmap(kl)
-    return built("torch.func.vmap", Network(), kl=mapped)
+    return Subject(name="torch.func.vmap", kl=torch.func.vmap(kl))
 
 
 @variant
 def beta_declared() -> Subject:
-    return built(
-        "beta = 4, as declared",
-        Network(),
+    return Subject(
+        name="beta = 4, as declared",
+        kl=kl,
+        nll=nll,
         loss=lambda p, x, mu, logvar: nll(p, x) + 4 * kl(mu, logvar),
         conventions=Conventions(beta=4.0),
     )
@@ -238,9 +236,8 @@ def beta_declared() -> Subject:
 @variant
 def means_declared() -> Subject:
     """Averaged over latents and pixels: two weights that are no ELBO, but as declared."""
-    return built(
-        "means over latents and pixels, as declared",
-        Network(),
+    return Subject(
+        name="means over latents and pixels, as declared",
         kl=lambda mu, logvar: 0.5 * (mu**2 + logvar.exp() - 1 - logvar).mean(),
         nll=F.binary_cross_entropy,
         loss=lambda p, x, mu, logvar: F.binary_cross_entropy(p, x) + kl(mu, logvar) / mu.numel(),
@@ -250,10 +247,10 @@ def means_declared() -> Subject:
 
 @variant
 def kl_mean_declared() -> Subject:
-    return built(
-        "mean over latents, as declared",
-        Network(),
+    return Subject(
+        name="mean over latents, as declared",
         kl=lambda mu, logvar: kl(mu, logvar) / mu.shape[1],
+        nll=nll,
         loss=lambda p, x, mu, logvar: nll(p, x) + kl(mu, logvar) / mu.shape[1],
         conventions=Conventions(kl_reduction="mean"),
     )
@@ -264,9 +261,8 @@ def kl_mean_declared() -> Subject:
 
 @variant
 def kl_by_expm1() -> Subject:
-    return built(
-        "expm1",
-        Network(),
+    return Subject(
+        name="expm1",
         kl=lambda mu, logvar: 0.5 * (mu**2 + torch.expm1(logvar) - logvar).sum(-1),
     )
 
@@ -276,7 +272,7 @@ def minus_sigma_eps() -> Subject:
     def sample(mu: Tensor, logvar: Tensor) -> Tensor:
         return mu - logvar.mul(0.5).exp() * torch.randn_like(mu)
 
-    return built("mu - sigma eps", Network(sample))
+    return Subject(name="mu - sigma eps", reparameterize=sample)
 
 
 @variant
@@ -285,7 +281,7 @@ def in_place_on_its_own() -> Subject:
         std = logvar.mul(0.5).exp_()
         return std.mul(torch.empty_like(std).normal_()).add_(mu)
 
-    return built("in place, on tensors of its own", Network(sample))
+    return Subject(name="in place, on tensors of its own", reparameterize=sample)
 
 
 @variant
@@ -293,7 +289,7 @@ def noise_of_a_shape() -> Subject:
     def sample(mu: Tensor, logvar: Tensor) -> Tensor:
         return mu + torch.sqrt(logvar.exp()) * torch.randn(mu.shape)
 
-    return built("torch.randn(mu.shape)", Network(sample))
+    return Subject(name="torch.randn(mu.shape)", reparameterize=sample)
 
 
 @variant
@@ -301,7 +297,7 @@ def noise_of_torch_normal() -> Subject:
     def sample(mu: Tensor, logvar: Tensor) -> Tensor:
         return torch.normal(torch.zeros_like(mu), 1.0) * torch.exp(logvar / 2) + mu
 
-    return built("torch.normal", Network(sample))
+    return Subject(name="torch.normal", reparameterize=sample)
 
 
 @variant
@@ -327,7 +323,7 @@ def noise_of_numpy() -> Subject:
 
     noise = Noise()
     noise.seed(0)
-    return built("a NumPy generator", Network(noise.sample), seed=noise.seed)
+    return Subject(name="a NumPy generator", reparameterize=noise.sample, seed=noise.seed)
 
 
 @variant
@@ -336,7 +332,7 @@ def noise_of_numpy_global() -> Subject:
         eps = torch.as_tensor(np.random.randn(*mu.shape), dtype=mu.dtype)
         return mu + torch.exp(logvar / 2) * eps
 
-    return built("np.random.randn", Network(sample))
+    return Subject(name="np.random.randn", reparameterize=sample)
 
 
 @variant
@@ -507,9 +503,8 @@ def squared_error() -> Subject:
 
 @variant
 def half_the_squared_error() -> Subject:
-    return built(
-        "half the sum of squares",
-        real(),
+    return Subject(
+        name="half the sum of squares",
         nll=lambda mean, x: 0.5 * squares(mean, x),
         loss=lambda mean, x, mu, logvar: 0.5 * squares(mean, x) / len(x) + kl(mu, logvar) / len(x),
     )
@@ -523,9 +518,8 @@ def gaussian_of_variance() -> Subject:
         variance = torch.full_like(mean, 0.05)
         return F.gaussian_nll_loss(mean, x, variance, full=True, reduction="sum")
 
-    return built(
-        "sigma^2 = 0.05",
-        real(),
+    return Subject(
+        name="sigma^2 = 0.05",
         nll=gaussian,
         loss=lambda mean, x, mu, logvar: gaussian(mean, x) + kl(mu, logvar),
         conventions=Conventions(variance=0.05),
@@ -558,9 +552,8 @@ def laplace() -> Subject:
     def absolute(mean: Tensor, x: Tensor) -> Tensor:
         return F.l1_loss(mean, x, reduction="sum")
 
-    return built(
-        "Laplace",
-        real(),
+    return Subject(
+        name="Laplace",
         nll=absolute,
         loss=lambda mean, x, mu, logvar: (absolute(mean, x) + kl(mu, logvar)) / len(x),
     )
@@ -571,9 +564,8 @@ def continuous_bernoulli_of_torch() -> Subject:
     def nlls(eta: Tensor, x: Tensor) -> Tensor:
         return -ContinuousBernoulli(logits=eta).log_prob(x).sum(1)
 
-    return built(
-        "torch's continuous Bernoulli, of logits",
-        real(),
+    return Subject(
+        name="torch's continuous Bernoulli, of logits",
         nll=nlls,
         loss=lambda eta, x, mu, logvar: nlls(eta, x).sum() + kl(mu, logvar),
     )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vae_ref.conformance.foreign import from_jax, from_numpy
     from vae_ref.conformance.pytest_plugin import parametrize_with_claims
-    from vae_ref.conformance.records import Report
     from vae_ref.conformance.recognition import load
+    from vae_ref.conformance.records import Report
     from vae_ref.conformance.registry import all_claims
     from vae_ref.conformance.runner import verify
     from vae_ref.conformance.subject import Conventions, Subject

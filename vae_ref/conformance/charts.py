@@ -182,7 +182,7 @@ def _kl_gradient(which: int, bench: Bench, figure: "Figure") -> str:
 def _z_gradient(bench: Bench, figure: "Figure") -> str:
     shape, seed = (8, bench.latents[0]), bench.number("picture")
     mu, logvar = bench.normal("picture mu", *shape), bench.normal("picture logvar", *shape)
-    eps = bench.eps(*shape, seed)
+    eps = bench.eps(shape, seed)
     by_logvar = bench.gradient(bench.sampler(seed, torch.ones_like(mu)), mu, logvar)[1]
     return _scatter(figure, by_logvar.double() * 2 / torch.exp(logvar.double() / 2), eps, "eps")
 

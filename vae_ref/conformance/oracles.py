@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "kl_by_quadrature",
     "kl_scale",
     "log_evidence",
+    "most_likely",
     "negative_elbo",
     "plane",
 ]
@@ -28,8 +29,9 @@ _LOG_2PI = math.log(2 * math.pi)
 def kl(mu: Tensor, logvar: Tensor) -> Tensor:
     """Return KL(N(mu, sigma^2) || N(0, I)) per element, free of cancellation."""
     small = logvar.abs() < 1e-2
-    series = logvar**2 * (1 / 2 + logvar * (1 / 6 + logvar * (1 / 24 + logvar / 120)))
-    return 0.5 * mu**2 + 0.5 * torch.where(small, series, torch.expm1(logvar) - logvar)
+    factors = [1 / math.factorial(n) for n in range(2, 8)]
+    series = sum(f * logvar**n for n, f in enumerate(factors, 2))
+    return 0.5 * mu**2 + 0.5 * torch.where(small, torch.as_tensor(series), torch.expm1(logvar) - logvar)
 
 
 def kl_scale(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -133,9 +135,7 @@ FAMILIES = {
         ),
         Likelihood(
             "continuous-bernoulli",
-            lambda p, x: (
-                _bernoulli_logits(torch.logit(p), x) - _log_normalizer(torch.logit(p))
-            ),
+            lambda p, x: _bernoulli_logits(torch.logit(p), x) - _log_normalizer(torch.logit(p)),
             lambda x: torch.sigmoid(_most_likely_continuous_bernoulli(x)),
             absolute=True,
             bounded=True,
@@ -183,10 +183,17 @@ def log_evidence(log_likelihood: Callable[[Tensor], Tensor]) -> float:
     return float(torch.logsumexp(log_prior + log_likelihood(z) + cell, 0))
 
 
+def most_likely(log_likelihood: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the code in the plane, shape (1, 2), that explains x best, to a quarter."""
+    grid = torch.linspace(-8, 8, 65, dtype=torch.float64)
+    z = torch.cartesian_prod(grid, grid)
+    return z[log_likelihood(z).argmax()][None]
+
+
 def negative_elbo(
     log_likelihood: Callable[[Tensor], Tensor], mu: Tensor, logvar: Tensor, n: int = 24
 ) -> Tensor:
-    """Return -E_q[log p(x | z)] + KL(q || p) for q = N(mu, sigma^2) in the plane, differentiable."""
+    """Return -E_q[log p(x | z)] + KL(q || p) for q = N(mu, sigma^2) in the plane."""
     nodes, weights = plane(n)
     z = mu + nodes * torch.exp(logvar / 2)
     return -(weights * log_likelihood(z)).sum() + kl(mu, logvar).sum()

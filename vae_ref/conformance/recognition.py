@@ -58,8 +58,8 @@ def load(target: str, declarations: Mapping[str, str] | None = None) -> Subject:
                 raise TargetError(f"{place} has no {name}. {_names(module)}")
             found = getattr(found, attribute)
         if found is module:
-            subject = _only(found, lambda value: isinstance(value, Subject))
-            subject = subject or _recognise(module, _model(module, place), target)
+            own = _only(found, lambda value: isinstance(value, Subject))
+            subject: Subject = own or _recognise(module, _model(module, place), target)
         elif isinstance(found, Subject):
             subject = found
         elif isinstance(found, nn.Module) or _is_class(found):
@@ -137,8 +137,10 @@ def _model(module: ModuleType, place: str) -> Any:
 
     def own(value: Any) -> bool:
         kind = value if inspect.isclass(value) else type(value)
-        return hasattr(value, "encode") and hasattr(value, "decode") and (
-            kind.__module__ == module.__name__
+        return (
+            hasattr(value, "encode")
+            and hasattr(value, "decode")
+            and (kind.__module__ == module.__name__)
         )
 
     named = getattr(module, "VAE", None)
@@ -195,14 +197,8 @@ def _recognise(module: ModuleType, model: Any, target: str) -> Subject:
 
 
 def _with_networks(subject: Subject, model: nn.Module) -> Subject:
-    encode: Callable[[Tensor], Any] | None = None
-    if hasattr(model, "encode"):
-        own_encode = model.encode
-        encode = lambda x: signatures.posterior(own_encode(x))  # noqa: E731
-    decode: Callable[[Tensor], Tensor] | None = None
-    if hasattr(model, "decode"):
-        own_decode = model.decode
-        decode = lambda z: signatures.first(own_decode(z))  # noqa: E731
+    encode = _then(signatures.posterior, getattr(model, "encode", None))
+    decode = _then(signatures.first, getattr(model, "decode", None))
     subject = dataclasses.replace(subject, module=model, encode=encode, decode=decode)
     body = Body(Bench(subject))
     if encode is None and decode is None:
@@ -223,6 +219,11 @@ def _with_networks(subject: Subject, model: nn.Module) -> Subject:
         return signatures.outputs(model(x), x, latents)
 
     return dataclasses.replace(subject, forward=forward, conventions=conventions)
+
+
+def _then(read: Callable[[Any], Any], function: Any) -> Callable[[Tensor], Any] | None:
+    """Read what a function returns, if there is one."""
+    return None if function is None else lambda tensor: read(function(tensor))
 
 
 def _latent_shape(answer: Any) -> tuple[int, ...] | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, get_args
 
 from vae_ref.conformance.records import Claim, Kind, Level, Part
 
@@ -61,7 +61,8 @@ def all_claims() -> tuple[Claim, ...]:
     """Return every claim, from the primitives up."""
     from vae_ref.conformance import claims  # noqa: F401 - registers them
 
-    return tuple(_registered.values())
+    order = get_args(Part)
+    return tuple(sorted(_registered.values(), key=lambda claim: order.index(claim.part)))
 
 
 @cache

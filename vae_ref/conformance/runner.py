@@ -3,6 +3,7 @@
 import fnmatch
 import platform
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from importlib import metadata
@@ -24,7 +25,7 @@ from vae_ref.conformance.records import (
 from vae_ref.conformance.registry import BUDGET, all_claims
 from vae_ref.conformance.subject import Subject
 
-__all__ = ["UnknownClaimError", "check", "select", "verify"]
+__all__ = ["UnknownClaimError", "check", "expectation", "known", "select", "verify"]
 
 
 class UnknownClaimError(ValueError):
@@ -40,6 +41,16 @@ def select(only: str | None, level: Level = "standard") -> tuple[Claim, ...]:
     return chosen
 
 
+def known(expected_failures: Mapping[str, str] | None) -> dict[str, str]:
+    """Return expected failures, or raise `UnknownClaimError` if one of them is no claim."""
+    expected = dict(expected_failures or {})
+    if unknown := sorted(expected.keys() - {claim.id for claim in all_claims()}):
+        raise UnknownClaimError(
+            f"an expected failure names no claim: {', '.join(unknown)}; vae-ref claims lists them."
+        )
+    return expected
+
+
 def check(claim: Claim, bench: Bench, notes: list[Note] | None = None) -> Result:
     """Check one claim, under its time limit and with the global state kept."""
     missing = [need for need in claim.needs if not bench.subject.has(need)]
@@ -52,7 +63,13 @@ def check(claim: Claim, bench: Bench, notes: list[Note] | None = None) -> Result
         seconds = time.perf_counter() - start
         return Result(claim=claim, status=status, message=message, seconds=seconds, **rest)  # type: ignore[arg-type]
 
-    with guards.global_state_kept(), guards.quiet() as printed, torch.enable_grad():
+    with (
+        guards.global_state_kept(),
+        guards.quiet() as printed,
+        warnings.catch_warnings(record=True) as warned,
+        torch.enable_grad(),
+    ):
+        warnings.simplefilter("always")  # whatever filters are set, a warning is no failure
         try:
             with guards.time_limit(claim.seconds):
                 claim.check(bench)
@@ -76,9 +93,12 @@ def check(claim: Claim, bench: Bench, notes: list[Note] | None = None) -> Result
             first = next(iter(str(error).splitlines()), "")
             kind = type(error).__name__
             answer = result("error", f"{kind}: {first}" if first else kind, symptom=kind)
-    if notes is not None and (text := printed.getvalue().strip()):
-        first = text.splitlines()[0][:80]
-        notes.append(Note("prints", claim.id, f"printed {len(text.splitlines())} lines: {first}"))
+    if notes is not None:
+        if text := printed.getvalue().strip():
+            lines = text.splitlines()
+            message = f"printed {len(lines)} lines: {lines[0][:80]}"
+            notes.append(Note("prints", claim.id, message))
+        notes.extend(Note("warns", claim.id, str(w.message).splitlines()[0]) for w in warned)
     return answer
 
 
@@ -108,23 +128,19 @@ def verify(
         UnknownClaimError: If ``only`` or an expected failure matches no claim.
 
     Example:
-        >>> report = verify(Subject(name="wrong", kl=lambda mu, s: (mu**2 + s.exp() - 1 - s).sum()))
+        >>> wrong = Subject(name="wrong", kl=lambda mu, s: (mu**2 + s.exp() - 1 - s).sum())
+        >>> report = verify(wrong)
         >>> report.verdict, report.failures[0].claim.id
         ('violated', 'kl/closed-form')
     """
     from vae_ref.conformance.diagnosis import explain
 
-    expected = dict(expected_failures or {})
-    known = {claim.id for claim in all_claims()}
-    if unknown := [identifier for identifier in expected if identifier not in known]:
-        raise UnknownClaimError(
-            f"an expected failure names no claim: {', '.join(unknown)}; vae-ref claims lists them."
-        )
+    expected = known(expected_failures)
     bench, start = Bench(subject, seed), time.perf_counter()
     notes: list[Note] = []
     results: list[Result] = []
     for claim in select(only, level):
-        results.append(_expectation(check(claim, bench, notes), expected))
+        results.append(expectation(check(claim, bench, notes), expected))
         progress(results[-1])
     everything = select(None, level)
     return Report(
@@ -146,7 +162,7 @@ def verify(
     )
 
 
-def _expectation(result: Result, expected: Mapping[str, str]) -> Result:
+def expectation(result: Result, expected: Mapping[str, str]) -> Result:
     """Turn a failure that was expected, or one that was and did not come, into its own status."""
     if result.claim.id not in expected:
         return result
@@ -160,4 +176,6 @@ def _expectation(result: Result, expected: Mapping[str, str]) -> Result:
 
 def _distinct(notes: Iterable[Note]) -> tuple[Note, ...]:
     """Keep the first of the notes that say the same."""
-    return tuple({(note.kind, note.message): note for note in reversed(list(notes))}.values())[::-1]
+    return tuple({(note.kind, note.message): note for note in reversed(list(notes))}.values())[
+        ::-1
+    ]

@@ -60,12 +60,12 @@ def spread_of(*functions: Callable[..., Any] | None) -> Spread:
     return "logvar"
 
 
-def adapt(function: Callable[..., Any], order: Sequence[Role]) -> Callable[..., Tensor]:
+def adapt(function: Callable[..., Any], order: Sequence[Role]) -> Callable[..., Any]:
     """Call a function with arguments in the textbook's order, by its own names if they tell."""
     roles = {_role(name): name for name in required(function)}
     by_name = set(order) <= set(roles)
 
-    def call(*arguments: Tensor) -> Tensor:
+    def call(*arguments: Tensor) -> Any:
         if by_name and len(arguments) == len(order):
             pairs = zip(order, arguments, strict=True)
             return first(function(**{roles[role]: argument for role, argument in pairs}))

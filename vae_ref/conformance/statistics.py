@@ -63,7 +63,7 @@ def draws_for_sigma(ratio: float, alpha: float, power: float = POWER) -> int:
     hypothesis; 5 % are added for what it leaves out.
     """
     wrong = ratio**2
-    reach = stats.norm.isf(alpha / 2) + wrong * stats.norm.isf(1 - power)
+    reach = float(stats.norm.isf(alpha / 2) + wrong * stats.norm.isf(1 - power))
     return math.ceil(1.05 * 2 * (reach / (wrong - 1)) ** 2)
 
 

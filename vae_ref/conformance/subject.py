@@ -65,7 +65,7 @@ class Conventions:
         return {
             item.name: getattr(self, item.name)
             for item in dataclasses.fields(self)
-            if getattr(self, item.name) != item.default
+            if getattr(self, item.name) != item.default and not item.name.endswith("_shape")
         }
 
     def declaring(self, declarations: Mapping[str, str]) -> "Conventions":
@@ -166,12 +166,11 @@ def to_spread(spread: Spread, mu: Tensor, logvar: Tensor) -> tuple[Any, ...]:
     """Express (mu, logvar) in the convention of a subject."""
     if spread == "distribution":
         return (torch.distributions.Normal(mu, torch.exp(logvar / 2), validate_args=False),)
-    return mu, {
-        "logvar": lambda: logvar,
-        "log_sigma": lambda: logvar / 2,
-        "sigma": lambda: torch.exp(logvar / 2),
-        "variance": lambda: torch.exp(logvar),
-    }[spread]()
+    if spread == "log_sigma":
+        return mu, logvar / 2
+    if spread == "sigma":
+        return mu, torch.exp(logvar / 2)
+    return mu, torch.exp(logvar) if spread == "variance" else logvar
 
 
 def from_spread(spread: Spread, answer: Any) -> tuple[Tensor, Tensor]:
@@ -179,9 +178,8 @@ def from_spread(spread: Spread, answer: Any) -> tuple[Tensor, Tensor]:
     if spread == "distribution":
         return answer.mean, 2 * torch.log(answer.stddev)
     mu, second = answer
-    return mu, {
-        "logvar": lambda: second,
-        "log_sigma": lambda: 2 * second,
-        "sigma": lambda: 2 * torch.log(second),
-        "variance": lambda: torch.log(second),
-    }[spread]()
+    if spread == "log_sigma":
+        return mu, 2 * second
+    if spread == "sigma":
+        return mu, 2 * torch.log(second)
+    return mu, torch.log(second) if spread == "variance" else second

@@ -10,10 +10,14 @@ from torch import Tensor
 from vae_ref.conformance import oracles
 from vae_ref.conformance.oracles import FAMILIES, Likelihood
 
-__all__ = ["BatchReduction", "Term", "batch_reduction", "constant_ratio", "family_of"]
+__all__ = ["BatchReduction", "Term", "batch_reduction", "constant_ratio", "family_of", "same"]
 
 BatchReduction = Literal["sum", "mean", "neither"]
-_SAME = 1e-5  # of a ratio: far above rounding, far below any bug
+
+def same(dtype: torch.dtype) -> float:
+    """Return how far ratios may differ: far above rounding, far below any bug."""
+    return max(1e-5, 2e4 * torch.finfo(dtype).eps)
+
 
 
 @dataclass(frozen=True)
@@ -50,16 +54,16 @@ def batch_reduction(raw: Callable[..., Tensor], *arguments: Tensor) -> BatchRedu
     once = raw(*arguments).detach().sum()
     twice = raw(*(torch.cat([argument, argument]) for argument in arguments)).detach().sum()
     ratio = float(twice / once) if once else 2.0
-    if abs(ratio - 2) < _SAME:
+    if abs(ratio - 2) < same(once.dtype):
         return "sum"
-    return "mean" if abs(ratio - 1) < _SAME else "neither"
+    return "mean" if abs(ratio - 1) < same(once.dtype) else "neither"
 
 
 def constant_ratio(values: list[Tensor], expected: list[Tensor]) -> float | None:
     """Return the one factor between two lists of numbers, or None if there is none."""
     ratios = torch.stack([v.detach().double() / e for v, e in zip(values, expected, strict=True)])
     centre = ratios.mean()
-    constant = bool(((ratios - centre).abs() <= _SAME * centre.abs()).all())
+    constant = bool(((ratios - centre).abs() <= same(values[0].dtype) * centre.abs()).all())
     return float(centre) if constant else None
 
 
@@ -84,7 +88,9 @@ def family_of(
 
 
 def kl_weight(
-    raw: Callable[..., Tensor], draw: Callable[[str, int, int], Tensor], sizes: list[tuple[int, int]]
+    raw: Callable[..., Tensor],
+    draw: Callable[[str, int, int], Tensor],
+    sizes: list[tuple[int, int]],
 ) -> float | None:
     """Return the constant weight of the KL in a sum over examples, if there is one."""
     values, expected = [], []

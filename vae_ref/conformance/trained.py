@@ -72,7 +72,7 @@ def _train(bench: Bench) -> Trained:
             for _ in range(_EPOCHS):
                 for rows in torch.randperm(_IMAGES, generator=order).split(_BATCH):
                     optimiser.zero_grad()
-                    loss(train[rows]).backward()  # type: ignore[no-untyped-call]
+                    loss(train[rows]).backward()
                     optimiser.step()
         with bench.mode(training=False), torch.no_grad():
             total = float(loss(held_out)) * (len(held_out) if mean else 1)
@@ -91,6 +91,4 @@ def _train(bench: Bench) -> Trained:
     from vae_ref.conformance.oracles import FAMILIES
 
     baseline = float(FAMILIES["bernoulli-logits"].nll(logits, flat).sum(1).mean())
-    return Trained(
-        module, state, held_out, _EPOCHS, total / len(held_out), baseline, other - own
-    )
+    return Trained(module, state, held_out, _EPOCHS, total / len(held_out), baseline, other - own)

@@ -56,7 +56,13 @@ def _names(name: str, feature: str, points: list[_Point]) -> tuple[str, str] | N
     }
     if constant(ratios):
         factor = ratios[0]
-        known = {2.0: "2", 0.5: "1/2", -1.0: "-1", math.log(2): "log 2", 1 / math.log(2): "1/log 2"}
+        known = {
+            2.0: "2",
+            0.5: "1/2",
+            -1.0: "-1",
+            math.log(2): "log 2",
+            1 / math.log(2): "1/log 2",
+        }
         text = next((t for v, t in known.items() if abs(factor / v - 1) < _SAME), f"{factor:.6g}")
         if abs(factor + 1) < _SAME:
             return f"{name}-negated", "has the wrong sign"

@@ -4,7 +4,7 @@ import math
 from functools import partial
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from vae_ref.conformance.mutants.bank import mutant as _mutant

@@ -4,7 +4,7 @@ import math
 from functools import partial
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from vae_ref.conformance.mutants.bank import mutant as _mutant
@@ -101,9 +101,7 @@ def _(outputs: Tensor, x: Tensor) -> Tensor:
     seen=("keras-team/keras#3383",),
 )
 def _(outputs: Tensor, x: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(
-        torch.sigmoid(outputs), x, reduction="none"
-    ).sum(1)
+    return F.binary_cross_entropy_with_logits(torch.sigmoid(outputs), x, reduction="none").sum(1)
 
 
 @mutant(

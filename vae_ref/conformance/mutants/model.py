@@ -1,10 +1,10 @@
 """Wrong networks, and functions that leave traces."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vae_ref.conformance.mutants.bank import mutant as _mutant
@@ -12,9 +12,11 @@ from vae_ref.conformance.mutants.specimen import HIDDEN, LATENTS, PIXELS, Net, s
 
 mutant = partial(_mutant, "net")
 
+Bend = Callable[[Tensor], Tensor]
+
 
 @mutant("model-one-head", "your mu and logvar come from one head", wrong="logvar = μ")
-class _(Net):
+class _OneHead(Net):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mu, _ = super().encode(x)
         return mu, mu
@@ -25,7 +27,7 @@ class _(Net):
     "your heads have different sizes: one sigma for all latents",
     wrong="logvar ∈ R",
 )
-class _(Net):
+class _HeadsOfOtherSizes(Net):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mu, logvar = super().encode(x)
         return mu, logvar[:, :1]
@@ -34,27 +36,24 @@ class _(Net):
 class _Bent(Net):
     """Heads that go through a nonlinearity."""
 
-    @staticmethod
-    def bend_mu(mu: Tensor) -> Tensor:
-        return mu
-
-    @staticmethod
-    def bend_logvar(logvar: Tensor) -> Tensor:
-        return logvar
+    bend_mu: Bend = staticmethod(torch.clone)
+    bend_logvar: Bend = staticmethod(torch.clone)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mu, logvar = super().encode(x)
         return self.bend_mu(mu), self.bend_logvar(logvar)
 
 
-@mutant("model-relu-on-mu", "your mu goes through a ReLU: it is never negative", wrong="μ = ReLU(·)")
-class _(_Bent):
-    bend_mu = staticmethod(F.relu)
+@mutant(
+    "model-relu-on-mu", "your mu goes through a ReLU: it is never negative", wrong="μ = ReLU(·)"
+)
+class _ReluOnMu(_Bent):
+    bend_mu: Bend = staticmethod(F.relu)
 
 
 @mutant("model-tanh-on-mu", "your mu goes through a tanh: it is bounded", wrong="μ = tanh(·)")
-class _(_Bent):
-    bend_mu = staticmethod(torch.tanh)
+class _TanhOnMu(_Bent):
+    bend_mu: Bend = staticmethod(torch.tanh)
 
 
 @mutant(
@@ -63,8 +62,8 @@ class _(_Bent):
     wrong="logvar = ReLU(·)",
     seen=("TensorflowProjects (pull request 1)",),
 )
-class _(_Bent):
-    bend_logvar = staticmethod(F.relu)
+class _ReluOnLogvar(_Bent):
+    bend_logvar: Bend = staticmethod(F.relu)
 
 
 @mutant(
@@ -73,8 +72,8 @@ class _(_Bent):
     wrong="logvar = softplus(·)",
     seen=("wohlert/semi-supervised-pytorch",),
 )
-class _(_Bent):
-    bend_logvar = staticmethod(F.softplus)
+class _SoftplusOnLogvar(_Bent):
+    bend_logvar: Bend = staticmethod(F.softplus)
 
 
 @mutant(
@@ -82,17 +81,17 @@ class _(_Bent):
     "your logvar is never positive: no sigma is above 1",
     wrong="logvar = −softplus(·)",
 )
-class _(_Bent):
-    @staticmethod
-    def bend_logvar(logvar: Tensor) -> Tensor:
-        return -F.softplus(logvar)
+class _NegativeLogvar(_Bent):
+    bend_logvar: Bend = staticmethod(lambda logvar: -F.softplus(logvar))
 
 
 @mutant(
-    "model-tanh-on-logvar", "your logvar goes through a tanh: it is bounded", wrong="logvar = tanh(·)"
+    "model-tanh-on-logvar",
+    "your logvar goes through a tanh: it is bounded",
+    wrong="logvar = tanh(·)",
 )
-class _(_Bent):
-    bend_logvar = staticmethod(torch.tanh)
+class _TanhOnLogvar(_Bent):
+    bend_logvar: Bend = staticmethod(torch.tanh)
 
 
 @mutant(
@@ -100,9 +99,10 @@ class _(_Bent):
     "your decoder returns logits, but the loss takes probabilities",
     wrong="x̂ = W h + b",
 )
-class _(Net):
+class _NoSigmoid(Net):
     def decode(self, z: Tensor) -> Tensor:
-        return self.pixels(torch.tanh(self.outer(z)))
+        logits: Tensor = self.pixels(torch.tanh(self.outer(z)))
+        return logits
 
 
 @mutant(
@@ -111,7 +111,7 @@ class _(Net):
     wrong="x̂ = tanh(·)",
     seen=("AntixK/PyTorch-VAE",),
 )
-class _(Net):
+class _TanhDecoder(Net):
     def decode(self, z: Tensor) -> Tensor:
         return torch.tanh(self.pixels(torch.tanh(self.outer(z))))
 
@@ -120,11 +120,9 @@ class _(Net):
     "model-sigmoid-twice",
     "your decoder ends in a sigmoid, and the loss applies another",
     wrong="BCE_with_logits(sigmoid(·), x)",
-    nll=lambda outputs, x: (
-        F.binary_cross_entropy_with_logits(outputs, x, reduction="none").sum(1)
-    ),
+    nll=lambda outputs, x: F.binary_cross_entropy_with_logits(outputs, x, reduction="none").sum(1),
 )
-class _(Net):
+class _SigmoidTwice(Net):
     pass
 
 
@@ -133,7 +131,7 @@ class _(Net):
     "your decoder reaches only a part of [0, 1]",
     wrong="x̂ = sigmoid(·) / 2",
 )
-class _(Net):
+class _HalfRange(Net):
     def decode(self, z: Tensor) -> Tensor:
         return super().decode(z) / 2
 
@@ -143,7 +141,7 @@ class _(Net):
     "your encoder centres the codes over the batch: examples leak into each other",
     wrong="μ_n − mean_m μ_m",
 )
-class _(Net):
+class _BatchCentredCodes(Net):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mu, logvar = super().encode(x)
         return mu - 0.5 * mu.mean(0, keepdim=True), logvar
@@ -154,7 +152,7 @@ class _(Net):
     "your decoder normalises over the batch in evaluation too: examples leak into each other",
     wrong="x̂_n = x̂(z_n, mean_m z_m)",
 )
-class _(Net):
+class _DecoderMixesBatch(Net):
     def decode(self, z: Tensor) -> Tensor:
         return super().decode(z - 0.5 * z.mean(0, keepdim=True))
 
@@ -164,13 +162,13 @@ class _(Net):
     "your encoder sees a part of the pixels only",
     wrong="x ↦ encode(x_{1…P/2})",
 )
-class _(Net):
+class _HalfThePixels(Net):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return super().encode(F.pad(x[:, : PIXELS // 2], (0, PIXELS // 2)))
 
 
 @mutant("model-constant-encoder", "your encoder ignores its input", wrong="x ↦ encode(0)")
-class _(Net):
+class _ConstantEncoder(Net):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return super().encode(0 * x)
 
@@ -180,13 +178,13 @@ class _(Net):
     "your decoder ignores some latents",
     wrong="x̂ = decode(z₁, …, z_{D/2}, 0, …)",
 )
-class _(Net):
+class _FirstLatentsOnly(Net):
     def decode(self, z: Tensor) -> Tensor:
         return super().decode(F.pad(z[:, : LATENTS // 2], (0, LATENTS - LATENTS // 2)))
 
 
 @mutant("model-decoder-ignores-code", "your decoder ignores the code", wrong="x̂ = decode(0)")
-class _(Net):
+class _DecoderIgnoresCode(Net):
     def decode(self, z: Tensor) -> Tensor:
         return super().decode(0 * z)
 
@@ -197,7 +195,7 @@ class _(Net):
     wrong="∂L/∂θ_j does not exist",
     seen=("CompVis/latent-diffusion (logvar)",),
 )
-class _(Net):
+class _UnusedLayer(Net):
     def __init__(self) -> None:
         super().__init__()
         self.spare = nn.Linear(HIDDEN, HIDDEN)
@@ -208,7 +206,7 @@ class _(Net):
     "a layer of yours does not require a gradient: it never learns",
     wrong="requires_grad = False",
 )
-class _(Net):
+class _FrozenLayer(Net):
     def __init__(self) -> None:
         super().__init__()
         self.outer.requires_grad_(requires_grad=False)
@@ -219,7 +217,7 @@ class _(Net):
     "your forward pass decodes mu: nothing is sampled",
     wrong="x̂ = decode(μ)",
 )
-class _(Net):
+class _ForwardDecodesMu(Net):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mu, logvar = self.encode(x)
         return self.decode(mu + 0 * logvar), mu, logvar
@@ -231,7 +229,7 @@ class _(Net):
     wrong="x̂ = decode(μ) in evaluation",
     seen=("pytorch/examples#419",),
 )
-class _(Net):
+class _MeanInEvaluation(Net):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mu, logvar = self.encode(x)
         z = self.reparameterize(mu, logvar)
@@ -243,7 +241,7 @@ class _(Net):
     "your forward pass does not use your sampler: its noise has another scale",
     wrong="x̂ = decode(μ + 2σε)",
 )
-class _(Net):
+class _ForwardSamplesTwiceTheNoise(Net):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mu, logvar = self.encode(x)
         return self.decode(mu + 2 * (sample(mu, logvar) - mu)), mu, logvar
@@ -254,7 +252,7 @@ class _(Net):
     "your forward pass returns logvar before mu",
     wrong="x ↦ (x̂, logvar, μ)",
 )
-class _(Net):
+class _OutputsSwapped(Net):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         outputs, mu, logvar = super().forward(x)
         return outputs, logvar, mu
@@ -265,7 +263,7 @@ class _(Net):
     "a layer of yours is kept in a list: the module does not know its weights",
     wrong="θ_j ∉ parameters()",
 )
-class _(Net):
+class _UnregisteredLayer(Net):
     def __init__(self) -> None:
         super().__init__()
         self.hidden = [nn.Linear(HIDDEN, HIDDEN)]
@@ -280,7 +278,7 @@ class _(Net):
     "your networks cast to single precision whatever they are given",
     wrong="x.float()",
 )
-class _(Net):
+class _CastsToFloat32(Net):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = torch.tanh(F.linear(x.float(), self.inner.weight.float(), self.inner.bias.float()))
         return (
@@ -290,7 +288,7 @@ class _(Net):
 
 
 @mutant("conduct-mutates-inputs", "your encoder changes its input in place", wrong="x.mul_(2)")
-class _(Net):
+class _ConductMutatesInputs(Net):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             x.mul_(2).sub_(1)
@@ -302,7 +300,7 @@ class _(Net):
     "your forward pass seeds the global generator",
     wrong="manual_seed(0) in forward",
 )
-class _(Net):
+class _ConductReseeds(Net):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         torch.manual_seed(0)
         return super().forward(x)
@@ -313,7 +311,7 @@ class _(Net):
     "your functions change torch's default dtype",
     wrong="set_default_dtype(…)",
 )
-class _(Net):
+class _ConductDefaultDtype(Net):
     def decode(self, z: Tensor) -> Tensor:
         torch.set_default_dtype(torch.bfloat16)
         return super().decode(z)
@@ -324,8 +322,8 @@ class _(Net):
     "your functions leave gradients switched off",
     wrong="set_grad_enabled(False)",
 )
-class _(Net):
+class _ConductGradMode(Net):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        answer: Any = super().forward(x)
+        answer = super().forward(x)
         torch.set_grad_enabled(mode=False)
         return answer

@@ -264,7 +264,9 @@ def _(log_w: Tensor) -> Tensor:
 
 
 @weighted(
-    "iw-maximum", "your bound is the largest log weight", wrong="max_k log w_k",
+    "iw-maximum",
+    "your bound is the largest log weight",
+    wrong="max_k log w_k",
     numpy="np.max(log_w, axis=1)",
 )
 def _(log_w: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from vae_ref.conformance.mutants.bank import mutant as _mutant
@@ -150,7 +150,8 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
     wrong="z ~ Normal(μ, σ).sample()",
 )
 def _(mu: Tensor, logvar: Tensor) -> Tensor:
-    return torch.distributions.Normal(mu, _sigma(logvar)).sample()
+    z: Tensor = torch.distributions.Normal(mu, _sigma(logvar)).sample()
+    return z
 
 
 @mutant(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vae_ref.conformance.subject import Subject
@@ -68,11 +68,11 @@ class Net(nn.Module):
         return self.decode(self.reparameterize(mu, logvar)), mu, logvar
 
 
-def _blobs(n: int) -> Tensor:
-    """Draw images that differ in one factor: a bump somewhere on the line."""
+def _halves(n: int) -> Tensor:
+    """Draw images that differ in one bit: the left or the right half is lit, almost all of it."""
     generator = torch.Generator().manual_seed(0)
-    centre = PIXELS * torch.rand(n, 1, generator=generator)
-    return torch.exp(-0.5 * (torch.arange(PIXELS) + 0.5 - centre) ** 2).round(decimals=3)
+    lit = (torch.rand(n, 1, generator=generator) > 0.5) ^ (torch.arange(PIXELS) < PIXELS // 2)
+    return (lit ^ (torch.rand(n, PIXELS, generator=generator) < 0.02)).double()
 
 
 def specimen(
@@ -110,5 +110,5 @@ def specimen(
         decode=module.decode,
         forward=module,
         module=module,
-        images=_blobs,
+        images=_halves,
     )

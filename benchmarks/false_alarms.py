@@ -1,0 +1,63 @@
+"""Hold the reference against all claims with fresh seeds, again and again, in one process.
+
+    python -m benchmarks.false_alarms [--runs 1000]
+
+What the budget of false alarms, 1e-6 per run, promises is that nothing is found. Writes
+benchmarks/results/false_alarms.json: how many runs there were, what failed in them, and on what.
+The claims that train are left out; they are decided by large margins, not by a level.
+"""
+
+import argparse
+import json
+import platform
+import secrets
+import time
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from benchmarks.mnist_seeds import processor
+from vae_ref import __version__
+from vae_ref.conformance import verify
+from vae_ref.conformance.registry import BUDGET
+from vae_ref.reference import reference
+
+RESULTS = Path(__file__).parent / "results" / "false_alarms.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=1000, help="how many")
+    runs = parser.parse_args().runs
+    subject, start, statuses = reference(), time.perf_counter(), Counter()
+    failures = []
+    for run in range(runs):
+        seed = secrets.randbelow(2**31)
+        report = verify(subject, seed=seed)
+        statuses.update(report.counts)
+        failures += [
+            {"seed": seed, "claim": result.claim.id, "message": result.message}
+            for result in report.results
+            if result.status != "pass"
+        ]
+        if (run + 1) % 50 == 0:
+            print(f"{run + 1} runs, {len(failures)} failures", flush=True)
+    result = {
+        "runs": runs,
+        "budget_per_run": BUDGET,
+        "statuses": dict(statuses),
+        "failures": failures,
+        "seconds": round(time.perf_counter() - start, 1),
+        "vae_ref": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+    }
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result["statuses"]), "failures:", len(failures))
+
+
+if __name__ == "__main__":
+    main()

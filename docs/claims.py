@@ -1,0 +1,171 @@
+"""The page of the claims: written from the registry, the bank of bugs and the kill matrix."""
+
+import re
+from collections.abc import Iterable, Iterator
+from html import escape
+from itertools import groupby
+
+from vae_ref.conformance.diagnosis import kill_matrix
+from vae_ref.conformance.mutants import BANK, Mutant
+from vae_ref.conformance.records import Claim, Part
+from vae_ref.conformance.registry import BUDGET, all_claims, share
+
+__all__ = ["substitutions"]
+
+PITCH, MARGIN = 15, 6  # of the rows and columns of a picture, in pixels
+LETTER = 6.1  # about as wide as a letter of a label
+
+NAMES: dict[Part, str] = {"kl": "KL divergence"}
+KINDS = {
+    "exact": "value against an independent answer",
+    "gradient": "derivative against an independent answer",
+    "metamorphic": "two answers of the subject against each other",
+    "identity": "a consequence of the definition",
+    "statistical": "an exact test of random draws",
+}
+
+
+def substitutions() -> dict[str, str]:
+    """Return what the pages take from the registry, as Markdown."""
+    claims, bugs = all_claims(), list(BANK.values())
+    missed = [bug.id for bug in bugs if not kill_matrix()[bug.id]]
+    noticed = "each of them is noticed" if not missed else f"not noticed: {', '.join(missed)}"
+    trained = sum(claim.level == "trained" for claim in claims)
+    statistical = sum(claim.kind == "statistical" for claim in claims)
+    return {
+        "claims_count": str(len(claims)),
+        "claims_trained": str(trained),
+        "claims_standard": str(len(claims) - trained),
+        "claims_statistical": str(statistical),
+        "claims_budget": f"{BUDGET:.0e}".replace("e-0", "e-"),
+        "claims_share": f"{share():.0e}".replace("e-0", "e-"),
+        "bugs_count": str(len(bugs)),
+        "bugs_noticed": noticed,
+        "claims_overview": "\n".join(_overview(claims, bugs)),
+        "claims_kinds": "\n\n".join(f"{kind}\n: {KINDS[kind]}" for kind in KINDS),
+        "claims": "\n".join(line for claim in _headed(claims) for line in claim),
+        "bugs": "\n".join(_bank(bugs)),
+    }
+
+
+def _name(part: Part) -> str:
+    return NAMES.get(part, part)
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _anchor(identifier: str) -> str:
+    """A claim and a bug may have names that differ in the slash alone."""
+    return identifier.replace("/", "-") if "/" in identifier else f"bug-{identifier}"
+
+
+def _text(plain: str) -> str:
+    """Let Markdown leave a text as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>$|^~#])", r"\\\1", plain)
+
+
+def _code(plain: str) -> str:
+    return f"`{plain}`".replace("|", r"\|")
+
+
+def _link(identifier: str) -> str:
+    return f"[`{identifier}`](#{_anchor(identifier)})"
+
+
+def _overview(claims: Iterable[Claim], bugs: Iterable[Mutant]) -> Iterator[str]:
+    yield "| part | claims | bugs in the bank |"
+    yield "|---|--:|--:|"
+    parts = [bug.part for bug in bugs]
+    for part, group in groupby(claims, lambda claim: claim.part):
+        yield f"| [{_sentence(_name(part))}](#part-{part}) | {len(list(group))} | {parts.count(part)} |"
+
+
+def _headed(claims: Iterable[Claim]) -> Iterator[Iterator[str]]:
+    for part, group in groupby(claims, lambda claim: claim.part):
+        yield iter([f"(part-{part})=", f"## {_sentence(_name(part))}", ""])
+        yield from map(_claim, group)
+
+
+def _claim(claim: Claim) -> Iterator[str]:
+    yield from (f"({_anchor(claim.id)})=", f"### {claim.id}", "")
+    yield from (_text(claim.statement), "", "$$", claim.formula, "$$", "")
+    label = "Finds" if claim.kind == "statistical" else "Tolerance"
+    needs = (" or ".join(f"`{n}`" for n in need.split("|")) for need in claim.needs)
+    yield f":Source: {_text(claim.source)}"
+    yield f":Kind: {claim.kind}"
+    yield f":{label}: {_text(claim.tolerance)}"
+    yield f":Needs: {'; '.join(needs)}"
+    yield f":Must notice: {', '.join(map(_link, claim.kills))}"
+    if claim.builds_on:
+        yield f":Builds on: {', '.join(map(_link, claim.builds_on))}"
+    yield f":Level: {claim.level}, at most {claim.seconds:g} s"
+    yield ""
+
+
+def _bank(bugs: Iterable[Mutant]) -> Iterator[str]:
+    for part, group in groupby(sorted(bugs, key=_place), lambda bug: bug.part):
+        members = list(group)
+        yield from (f"(bugs-{part})=", f"### Bugs in the {_name(part)}", "")
+        yield from ("```{raw} html", _picture(part, members), "```", "")
+        yield "| bug | what the kit says, what the bug computes, where it was seen |"
+        yield "|---|---|"
+        for bug in members:
+            name = f"[`{bug.id}`]{{#{_anchor(bug.id)}}}"
+            lines = [f"{_text(_sentence(bug.explanation))}.", _code(bug.wrong)]
+            if bug.seen:
+                lines.append(f"Seen in {', '.join(map(_seen, bug.seen))}.")
+            yield f"| {name} | {'<br>'.join(lines)} |"
+        yield ""
+
+
+def _place(bug: Mutant) -> int:
+    parts = list(dict.fromkeys(claim.part for claim in all_claims()))
+    return parts.index(bug.part)
+
+
+def _seen(place: str) -> str:
+    """Link a repository or one of its threads; other places are told in words."""
+    match = re.match(r"([\w.-]+/[\w.-]+)(?:#(\d+))?", place)
+    if not match:
+        return _text(place)
+    thread = f"/issues/{match[2]}" if match[2] else ""
+    address = f"https://github.com/{match[1]}{thread}"
+    return f"[{_text(match[0])}]({address}){_text(place[match.end() :])}"
+
+
+def _picture(part: Part, bugs: list[Mutant]) -> str:
+    """Draw which claims notice the bugs of a part, in the colours and letters of the page."""
+    declared = {(claim.id, bug) for claim in all_claims() for bug in claim.kills}
+    noticed = {claim for bug in bugs for claim in kill_matrix()[bug.id]}
+    columns = [claim.id for claim in all_claims() if claim.id in noticed]
+    left, top = (MARGIN + LETTER * max(map(len, ids)) for ids in ([b.id for b in bugs], columns))
+    width, height = left + PITCH * len(columns) + MARGIN, top + PITCH * len(bugs) + MARGIN
+    svg = [
+        f'<div class="kills"><svg xmlns="http://www.w3.org/2000/svg" role="img" '
+        f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">',
+        f"<title>Which claims notice the bugs in the {_name(part)}</title>",
+    ]
+    for i, claim in enumerate(columns):
+        x = left + PITCH * (i + 0.5)
+        svg.append(f'<path class="line" d="M{x:.1f} {top:.1f}V{height - MARGIN:.1f}"/>')
+        turned = f"translate({x + 4:.1f} {top - 4:.1f}) rotate(-90)"
+        svg.append(_label(claim, f'transform="{turned}"'))
+    for i, bug in enumerate(bugs):
+        y = top + PITCH * (i + 0.5)
+        svg.append(f'<path class="line" d="M{left:.1f} {y:.1f}H{width - MARGIN:.1f}"/>')
+        svg.append(_label(bug.id, f'x="{left - 4:.1f}" y="{y + 4:.1f}" text-anchor="end"'))
+        for claim, symptom in kill_matrix()[bug.id].items():
+            must = "must" if (claim, bug.id) in declared else "does"
+            x, side = left + PITCH * columns.index(claim), PITCH - 4
+            title = f"{bug.id} is noticed by {claim}" + (f": {symptom}" if symptom else "")
+            svg.append(
+                f'<rect class="{must}" x="{x + 2:.1f}" y="{y - side / 2:.1f}" width="{side}" '
+                f'height="{side}"><title>{escape(title)}</title></rect>'
+            )
+    return "\n".join([*svg, "</svg></div>"])
+
+
+def _label(identifier: str, place: str) -> str:
+    return f'<a href="#{_anchor(identifier)}"><text {place}>{escape(identifier)}</text></a>'

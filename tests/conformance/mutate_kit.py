@@ -1,0 +1,108 @@
+"""Mutate the kit itself, one place at a time, and list what nothing notices.
+
+    python -m tests.conformance.mutate_kit [module ...]
+
+Every comparison in the source of the claims, of the statistics and of what they rest on is turned
+round, every tolerance (a number in a comparison, or a keyword that allows something) multiplied
+by 100, every claim emptied. A mutation is noticed if a claim then answers otherwise than it
+should: on the specimen, on a bug that the kill matrix says it kills, or on a near miss.
+"""
+
+import ast
+import copy
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from tests.conformance.kill_matrix import FILE
+from tests.conformance.test_near_misses import NEAR
+from vae_ref.conformance.bench import Bench
+from vae_ref.conformance.diagnosis import FAILED
+from vae_ref.conformance.mutants import BANK
+from vae_ref.conformance.mutants.specimen import specimen
+from vae_ref.conformance.registry import all_claims
+from vae_ref.conformance.runner import check
+
+PACKAGE = "vae_ref.conformance"
+CLAIMS = ("kl", "reparameterization", "likelihood", "objective", "importance", "model")
+TURNED = {ast.Lt: ast.Gt, ast.Gt: ast.Lt, ast.LtE: ast.Gt, ast.GtE: ast.Lt, ast.Eq: ast.NotEq}
+MATRIX = json.loads(FILE.read_text())["mutants"]
+
+
+def places(tree: ast.Module) -> Iterator[tuple[str, ast.Module]]:
+    """Yield a description and a mutated copy for every place that can be mutated."""
+    nodes = list(ast.walk(tree))
+    for index, node in enumerate(nodes):
+        if isinstance(node, ast.Compare) and type(node.ops[0]) in TURNED:
+            mutated = copy.deepcopy(tree)
+            other = list(ast.walk(mutated))[index]
+            other.ops[0] = TURNED[type(other.ops[0])]()
+            yield f"line {node.lineno}: {ast.unparse(node)} -> {ast.unparse(other)}", mutated
+        for number in numbers(node):
+            mutated = copy.deepcopy(tree)
+            other = list(ast.walk(mutated))[nodes.index(number)]
+            other.value *= 100
+            yield f"line {number.lineno}: {ast.unparse(node)}: {number.value} x 100", mutated
+
+
+def numbers(node: ast.AST) -> list[ast.Constant]:
+    """Return the small numbers that a comparison or an allowance is made with."""
+    if isinstance(node, ast.Compare) or (isinstance(node, ast.keyword) and node.arg == "scale"):
+        inner = [n for n in ast.walk(node) if isinstance(n, ast.Constant)]
+        return [n for n in inner if isinstance(n.value, float) and 0 < abs(n.value) < 0.5]
+    return []
+
+
+def answers(module: ModuleType, names: list[str]) -> Iterator[tuple[str, bool]]:
+    """Yield, for what a mutation of a module may change, what is asked and if it is as it was."""
+    for claim in all_claims():
+        if claim.level != "standard" or (names and claim.check.__name__ not in names):
+            continue
+        claim = replace(claim, check=getattr(module, claim.check.__name__, claim.check))
+        if claim.check.__module__ != module.__name__:
+            continue
+        yield f"{claim.id} on the specimen", check(claim, Bench(specimen())).status == "pass"
+        near = claim.id in NEAR and check(claim, Bench(specimen(**NEAR[claim.id])))
+        yield f"{claim.id} on a near miss", not near or near.status == "fail"
+        for bug in (b for b, kills in MATRIX.items() if claim.id in kills):
+            status = check(claim, Bench(BANK[bug].subject())).status
+            yield f"{claim.id} on {bug}", status in FAILED
+
+
+def unregistered(source: ast.Module) -> ast.Module:
+    """Drop the decorators: a mutated claim is not to be registered again."""
+    source = copy.deepcopy(source)
+    for node in source.body:
+        if isinstance(node, ast.FunctionDef):
+            node.decorator_list = []
+    return source
+
+
+def survivors(name: str) -> Iterator[str]:
+    original = importlib.import_module(f"{PACKAGE}.claims.{name}")
+    tree = unregistered(ast.parse(Path(original.__file__).read_text()))
+    for description, mutated in places(tree):
+        module = ModuleType(f"mutated {name}")
+        module.__file__ = original.__file__
+        exec(compile(ast.fix_missing_locations(mutated), original.__file__, "exec"), vars(module))
+        noticed = next((asked for asked, same in answers(module, []) if not same), None)
+        print("." if noticed else "S", end="", flush=True)
+        if noticed is None:
+            yield f"{name}.py {description}"
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    left = [place for name in sys.argv[1:] or CLAIMS for place in survivors(name)]
+    print(f"\n{len(left)} survive")
+    print("\n".join(left))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Every bug is noticed and named; every claim notices bugs; the committed matrix is what happens."""
+
+import json
+
+import pytest
+
+from tests.conformance.kill_matrix import FILE, kills
+from vae_ref.conformance import verify
+from vae_ref.conformance.bench import Bench
+from vae_ref.conformance.mutants import BANK
+from vae_ref.conformance.mutants.specimen import specimen
+from vae_ref.conformance.registry import all_claims
+from vae_ref.conformance.runner import check, select
+
+pytestmark = pytest.mark.usefixtures("user")  # bugs return what the type checker would object to
+
+MATRIX = json.loads(FILE.read_text())
+CLAIMS = {claim.id: claim for claim in all_claims()}
+PAIRS = [(claim, bug) for claim in all_claims() for bug in claim.kills]
+
+
+def test_the_specimen_that_bugs_are_put_into_is_correct():
+    report = verify(specimen(), level="trained")
+    assert report.verdict == "conformant", [r for r in report.results if r.status != "pass"]
+
+
+def test_the_bank_is_large_enough():
+    assert len(BANK) >= 90
+
+
+@pytest.mark.parametrize("identifier", BANK)
+def test_a_bug_is_killed_as_the_matrix_says_and_named(identifier):
+    mutant = BANK[identifier]
+    report = verify(mutant.subject())
+    failing = {r.claim.id for r in report.results if r.status in ("fail", "error", "timeout")}
+    assert failing
+    if mutant.deterministic:
+        assert failing == MATRIX["mutants"][identifier].keys()
+    (root,) = report.failures
+    assert root.diagnosis is not None
+    assert root.diagnosis.bug == identifier
+
+
+def test_the_matrix_is_complete():
+    assert list(MATRIX["mutants"]) == list(BANK)
+    assert MATRIX["claims"] == [claim.id for claim in select(None)]
+
+
+@pytest.mark.parametrize(
+    ("claim", "bug"), PAIRS, ids=[f"{claim.id}-{bug}" for claim, bug in PAIRS]
+)
+def test_a_claim_alone_notices_the_bugs_that_it_names(claim, bug):
+    if claim.level == "trained":
+        assert check(claim, Bench(BANK[bug].subject())).status == "fail"
+    else:
+        assert claim.id in MATRIX["mutants"][bug]
+
+
+@pytest.mark.parametrize("identifier", CLAIMS)
+def test_every_claim_names_a_bug_that_it_notices(identifier):
+    assert CLAIMS[identifier].kills
+    assert set(CLAIMS[identifier].kills) <= BANK.keys()
+
+
+@pytest.mark.parametrize("identifier", ["z-uniform-noise", "z-noise-shared-over-batch"])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_random_bugs_are_noticed_whatever_the_seed(identifier, seed):
+    report = verify(BANK[identifier].subject(), only="reparameterization/*", seed=seed)
+    assert report.verdict == "violated"
+
+
+@pytest.mark.parametrize("identifier", [i for i, m in BANK.items() if m.numpy and m.slot == "kl"])
+def test_the_numpy_formula_of_a_bug_is_the_bug(identifier):
+    import numpy as np
+    import torch
+
+    mutant = BANK[identifier]
+    mu, logvar = torch.tensor([[1.0, 2.0], [0.0, -1.0]]), torch.tensor([[0.5, -1.0], [0.1, 1.0]])
+    names = {"np": np, "mu": mu.numpy(), "logvar": logvar.numpy()}
+    expected = torch.as_tensor(np.asarray(eval(mutant.numpy, names)))
+    got = mutant.function(mu, logvar)
+    tolerance = 0.02 if "precision" in identifier else 1e-6
+    assert torch.allclose(got.sum(), expected.sum().to(got.dtype), rtol=tolerance)
+
+
+def test_matrix_script(monkeypatch):
+    assert kills(BANK["kl-no-half"]) == MATRIX["mutants"]["kl-no-half"]

@@ -1,0 +1,94 @@
+"""What the documentation shows of a session, and what the session gives.
+
+Files are the Python blocks that begin with a comment of their name; sessions are the console
+blocks. An answer that ends in ``...`` goes on. `python -m tests.transcripts` writes the answers
+anew.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+GUIDE, README = ROOT / "docs" / "verify.md", ROOT / "README.md"
+PAGES = (GUIDE, README)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command and the lines that it answers."""
+
+    command: str
+    answer: str
+
+
+def files(page: Path = GUIDE) -> dict[str, str]:
+    blocks = re.findall(r"^```python\n(# (\S+\.py)\n.*?)^```", page.read_text(), re.M | re.S)
+    return {name: text for text, name in blocks}
+
+
+def sessions(page: Path) -> list[str]:
+    return re.findall(r"^```console\n(.*?)^```", page.read_text(), re.M | re.S)
+
+
+def steps(session: str) -> list[Step]:
+    found = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", session, re.M)
+    return [Step(command, answer) for command, answer in found]
+
+
+def run(page: Path, directory: Path) -> list[list[Step]]:
+    """Run the sessions of a page, one after the other, where the files of the guide are."""
+    for name, text in files().items():
+        (directory / name).write_text(text)
+    return [_run(steps(session), directory) for session in sessions(page)]
+
+
+def _run(session: list[Step], directory: Path) -> list[Step]:
+    end = "{ status=$?; printf '\\0'; (exit $status); }"  # $? outlives it
+    script = "\n".join(f"{step.command}\n{end}" for step in session)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8"}
+    answer = subprocess.run(
+        ["bash", "-c", script],
+        cwd=directory,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ).stdout
+    texts = answer.split("\0")[:-1]
+    return [Step(step.command, text) for step, text in zip(session, texts, strict=True)]
+
+
+def shortened(answer: str, shown: str) -> str:
+    """Cut an answer where the one that is shown is cut."""
+    text = re.sub(r"[ \t]+$", "", answer, flags=re.M)
+    if not shown.endswith("...\n"):
+        return text
+    return "".join(text.splitlines(keepends=True)[: shown.count("\n") - 1]) + "...\n"
+
+
+def comparable(answer: str) -> str:
+    """Hide what differs from run to run and from machine to machine: times, and rounding."""
+    text = re.sub(r"\b\d+\.\d+ ?s\b", "TIME", answer)
+    return re.sub(r"\b\d(\.\d)?e-\d\d\b", "ROUNDING", text)
+
+
+def main() -> None:
+    for page in PAGES:
+        text = page.read_text()
+        with tempfile.TemporaryDirectory() as directory:
+            answers = run(page, Path(directory))
+        for session, answered in zip(sessions(page), answers, strict=True):
+            pairs = zip(steps(session), answered, strict=True)
+            anew = "".join(f"$ {s.command}\n{shortened(a.answer, s.answer)}" for s, a in pairs)
+            text = text.replace(f"```console\n{session}```", f"```console\n{anew}```")
+        page.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
