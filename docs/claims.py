@@ -37,6 +37,7 @@ def substitutions() -> dict[str, str]:
         "claims_trained": str(trained),
         "claims_standard": str(len(claims) - trained),
         "claims_statistical": str(statistical),
+        "claims_seconds": _seconds(claims),
         "claims_budget": f"{BUDGET:.0e}".replace("e-0", "e-"),
         "claims_share": f"{share():.0e}".replace("e-0", "e-"),
         "bugs_count": str(len(bugs)),
@@ -74,12 +75,21 @@ def _link(identifier: str) -> str:
     return f"[`{identifier}`](#{_anchor(identifier)})"
 
 
+def _seconds(claims: Iterable[Claim]) -> str:
+    standard, trained = (
+        max(claim.seconds for claim in claims if claim.level == level)
+        for level in ("standard", "trained")
+    )
+    return f"{standard:g} s, or {trained:g} s if it trains"
+
+
 def _overview(claims: Iterable[Claim], bugs: Iterable[Mutant]) -> Iterator[str]:
     yield "| part | claims | bugs in the bank |"
     yield "|---|--:|--:|"
     parts = [bug.part for bug in bugs]
     for part, group in groupby(claims, lambda claim: claim.part):
-        yield f"| [{_sentence(_name(part))}](#part-{part}) | {len(list(group))} | {parts.count(part)} |"
+        title = f"[{_sentence(_name(part))}](#part-{part})"
+        yield f"| {title} | {len(list(group))} | {parts.count(part)} |"
 
 
 def _headed(claims: Iterable[Claim]) -> Iterator[Iterator[str]]:

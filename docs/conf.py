@@ -2,13 +2,14 @@
 
 import dataclasses
 import inspect
+import itertools
 import json
 import re
 import statistics
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -48,7 +49,7 @@ napoleon_custom_sections = [("Yields", "returns_style")]
 napoleon_use_ivar = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(torch|jaxtyping|typing|collections|pathlib|abc|enum)\b.*"),
-    (r"py:.*", r"(Literal|Path|OSError|NamedTuple|ABC|Module|Protocol)"),
+    (r"py:.*", r"(Literal|Path|OSError|NamedTuple|ABC|Module|Protocol|MarkDecorator|Bench)"),
 ]
 
 
@@ -82,30 +83,55 @@ def _seeds_table() -> str:
     )
 
 
-def _attributes_table(record: Any) -> str:
-    """Tabulate the fields of a dataclass from the section Attributes of its docstring."""
+def _attributes(record: Any) -> dict[str, str]:
+    """Return the section Attributes of a docstring."""
     section = inspect.getdoc(record).partition("Attributes:\n")[2].partition("\n\n")[0]
-    texts = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE))
-    rows = ["| name | default | meaning |", "|---|---|---|"]
-    for field in dataclasses.fields(record):
-        shown = isinstance(field.default, str | float | bool)
-        default = f"`{field.default}`" if shown else ""
-        meaning = " ".join(texts[field.name].split())
-        rows.append(f"| `{field.name}` | {default} | {meaning} |")
+    texts = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in texts}
+
+
+def _subject_table() -> str:
+    from vae_ref.conformance import Subject
+
+    rows = [f"| `{name}` | {text} |" for name, text in _attributes(Subject).items()]
+    return "\n".join(["| part | what it is |", "|---|---|", *rows])
+
+
+def _conventions_table() -> str:
+    """Tabulate the conventions with their values, the default first."""
+    from vae_ref.conformance import Conventions
+
+    texts = _attributes(Conventions)
+    rows = ["| convention | values | meaning |", "|---|---|---|"]
+    for field in dataclasses.fields(Conventions):
+        kinds = (field.type, *get_args(field.type))
+        choices = [get_args(kind) for kind in kinds if get_origin(kind) is Literal]
+        values = dict.fromkeys([field.default, *itertools.chain(*choices)])
+        names = ", ".join(f"`{value}`" for value in values)
+        rows.append(f"| `{field.name}` | {names} | {texts[field.name]} |")
     return "\n".join(rows)
 
 
 def _substitute(app: Any, config: Any) -> None:
     import claims
-    from vae_ref.conformance import Conventions, Subject
 
     config.myst_substitutions = {
         "mnist_seeds": _seeds_table(),
-        "conventions": _attributes_table(Conventions),
-        "subject": _attributes_table(Subject),
+        "conventions": _conventions_table(),
+        "subject": _subject_table(),
         **claims.substitutions(),
     }
 
 
+def _by_last_name(app: Any, env: Any, node: Any, content: Any) -> Any:
+    """Resolve what a docstring calls by its bare name, wherever it is from."""
+    if node.get("refdomain") != "py":
+        return None
+    node["refspecific"] = True
+    found = node["refdoc"], app.builder, node["reftype"], node["reftarget"], node, content
+    return env.domains.python_domain.resolve_xref(env, *found)
+
+
 def setup(app: Any) -> None:
+    app.connect("missing-reference", _by_last_name)
     app.connect("config-inited", _substitute)

@@ -1,6 +1,6 @@
 """What the documentation shows of a session, and what the session gives.
 
-Files are the Python blocks that begin with a comment of their name; sessions are the console
+Files are the blocks that begin with a comment of their name; sessions are the console
 blocks. An answer that ends in ``...`` goes on. `python -m tests.transcripts` writes the answers
 anew.
 """
@@ -27,24 +27,34 @@ class Step:
 
 
 def files(page: Path = GUIDE) -> dict[str, str]:
-    blocks = re.findall(r"^```python\n(# (\S+\.py)\n.*?)^```", page.read_text(), re.M | re.S)
-    return {name: text for text, name in blocks}
+    return {name: text for name, text in _blocks(page) if name}
 
 
 def sessions(page: Path) -> list[str]:
-    return re.findall(r"^```console\n(.*?)^```", page.read_text(), re.M | re.S)
+    return [text for name, text in _blocks(page) if not name]
+
+
+def _blocks(page: Path) -> list[tuple[str, str]]:
+    """Return the files of a page by name, and its sessions without one, in their order."""
+    pattern = r"^```(?:(?:python|text)\n(?=# (\S+\.\w+)\n)|console\n)(.*?)^```"
+    return re.findall(pattern, page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def steps(session: str) -> list[Step]:
-    found = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", session, re.M)
+    found = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", session, re.MULTILINE)
     return [Step(command, answer) for command, answer in found]
 
 
 def run(page: Path, directory: Path) -> list[list[Step]]:
-    """Run the sessions of a page, one after the other, where the files of the guide are."""
-    for name, text in files().items():
-        (directory / name).write_text(text)
-    return [_run(steps(session), directory) for session in sessions(page)]
+    """Follow a page: write its files and run its sessions, in their order."""
+    given = [] if page == GUIDE else list(files().items())
+    answers = []
+    for name, text in given + _blocks(page):
+        if name:
+            (directory / name).write_text(text)
+        else:
+            answers.append(_run(steps(text), directory))
+    return answers
 
 
 def _run(session: list[Step], directory: Path) -> list[Step]:
@@ -54,6 +64,7 @@ def _run(session: list[Step], directory: Path) -> list[Step]:
     environment = os.environ | {"PATH": path, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8"}
     answer = subprocess.run(
         ["bash", "-c", script],
+        check=False,
         cwd=directory,
         env=environment,
         stdout=subprocess.PIPE,
@@ -66,7 +77,7 @@ def _run(session: list[Step], directory: Path) -> list[Step]:
 
 def shortened(answer: str, shown: str) -> str:
     """Cut an answer where the one that is shown is cut."""
-    text = re.sub(r"[ \t]+$", "", answer, flags=re.M)
+    text = re.sub(r"[ \t]+$", "", answer, flags=re.MULTILINE)
     if not shown.endswith("...\n"):
         return text
     return "".join(text.splitlines(keepends=True)[: shown.count("\n") - 1]) + "...\n"

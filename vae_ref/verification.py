@@ -105,12 +105,14 @@ def claims_command(
     ] = None,
 ) -> None:
     """List the claims; one claim alone is shown in full."""
-    chosen = [claim for claim in select(only, "trained")]
+    chosen = select(only, "trained")
     if len(chosen) == 1:
         claim = chosen[0]
-        for name in ("id", "statement", "formula", "source", "kind", "tolerance"):
+        for name in ("id", "statement", "formula", "source", "kind", "tolerance", "level"):
             print(f"{name:10} {getattr(claim, name)}")
-        print(f"{'kills':10} {', '.join(claim.kills)}")
+        for name in ("needs", "kills", "builds_on"):
+            print(f"{name:10} {', '.join(getattr(claim, name))}")
+        print(f"{'limit':10} {claim.seconds:g} s")
         return
     for claim in chosen:
         print(f"{claim.id:45} {claim.kind:12} {claim.statement}")

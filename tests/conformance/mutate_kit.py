@@ -2,17 +2,21 @@
 
     python -m tests.conformance.mutate_kit [module ...]
 
-Every comparison in the source of the claims, of the statistics and of what they rest on is turned
-round, every tolerance (a number in a comparison, or a keyword that allows something) multiplied
-by 100, every claim emptied. A mutation is noticed if a claim then answers otherwise than it
-should: on the specimen, on a bug that the kill matrix says it kills, or on a near miss.
+Every comparison in the source of the claims and of what they rest on is turned round, and every
+tolerance (a number in a comparison or in a scale) multiplied by 100. A mutated claim is noticed
+if it answers otherwise than test_bank and test_near_misses demand: on the specimen, on a bug that
+the kill matrix says it kills, or on a near miss. For what the claims rest on, those tests are run
+in a mutated copy. (An emptied claim kills nothing, which test_bank forbids.)
 """
 
 import ast
 import copy
 import importlib
 import json
+import shutil
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +34,8 @@ from vae_ref.conformance.registry import all_claims
 from vae_ref.conformance.runner import check
 
 PACKAGE = "vae_ref.conformance"
+SUPPORT = ("compare", "statistics", "terms", "sampling", "registry", "guards")
+TESTS = ("compare", "statistics", "near_misses", "oracles", "guards", "runner", "variants")
 CLAIMS = ("kl", "reparameterization", "likelihood", "objective", "importance", "model")
 TURNED = {ast.Lt: ast.Gt, ast.Gt: ast.Lt, ast.LtE: ast.Gt, ast.GtE: ast.Lt, ast.Eq: ast.NotEq}
 MATRIX = json.loads(FILE.read_text())["mutants"]
@@ -59,14 +65,12 @@ def numbers(node: ast.AST) -> list[ast.Constant]:
     return []
 
 
-def answers(module: ModuleType, names: list[str]) -> Iterator[tuple[str, bool]]:
+def answers(original: ModuleType, mutated: ModuleType) -> Iterator[tuple[str, bool]]:
     """Yield, for what a mutation of a module may change, what is asked and if it is as it was."""
     for claim in all_claims():
-        if claim.level != "standard" or (names and claim.check.__name__ not in names):
+        if claim.level != "standard" or claim.check.__module__ != original.__name__:
             continue
-        claim = replace(claim, check=getattr(module, claim.check.__name__, claim.check))
-        if claim.check.__module__ != module.__name__:
-            continue
+        claim = replace(claim, check=getattr(mutated, claim.check.__name__))
         yield f"{claim.id} on the specimen", check(claim, Bench(specimen())).status == "pass"
         near = claim.id in NEAR and check(claim, Bench(specimen(**NEAR[claim.id])))
         yield f"{claim.id} on a near miss", not near or near.status == "fail"
@@ -84,14 +88,38 @@ def unregistered(source: ast.Module) -> ast.Module:
     return source
 
 
+def survivors_of_tests(name: str) -> Iterator[str]:
+    """Mutate a module that claims rest on, in a copy, and run the tests there."""
+    root = Path(__file__).parents[2]
+    with tempfile.TemporaryDirectory() as directory:
+        copied = Path(directory) / "copy"
+        shutil.copytree(root, copied, ignore=shutil.ignore_patterns(".*", "runs", "_build"))
+        file = copied / "vae_ref" / "conformance" / f"{name}.py"
+        tests = [f"tests/conformance/test_{test}.py" for test in TESTS]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", *tests]
+        for description, mutated in places(ast.parse(file.read_text())):
+            before = file.read_text()
+            file.write_text(ast.unparse(mutated))
+            noticed = subprocess.run(
+                command, cwd=copied, capture_output=True, check=False
+            ).returncode
+            file.write_text(before)
+            print("." if noticed else "S", end="", flush=True)
+            if not noticed:
+                yield f"{name}.py {description}"
+
+
 def survivors(name: str) -> Iterator[str]:
+    if name in SUPPORT:
+        yield from survivors_of_tests(name)
+        return
     original = importlib.import_module(f"{PACKAGE}.claims.{name}")
     tree = unregistered(ast.parse(Path(original.__file__).read_text()))
     for description, mutated in places(tree):
         module = ModuleType(f"mutated {name}")
         module.__file__ = original.__file__
         exec(compile(ast.fix_missing_locations(mutated), original.__file__, "exec"), vars(module))
-        noticed = next((asked for asked, same in answers(module, []) if not same), None)
+        noticed = next((asked for asked, same in answers(original, module) if not same), None)
         print("." if noticed else "S", end="", flush=True)
         if noticed is None:
             yield f"{name}.py {description}"
@@ -99,7 +127,7 @@ def survivors(name: str) -> Iterator[str]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    left = [place for name in sys.argv[1:] or CLAIMS for place in survivors(name)]
+    left = [place for name in sys.argv[1:] or (*CLAIMS, *SUPPORT) for place in survivors(name)]
     print(f"\n{len(left)} survive")
     print("\n".join(left))
 

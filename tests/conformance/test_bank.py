@@ -1,4 +1,4 @@
-"""Every bug is noticed and named; every claim notices bugs; the committed matrix is what happens."""
+"""Every bug is noticed and named, every claim notices bugs, and the committed matrix is true."""
 
 import json
 

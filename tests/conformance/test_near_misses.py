@@ -98,7 +98,7 @@ NEAR = {
         "sample": lambda mu, s: mu + 1.01 * (s / 2).exp() * torch.randn_like(mu)
     },
     "likelihood/value": {"nll": lambda o, x: OFF**30 * nll(o, x)},
-    "likelihood/gradient": {"nll": gradient_off(lambda o, x: nll(o, x), 0)},
+    "likelihood/gradient": {"nll": gradient_off(nll, 0)},
     "likelihood/sum-over-pixels": {"nll": lambda o, x: nll(o, x) * OFF ** (30 * x.shape[1])},
     "likelihood/additive-over-examples": {"nll": lambda o, x: nll(o, x) * OFF ** (30 * len(x))},
     "likelihood/exact-range": {"nll": lambda o, x: nll(o.clamp(2e-4, 1 - 2e-4), x)},

@@ -396,7 +396,7 @@ def torch_distributions() -> Subject:
 
 @variant
 def one_distribution() -> Subject:
-    """The encoder's answer is a distribution, with torch's checks of its arguments."""
+    """The encoder's answer is a distribution; torch checks its scale, which may not be 0."""
 
     class Returning(Network):
         def encode(self, x: Tensor) -> Normal:
@@ -412,7 +412,7 @@ def one_distribution() -> Subject:
 
     return built(
         "a distribution for both heads",
-        Returning(),
+        Returning().float(),
         kl=kls,
         reparameterize=lambda q: q.rsample(),
         loss=lambda p, x, q: F.binary_cross_entropy(p, x, reduction="none").sum(1) + kls(q),

@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vae_ref.conformance.foreign import from_jax, from_numpy
     from vae_ref.conformance.pytest_plugin import parametrize_with_claims
-    from vae_ref.conformance.recognition import load
-    from vae_ref.conformance.records import Report
+    from vae_ref.conformance.recognition import TargetError, load
+    from vae_ref.conformance.records import Report, Result
     from vae_ref.conformance.registry import all_claims
-    from vae_ref.conformance.runner import verify
-    from vae_ref.conformance.subject import Conventions, Subject
+    from vae_ref.conformance.runner import UnknownClaimError, verify
+    from vae_ref.conformance.subject import Conventions, DeclarationError, Subject
 
 __all__ = [
     "Conventions",
+    "DeclarationError",
     "Report",
+    "Result",
     "Subject",
+    "TargetError",
+    "UnknownClaimError",
     "all_claims",
     "from_jax",
     "from_numpy",
@@ -29,8 +33,12 @@ __all__ = [
 
 _HOME = {
     "Conventions": "subject",
+    "DeclarationError": "subject",
     "Report": "records",
+    "Result": "records",
     "Subject": "subject",
+    "TargetError": "recognition",
+    "UnknownClaimError": "runner",
     "all_claims": "registry",
     "from_jax": "foreign",
     "from_numpy": "foreign",

@@ -1,7 +1,8 @@
 """The bench: a subject as the claims see it, in nats, its conventions undone."""
 
 from collections.abc import Callable
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -59,14 +60,14 @@ class Bench(Calls):
             code = torch.zeros(3, self.latents[0], dtype=self.dtype)
             self.loss_as_is(half, half, code, code)
 
-    def perfect(self, examples: int) -> tuple[Tensor, Tensor]:
+    def perfect(self, examples: int, pixels: int) -> tuple[Tensor, Tensor]:
         """Return outputs and x that agree so well that the reconstruction all but vanishes."""
-        x = (self.uniform("perfect", examples, self.pixels[0]) > 0.5).to(self.dtype)
+        x = (self.uniform("perfect", examples, pixels) > 0.5).to(self.dtype)
         near = x + 0.001 * (1 - 2 * x)
         return (near if self.likelihood.bounded else self.likelihood.best(near)), x
 
-    def _kl_from_loss(self, mu: Tensor, logvar: Tensor) -> Tensor:
-        pair = self.perfect(len(mu))
+    def _kl_from_loss(self, mu: Tensor, logvar: Tensor, pixels: int | None = None) -> Tensor:
+        pair = self.perfect(len(mu), pixels or self.pixels[0])
         prior = torch.zeros_like(mu)
         return (
             self.loss_as_is(*pair, mu, logvar).sum() - self.loss_as_is(*pair, prior, prior).sum()
@@ -93,19 +94,40 @@ class Bench(Calls):
         return found[0], found[1]
 
     @cached_property
-    def weights(self) -> tuple[float | None, float | None]:
-        """The constant weights of reconstruction and KL in the loss; None where there is none."""
+    def _weighed(self) -> tuple[list[float | None], list[float | None]]:
+        """The weights of reconstruction and KL in the loss, for every number of pixels."""
         reconstruction, divergence = self.in_loss
         sizes = [(3, self.latents[0]), (4, self.latents[1]), (2, self.latents[0])]
-        weight = terms.kl_weight(divergence, self.uniform, sizes)
-        families = [
-            terms.family_of(reconstruction, self.uniform, pixels) for pixels in self.pixels
-        ]
-        if any(family is None for family in families):
-            return None, weight
-        ratios = [family[1] for family in families if family]
-        constant = abs(ratios[0] - ratios[-1]) <= terms.same(self.dtype) * abs(ratios[0])
-        return ratios[0] if constant else None, weight
+        own: list[float | None] = []
+        other: list[float | None] = []
+        for pixels in self.pixels:
+            found = terms.family_of(reconstruction, self.uniform, pixels)
+            own.append(found[1] if found else None)
+            whole = replace(divergence, raw=partial(self._kl_from_loss, pixels=pixels))
+            other.append(terms.kl_weight(whole, self.uniform, sizes))
+        return own, other
+
+    def _equal(self, values: list[float]) -> bool:
+        return all(abs(v - values[0]) <= terms.same(self.dtype) * abs(values[0]) for v in values)
+
+    @cached_property
+    def weights(self) -> tuple[float | None, float | None]:
+        """The constant weights of reconstruction and KL in the loss; None where there is none.
+
+        Weights that change with the number of pixels, but both alike, scale the loss as a whole.
+        """
+        own, other = self._weighed
+        if None in own or None in other:
+            return (None if None in own or not self._equal(_numbers(own)) else own[0]), other[0]
+        a, b = _numbers(own), _numbers(other)
+        alike = self._equal([x / y for x, y in zip(b, a, strict=True)])
+        return (a[0] if alike or self._equal(a) else None), b[0]
+
+    @property
+    def per_pixel(self) -> bool:
+        """Whether the whole loss is divided by the number of pixels: nats per pixel."""
+        own = [w * n for w, n in zip(self._weighed[0], self.pixels, strict=True) if w is not None]
+        return len(own) > 1 and self._equal(own) and None not in self.weights
 
     @cached_property
     def likelihood(self) -> Likelihood:
@@ -133,8 +155,10 @@ class Bench(Calls):
         """The KL, summed over examples."""
         if self.subject.kl is None:
             term, weight = self.in_loss[1], self.weights[1]
+            if weight == 0:
+                raise NotApplicable("the loss has no KL; see objective/beta")
             self.facts["KL"] = f"taken from the loss, {_over(term.batch)}"
-            return term.weighing(weight if self.constant_weights else None)
+            return term.weighing(weight)
         shape = (3, self.latents[0])
         batch = terms.batch_reduction(
             self.kl_as_is, self.uniform("a", *shape), 0.5 - self.uniform("b", *shape)
@@ -144,12 +168,16 @@ class Bench(Calls):
         averaged = self.conventions.kl_reduction == "mean"
         return Term(self.kl_as_is, differentiable, batch, averaged=averaged)
 
+    def rounded(self, scale: Tensor) -> Tensor:
+        """Return the scale of the rounding errors of the KL: larger, if it is taken from a loss."""
+        return (scale + self._kl_floor) * self.kl.slack
+
     @cached_property
-    def kl_floor(self) -> float:
+    def _kl_floor(self) -> float:
         """What a KL taken from the loss has to be told from: the terms it is added to."""
         if self.subject.kl is not None:
             return 0.0
-        outputs, x = self.perfect(4)
+        outputs, x = self.perfect(4, self.pixels[0])
         prior = torch.zeros(4, self.latents[0], dtype=self.dtype)
         value = self.loss_as_is(outputs, x, prior, prior).sum().abs()
         return float(value) * (4 if self.kl.batch == "mean" else 1) / abs(self.kl.weight)
@@ -160,6 +188,8 @@ class Bench(Calls):
         if self.subject.nll is None:
             term, weight = self.in_loss[0], self.weights[0]
             self.facts["reconstruction"] = f"taken from the loss, {_over(term.batch)}"
+            if self.per_pixel and weight is not None:
+                return replace(term, averaged=True, weight=weight * self.pixels[0])
             return term.weighing(weight if self.constant_weights else None)
         shape = (3, self.pixels[0])
         pair = (self.uniform("a", *shape) * 0.9 + 0.05, 1 - 0.8 * self.uniform("b", *shape))
@@ -181,6 +211,10 @@ class Bench(Calls):
             return False
         whole = abs(reconstruction / divergence - 1) < terms.same(self.dtype)
         return len(self.pixels) > 1 or whole or not self.likelihood.absolute
+
+
+def _numbers(values: list[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def _over(batch: terms.BatchReduction) -> str:

@@ -19,6 +19,13 @@ _SHAPES = ((784,), (1, 28, 28), (1, 32, 32), (3, 32, 32), (3, 64, 64), (1, 64, 6
 class Body:
     """Encoder, decoder and forward pass, in the subject's shapes and precision."""
 
+    @classmethod
+    def of(cls, bench: Bench) -> "Body":
+        """Return the body of a bench; its shapes are found once, with the weights as they are."""
+        if bench.body is None:
+            bench.body = cls(bench)
+        return bench.body
+
     def __init__(self, bench: Bench) -> None:
         self.bench, self.subject = bench, bench.subject
         self.conventions = bench.conventions
@@ -100,9 +107,16 @@ class Body:
 
 @contextlib.contextmanager
 def changed(
-    module: nn.Module | None, *, factor: float = 1.0, dtype: torch.dtype | None = None
+    module: nn.Module | None,
+    *,
+    factor: float = 1.0,
+    signs: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Iterator[None]:
-    """Scale the weights of a module or give them another precision, and put them back."""
+    """Scale the weights of a module, flip signs of some, or give them another precision.
+
+    They are put back afterwards.
+    """
     if module is None:
         yield
         return
@@ -112,6 +126,9 @@ def changed(
         with torch.no_grad():
             for parameter in module.parameters():
                 parameter.data = parameter.data * factor
+                if signs is not None:
+                    flips = torch.randint(2, parameter.shape, generator=signs) * 2 - 1
+                    parameter.data *= flips.to(parameter)
             for tensor in tensors:
                 if dtype is not None and tensor.is_floating_point():
                     tensor.data = tensor.data.to(dtype)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from vae_ref.conformance.records import NotApplicable, Violation
+from vae_ref.conformance.foreign import NoGradientError
+from vae_ref.conformance.records import Inconclusive, NotApplicable, Violation
 from vae_ref.conformance.subject import Subject, to_spread
 
 if TYPE_CHECKING:
+    from vae_ref.conformance.body import Body
     from vae_ref.conformance.sampling import Draws
     from vae_ref.conformance.trained import Trained
 
@@ -30,8 +32,9 @@ class Calls:
         self.dtype = getattr(torch, subject.conventions.dtype)
         self.seed = seed
         self.facts: dict[str, str] = {}
-        self.drawn: Draws | None = None
+        self.drawn: Draws | Inconclusive | None = None
         self.trained: Trained | None = None
+        self.body: Body | None = None
 
     # What is random: every claim draws from a generator of its own.
 
@@ -60,7 +63,8 @@ class Calls:
         tail = (self.conventions.latent_shape or (1,))[1:]
         return codes.reshape(len(codes), -1, *tail).clone()
 
-    def _pixels(self, pixels: Tensor) -> Tensor:
+    def as_pixels(self, pixels: Tensor) -> Tensor:
+        """Give flat pixels the subject's shape."""
         tail = (self.conventions.pixel_shape or (1,))[1:]
         return pixels.reshape(len(pixels), -1, *tail).clone()
 
@@ -93,12 +97,12 @@ class Calls:
 
     def nll_as_is(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Call the subject's own reconstruction term."""
-        return self._call("nll", self._pixels(outputs), self._pixels(x))
+        return self._call("nll", self.as_pixels(outputs), self.as_pixels(x))
 
     def loss_as_is(self, outputs: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
         """Call the subject's own loss."""
         posterior = self.posterior(mu, logvar)
-        return self._call("loss", self._pixels(outputs), self._pixels(x), *posterior)
+        return self._call("loss", self.as_pixels(outputs), self.as_pixels(x), *posterior)
 
     def gradient(self, function: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
         """Differentiate the sum of what a function returns."""
@@ -111,7 +115,10 @@ class Calls:
                 "no gradient flows: the result is detached, or computed under no_grad",
                 symptom="no-gradient",
             )
-        gradients = torch.autograd.grad(value.sum(), leaves, allow_unused=True)
+        try:
+            gradients = torch.autograd.grad(value.sum(), leaves, allow_unused=True)
+        except NoGradientError as error:
+            raise NotApplicable("the function brings no gradient") from error
         return [
             torch.zeros_like(leaf) if gradient is None else gradient
             for leaf, gradient in zip(leaves, gradients, strict=True)

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vae_ref.conformance import guards
 from vae_ref.conformance.records import Diagnosis, Result
 
 if TYPE_CHECKING:
     from vae_ref.conformance.bench import Bench
+    from vae_ref.conformance.fingerprints import Mark, Sizes
     from vae_ref.conformance.mutants import Mutant
     from vae_ref.conformance.mutants.bank import Slot
-    from vae_ref.conformance.subject import Subject
 
 __all__ = ["FAILED", "explain", "kill_matrix"]
 
@@ -41,7 +41,7 @@ def explain(bench: "Bench", results: Sequence[Result]) -> tuple[Result, ...]:
     roots = [result for result in folded if result.status in FAILED and not result.explained_by]
     if not roots:
         return tuple(folded)
-    names: dict[str, Diagnosis] = {}
+    names: dict[str, Diagnosis | None] = {}
     first: dict[str, str] = {}
     answers = []
     for result in folded:
@@ -49,8 +49,8 @@ def explain(bench: "Bench", results: Sequence[Result]) -> tuple[Result, ...]:
             answers.append(result)
             continue
         slot = _slot(result)
-        if slot not in names and (found := _name(bench, slot, roots)):
-            names[slot], first[slot] = found, result.claim.id
+        if slot not in names:
+            names[slot], first[slot] = _name(bench, slot, roots), result.claim.id
         diagnosis = names.get(slot)
         if diagnosis and first[slot] != result.claim.id and _explains(diagnosis, result):
             result = replace(result, explained_by=first[slot])  # noqa: PLW2901
@@ -66,7 +66,15 @@ def explain(bench: "Bench", results: Sequence[Result]) -> tuple[Result, ...]:
 def _fold(results: Sequence[Result]) -> list[Result]:
     by_id = {result.claim.id: result for result in results}
 
+    errors: dict[str, str] = {}
+    for result in results:
+        if result.status == "error":  # one cause, met again and again
+            errors.setdefault(result.message, result.claim.id)
+
     def root(result: Result) -> str | None:
+        same = errors.get(result.message, result.claim.id)
+        if result.status == "error" and same != result.claim.id:
+            return root(by_id[same]) or same
         for basis in result.claim.builds_on:
             below = by_id.get(basis)
             if below is not None and below.status in FAILED:
@@ -156,26 +164,22 @@ def _by_symptoms(roots: Sequence[Result]) -> Diagnosis | None:
 def _by_fingerprint(bench: "Bench", slot: "Slot", slots: "list[Slot]") -> Diagnosis | None:
     """Compare values and gradients of a function with those it has in every mutant."""
     from vae_ref.conformance import transformations
-    from vae_ref.conformance.bench import Bench
     from vae_ref.conformance.fingerprints import Sizes, fingerprint, similarity
     from vae_ref.conformance.mutants import BANK
-    from vae_ref.conformance.mutants.specimen import specimen
-    from vae_ref.conformance.subject import Conventions
 
     sizes = Sizes(bench.latents, bench.pixels if slot in ("nll", "loss") else ())
     own = fingerprint(bench, slot, sizes)
+    alone = bench.subject.kl is None and slot == "kl"
 
-    def score(subject: "Subject") -> float:
-        subject = replace(subject, conventions=Conventions(dtype=bench.conventions.dtype))
-        if bench.subject.kl is None and slot == "kl":
-            subject = replace(subject, kl=None)
-        return similarity(own, fingerprint(Bench(subject, bench.seed), slot, sizes))
+    def score(name: str) -> float:
+        known = _known(name, slot, sizes, bench.seed, bench.conventions.dtype, alone=alone)
+        return similarity(own, known)
 
     candidates = [mutant for mutant in BANK.values() if mutant.slot in slots]
-    scores = {mutant.id: score(mutant.subject()) for mutant in candidates}
+    scores = {mutant.id: score(mutant.id) for mutant in candidates}
     ranked = sorted(scores, key=lambda name: (-scores[name], slots.index(BANK[name].slot)))
     best, second = ranked[0], ranked[1]
-    if score(specimen()) >= scores[best]:
+    if score("") >= scores[best]:
         return None  # what is wrong shows elsewhere
     if scores[best] < _SURE:
         found = transformations.explain(bench, slot)
@@ -184,6 +188,25 @@ def _by_fingerprint(bench: "Bench", slot: "Slot", slots: "list[Slot]") -> Diagno
     if scores[best] < 0.8:
         return None
     return _diagnosis(BANK[best], scores[best], second)
+
+
+@cache
+def _known(
+    name: str, slot: "Slot", sizes: "Sizes", seed: int, dtype: Any, *, alone: bool
+) -> "tuple[Mark, ...]":
+    """Return the fingerprint of a mutant, or of the specimen if there is no name."""
+    from vae_ref.conformance.bench import Bench
+    from vae_ref.conformance.fingerprints import fingerprint
+    from vae_ref.conformance.mutants import BANK
+    from vae_ref.conformance.mutants.specimen import specimen
+    from vae_ref.conformance.subject import Conventions
+
+    subject = replace(
+        BANK[name].subject() if name else specimen(), conventions=Conventions(dtype=dtype)
+    )
+    if alone:
+        subject = replace(subject, kl=None)
+    return tuple(fingerprint(Bench(subject, seed), slot, sizes))
 
 
 def _suspects(bench: "Bench", slot: "Slot", roots: Sequence[Result]) -> "list[Slot]":

@@ -7,7 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Foreign", "from_jax", "from_numpy"]
+__all__ = ["Foreign", "NoGradientError", "from_jax", "from_numpy"]
+
+
+class NoGradientError(Exception):
+    """A function of another library that brings no gradient was differentiated."""
 
 
 class Foreign:
@@ -19,27 +23,27 @@ class Foreign:
 
     def __init__(
         self,
-        value: Callable[..., Any],
-        pullback: Callable[..., Sequence[Any]] | None,
+        linearize: Callable[..., tuple[Any, Callable[[Any], Sequence[Any]]]],
+        *,
+        differentiable: bool,
     ) -> None:
-        self.differentiable = pullback is not None
+        self.differentiable = differentiable
 
         class Function(torch.autograd.Function):
             @staticmethod
             def forward(ctx: Any, *tensors: Tensor) -> Tensor:
-                ctx.save_for_backward(*tensors)
-                return _tensor(value(*(_array(tensor) for tensor in tensors)))
+                value, ctx.pull = linearize(*(_array(tensor) for tensor in tensors))
+                ctx.dtypes = [tensor.dtype for tensor in tensors]
+                return _tensor(value)
 
             @staticmethod
             def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, ...]:
-                if pullback is None:
-                    raise NotImplementedError("the function brings no gradient")
-                tensors = ctx.saved_tensors
-                arrays = [_array(tensor) for tensor in tensors]
-                gradients = pullback(*arrays, _array(cotangents[0]))
+                if not differentiable:
+                    raise NoGradientError
+                gradients = ctx.pull(_array(cotangents[0]))
                 return tuple(
-                    _tensor(gradient).to(tensor.dtype)
-                    for gradient, tensor in zip(gradients, tensors, strict=True)
+                    _tensor(gradient).to(dtype)
+                    for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
                 )
 
         self._apply = Function.apply
@@ -67,19 +71,26 @@ def from_numpy(
         >>> x.grad
         tensor([6.])
     """
-    return Foreign(function, gradient)
+
+    def linearize(*arrays: Any) -> tuple[Any, Callable[[Any], Sequence[Any]]]:
+        return function(*arrays), lambda cotangent: (gradient or _none)(*arrays, cotangent)
+
+    return Foreign(linearize, differentiable=gradient is not None)
+
+
+def _none(*arrays: Any) -> Sequence[Any]:
+    raise NoGradientError
 
 
 def from_jax(function: Callable[..., Any]) -> Foreign:
     """Make a function of JAX arrays one of tensors; its gradient is JAX's own."""
     import jax
 
-    def pullback(*arguments: Any) -> Sequence[Any]:
-        *inputs, cotangent = arguments
-        value, pull = jax.vjp(function, *inputs)
-        return pull(jax.numpy.asarray(cotangent, dtype=value.dtype))  # type: ignore[no-any-return]
+    def linearize(*arrays: Any) -> tuple[Any, Callable[[Any], Sequence[Any]]]:
+        value, pull = jax.vjp(function, *arrays)
+        return value, lambda cotangent: pull(jax.numpy.asarray(cotangent, dtype=value.dtype))
 
-    return Foreign(function, pullback)
+    return Foreign(linearize, differentiable=True)
 
 
 def _array(tensor: Tensor) -> Any:

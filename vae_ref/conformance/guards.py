@@ -51,7 +51,9 @@ def quiet() -> Iterator[io.StringIO]:
 
 def seed_everything(seed: int) -> None:
     """Seed the global generators of torch, NumPy and Python."""
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
 

@@ -31,7 +31,9 @@ def kl(mu: Tensor, logvar: Tensor) -> Tensor:
     small = logvar.abs() < 1e-2
     factors = [1 / math.factorial(n) for n in range(2, 8)]
     series = sum(f * logvar**n for n, f in enumerate(factors, 2))
-    return 0.5 * mu**2 + 0.5 * torch.where(small, torch.as_tensor(series), torch.expm1(logvar) - logvar)
+    return 0.5 * mu**2 + 0.5 * torch.where(
+        small, torch.as_tensor(series), torch.expm1(logvar) - logvar
+    )
 
 
 def kl_scale(mu: Tensor, logvar: Tensor) -> Tensor:

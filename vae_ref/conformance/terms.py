@@ -14,10 +14,10 @@ __all__ = ["BatchReduction", "Term", "batch_reduction", "constant_ratio", "famil
 
 BatchReduction = Literal["sum", "mean", "neither"]
 
+
 def same(dtype: torch.dtype) -> float:
     """Return how far ratios may differ: far above rounding, far below any bug."""
     return max(1e-5, 2e4 * torch.finfo(dtype).eps)
-
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class Term:
         factor = (examples if self.batch == "mean" else 1) * (features if self.averaged else 1)
         return self.raw(*arguments).sum() * factor / self.weight
 
+    @property
+    def slack(self) -> float:
+        """How much a weight that had to be measured adds to the rounding errors."""
+        return 1.0 if self.weight == 1 else 64.0
+
     def weighing(self, weight: float | None) -> "Term":
         """Return the term without a constant weight."""
         return self if weight is None else replace(self, weight=weight)
@@ -64,7 +69,9 @@ def constant_ratio(values: list[Tensor], expected: list[Tensor]) -> float | None
     ratios = torch.stack([v.detach().double() / e for v, e in zip(values, expected, strict=True)])
     centre = ratios.mean()
     constant = bool(((ratios - centre).abs() <= same(values[0].dtype) * centre.abs()).all())
-    return float(centre) if constant else None
+    if not constant:
+        return None
+    return 1.0 if abs(float(centre) - 1) < same(values[0].dtype) / 100 else float(centre)
 
 
 def family_of(

@@ -53,7 +53,7 @@ def _train(bench: Bench) -> Trained:
     module, images = bench.subject.module, bench.subject.images
     assert module is not None  # noqa: S101 - the claims need them
     assert images is not None  # noqa: S101
-    body = Body(bench)
+    body = Body.of(bench)
     x = images(_IMAGES + _HELD_OUT).to(body.dtype).reshape(-1, *body.shape)
     train, held_out = x[:_IMAGES], x[_IMAGES:]
     tensors = [*module.parameters(), *module.buffers()]

@@ -38,7 +38,7 @@ def _cases(bench: Bench, name: str) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _holds(bench: Bench, mu: Tensor, logvar: Tensor, expected: Tensor | None = None) -> None:
     exact = oracles.kl(mu.double(), logvar.double()).sum() if expected is None else expected
-    scale = oracles.kl_scale(mu.double(), logvar.double()) + bench.kl_floor
+    scale = bench.rounded(oracles.kl_scale(mu.double(), logvar.double()))
     inputs = {"mu": mu, "logvar": logvar}
     agree("the KL", bench.kl(mu, logvar), exact, scale=scale, dtype=bench.dtype, inputs=inputs)
 
@@ -89,7 +89,7 @@ def quadrature(bench: Bench) -> None:
             "the KL",
             bench.kl(mu, logvar),
             exact,
-            scale=max(1.0, scale) * oracles.kl_scale(mu, logvar) + bench.kl_floor,
+            scale=bench.rounded(max(1.0, scale) * oracles.kl_scale(mu, logvar)),
             dtype=bench.dtype,
             inputs={"mu": mu, "logvar": logvar},
         )
@@ -215,7 +215,7 @@ def _gradient(bench: Bench, which: int, name: str) -> None:
             f"dKL/d{'mu' if which == 0 else 'logvar'}",
             got,
             exact,
-            scale=scale + bench.kl_floor,
+            scale=bench.rounded(scale),
             dtype=bench.dtype,
             inputs={"mu": mu, "logvar": logvar},
         )
@@ -230,6 +230,7 @@ def _gradient(bench: Bench, which: int, name: str) -> None:
     kind="gradient",
     tolerance="32 roundings of |mu|",
     kills=("kl-detached-mu", "kl-no-grad", "kl-no-half"),
+    builds_on=_VALUE,
 )
 def gradient_mu(bench: Bench) -> None:
     _gradient(bench, 0, "gradient")
@@ -244,6 +245,7 @@ def gradient_mu(bench: Bench) -> None:
     kind="gradient",
     tolerance="32 roundings of (sigma^2 + 1) / 2",
     kills=("kl-detached-logvar", "kl-no-grad", "kl-straight-through"),
+    builds_on=_VALUE,
 )
 def gradient_logvar(bench: Bench) -> None:
     _gradient(bench, 1, "gradient")
@@ -275,7 +277,7 @@ def sum_over_latents(bench: Bench) -> None:
     _same(
         bench.kl(mu, logvar),
         torch.as_tensor(apart),
-        scale=oracles.kl_scale(mu, logvar) + bench.kl_floor,
+        scale=bench.rounded(oracles.kl_scale(mu, logvar)),
         dtype=bench.dtype,
         inputs={"mu": mu, "logvar": logvar},
     )
@@ -297,7 +299,7 @@ def additive_over_examples(bench: Bench) -> None:
     _same(
         bench.kl(mu, logvar),
         torch.as_tensor(apart),
-        scale=oracles.kl_scale(mu, logvar) + bench.kl_floor,
+        scale=bench.rounded(oracles.kl_scale(mu, logvar)),
         dtype=bench.dtype,
         inputs={"mu": mu, "logvar": logvar},
     )
@@ -309,7 +311,7 @@ def _permuted(bench: Bench, axis: int, name: str) -> None:
     _same(
         bench.kl(mu.index_select(axis, order), logvar.index_select(axis, order)),
         bench.kl(mu, logvar),
-        scale=oracles.kl_scale(mu, logvar) + bench.kl_floor,
+        scale=bench.rounded(oracles.kl_scale(mu, logvar)),
         dtype=bench.dtype,
         inputs={"mu": mu, "logvar": logvar},
     )
@@ -366,7 +368,7 @@ def large_logvar(bench: Bench) -> None:
                 "dKL/dlogvar",
                 got,
                 logvar.double().expm1() / 2,
-                scale=(logvar.double().exp() + 1) / 2 + bench.kl_floor,
+                scale=bench.rounded((logvar.double().exp() + 1) / 2),
                 dtype=bench.dtype,
                 inputs={"mu": mu, "logvar": logvar},
                 symptom="clamped" if not got.any() else "",
@@ -413,7 +415,7 @@ def single_precision(bench: Bench) -> None:
         "the KL in single precision",
         bench.kl(mu, logvar),
         exact,
-        scale=oracles.kl_scale(mu.double(), logvar.double()) + bench.kl_floor,
+        scale=bench.rounded(oracles.kl_scale(mu.double(), logvar.double())),
         dtype=torch.float32,
         inputs={"mu": mu, "logvar": logvar},
     )

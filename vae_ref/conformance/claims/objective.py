@@ -112,9 +112,11 @@ def _weights(bench: Bench) -> tuple[float, float]:
 def beta(bench: Bench) -> None:
     reconstruction, divergence = _weights(bench)
     found = divergence / reconstruction
+    if not found > 0:
+        lacks = "has no KL" if not found else "subtracts the KL"
+        raise Violation(f"the effective beta is {found:.6g}: the loss {lacks}", symptom="no-kl")
     if not bench.likelihood.absolute:
         # a NLL + b KL = b (NLL / (b / a) + KL): the unit of the likelihood is b / a.
-        found = divergence / reconstruction
         name = "variance" if bench.likelihood.name == "gaussian" else "scale b"
         bench.facts["implied " + name] = f"{found:.6g}"
         declared = bench.conventions.variance
@@ -209,6 +211,10 @@ class _Plane:
             raise NotApplicable(
                 f"with beta = {bench.conventions.beta:g} the loss is not the negative ELBO"
             )
+        if "mean" in (bench.conventions.kl_reduction, bench.conventions.nll_reduction):
+            raise NotApplicable("declared: means over latents or pixels, which bound nothing")
+        if not bench.likelihood.absolute and not divergence:
+            raise NotApplicable("the loss has no KL, so that no variance is implied")
         if bench.likelihood.name == "laplace":
             raise NotApplicable("quadrature is not exact for a likelihood with a corner")
         if bench.latents[-1] > 2:

@@ -102,6 +102,7 @@ def _derivative(bench: Bench, with_respect_to: str) -> None:
     kind="gradient",
     tolerance="32 roundings",
     kills=("z-detached-mu", "z-no-grad", "z-from-distribution-sample"),
+    builds_on=_AFFINE,
 )
 def gradient_mu(bench: Bench) -> None:
     _derivative(bench, "mu")
@@ -116,6 +117,7 @@ def gradient_mu(bench: Bench) -> None:
     kind="gradient",
     tolerance="32 roundings of |eps|",
     kills=("z-detached-sigma", "z-no-grad"),
+    builds_on=_AFFINE,
 )
 def gradient_sigma(bench: Bench) -> None:
     _derivative(bench, "sigma")
@@ -130,6 +132,7 @@ def gradient_sigma(bench: Bench) -> None:
     kind="gradient",
     tolerance="32 roundings of sigma |eps| / 2",
     kills=("z-detached-sigma", "z-half-exp-logvar", "z-sigma-exp-logvar"),
+    builds_on=_AFFINE,
 )
 def gradient_logvar(bench: Bench) -> None:
     _derivative(bench, "logvar")
@@ -144,6 +147,7 @@ def gradient_logvar(bench: Bench) -> None:
     kind="metamorphic",
     tolerance="none: two draws of 15 numbers do not agree by chance",
     kills=("z-frozen-noise", "z-mean", "z-reseeds"),
+    builds_on=_AFFINE,
 )
 def fresh_noise(bench: Bench) -> None:
     zero = torch.zeros(_shape(bench), dtype=bench.dtype)
@@ -164,6 +168,7 @@ def fresh_noise(bench: Bench) -> None:
     kind="metamorphic",
     tolerance="none: bit for bit",
     kills=("z-noise-of-its-own", "z-reseeds"),
+    builds_on=_AFFINE,
 )
 def reproducible(bench: Bench) -> None:
     if not bench.conventions.seeded:
@@ -189,6 +194,7 @@ def reproducible(bench: Bench) -> None:
     kind="metamorphic",
     tolerance="none: bit for bit",
     kills=("z-mean-in-evaluation", "z-mean"),
+    builds_on=_AFFINE,
 )
 def samples_in_evaluation(bench: Bench) -> None:
     zero = torch.zeros(_shape(bench), dtype=bench.dtype)
@@ -330,6 +336,7 @@ def _independent(pairs: list[tuple[str, Sample, Sample]], symptom: str) -> None:
     kind="statistical",
     tolerance="a correlation of 0.02 is found",
     kills=("z-noise-shared-over-batch", "z-antithetic-halves"),
+    builds_on=_AFFINE,
 )
 def independent_examples(bench: Bench) -> None:
     eps = draws(bench).first
@@ -352,6 +359,7 @@ def independent_examples(bench: Bench) -> None:
     kind="statistical",
     tolerance="a correlation of 0.02 is found",
     kills=("z-noise-shared-over-latents",),
+    builds_on=_AFFINE,
 )
 def independent_latents(bench: Bench) -> None:
     eps = draws(bench).first
@@ -374,7 +382,7 @@ def independent_latents(bench: Bench) -> None:
     kind="statistical",
     tolerance="a correlation of 0.02 is found",
     kills=("z-noise-drifts", "z-frozen-noise"),
-    builds_on=("reparameterization/fresh-noise",),
+    builds_on=("reparameterization/fresh-noise", *_AFFINE),
 )
 def independent_calls(bench: Bench) -> None:
     sample = draws(bench)

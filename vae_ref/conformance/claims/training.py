@@ -85,7 +85,7 @@ def codes_carry_information(bench: Bench) -> None:
     seconds=60.0,
 )
 def bound_below_evidence(bench: Bench) -> None:
-    run, body, samples = _run(bench), Body(bench), 50
+    run, body, samples = _run(bench), Body.of(bench), 50
     with run.weights(), bench.mode(training=False), torch.no_grad():
         x = run.held_out[:200]
         mu, logvar = (t.double() for t in body.encode(x))

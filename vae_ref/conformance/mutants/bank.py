@@ -1,5 +1,6 @@
 """What a bug of the bank is, and the decorator that puts it there."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -62,7 +63,7 @@ class Mutant:
         return tuple(
             f"https://github.com/{place.replace('#', '/issues/')}"
             for place in self.seen
-            if "#" in place and "/" in place.partition("#")[0]
+            if re.fullmatch(r"[\w.-]+/[\w.-]+(#\d+)?", place)
         )
 
     def subject(self) -> Subject:

@@ -1,0 +1,239 @@
+"""The guards, alone: a limit of time, silence, and a state that is as it was."""
+
+import contextlib
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from vae_ref.conformance.guards import (
+    TimeLimit,
+    global_state_kept,
+    quiet,
+    seed_everything,
+    time_limit,
+)
+
+LIMIT = 0.1
+
+
+def alarm():
+    return signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
+
+
+def busy():
+    while True:
+        pass
+
+
+def past_exceptions():
+    while True:
+        with contextlib.suppress(Exception):
+            time.sleep(1)
+
+
+def past_two_swallowed():
+    """What is thrown is caught twice; the alarm comes again every second."""
+    for _ in range(2):
+        with contextlib.suppress(BaseException):
+            time.sleep(5)
+    time.sleep(5)
+
+
+@pytest.mark.parametrize(
+    ("act", "most"),
+    [(busy, 0.5), (lambda: time.sleep(9), 0.5), (past_exceptions, 0.5), (past_two_swallowed, 2.6)],
+)
+def test_the_limit_ends_a_loop(act, most):
+    before, start = alarm(), time.perf_counter()
+    with pytest.raises(TimeLimit), time_limit(LIMIT):
+        act()
+    assert LIMIT <= time.perf_counter() - start < most
+    assert alarm() == before
+
+
+def swallows_everything():
+    """End after three seconds where the limit does not, so that its test does."""
+    end = time.perf_counter() + 3
+    while time.perf_counter() < end:
+        with contextlib.suppress(BaseException):
+            time.sleep(0.01)
+
+
+def test_the_limit_ends_a_loop_that_swallows_everything():
+    with pytest.raises(TimeLimit), time_limit(LIMIT):
+        swallows_everything()
+
+
+def test_no_limit_is_felt_by_what_is_quick():
+    before = alarm()
+    with time_limit(LIMIT):
+        pass
+    time.sleep(2 * LIMIT)
+    assert alarm() == before
+
+
+def test_an_error_within_the_limit_comes_out():
+    before = alarm()
+    with pytest.raises(KeyError), time_limit(LIMIT):
+        raise KeyError
+    time.sleep(2 * LIMIT)
+    assert alarm() == before
+
+
+def test_limits_follow_each_other():
+    for _ in range(3):
+        with pytest.raises(TimeLimit), time_limit(0.02):
+            busy()
+
+
+def test_the_alarm_of_somebody_else_still_rings():
+    """As pytest-timeout sets one around a whole test."""
+    rung = []
+    before = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+    signal.setitimer(signal.ITIMER_REAL, 0.15)
+    try:
+        with time_limit(LIMIT):
+            time.sleep(0.05)
+        time.sleep(0.2)
+        assert rung == [1]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_elsewhere_than_in_the_main_thread_there_is_no_limit():
+    done = []
+
+    def act():
+        with time_limit(0.01):
+            time.sleep(0.05)
+            done.append(1)
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    thread.join()
+    assert done == [1]
+
+
+@pytest.mark.parametrize("late", ["raise", "return"])
+def test_the_limit_is_over_when_it_is_over(late):
+    """A ring that comes just as the block ends, often: nothing may ring afterwards."""
+    before = alarm()
+    for i in range(200):
+        with contextlib.suppress(TimeLimit, KeyError), time_limit(0.0005 + i * 1e-6):
+            end = time.perf_counter() + 0.0006
+            while time.perf_counter() < end:
+                pass
+            if late == "raise":
+                raise KeyError
+    time.sleep(0.02)
+    assert alarm() == before
+
+
+def test_what_is_printed_is_kept(capsys):
+    with quiet() as printed:
+        print("one")
+        print("two", file=sys.stderr)
+        sys.stdout.write("three")
+    assert printed.getvalue() == "one\ntwo\nthree"
+    assert capsys.readouterr() == ("", "")
+    print("four")
+    assert capsys.readouterr().out == "four\n"
+
+
+def test_closing_the_output_breaks_nothing(capsys):
+    with quiet() as printed:
+        print("before")
+        sys.stdout.close()
+        sys.stderr.close()
+    assert "before" in printed.getvalue()
+    print("after")
+    assert capsys.readouterr().out == "after\n"
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_putting_another_output_there_changes_nothing():
+    before = sys.stdout, sys.stderr
+    with quiet():
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    assert (sys.stdout, sys.stderr) == before
+
+
+def state():
+    return {
+        "default dtype": torch.get_default_dtype(),
+        "default device": torch.get_default_device(),
+        "grad mode": torch.is_grad_enabled(),
+        "anomalies": torch.is_anomaly_enabled(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "torch": torch.get_rng_state().tolist(),
+        "numpy": [str(part) for part in np.random.get_state()],
+        "python": random.getstate(),
+        "numpy's errors": np.geterr(),
+        "filters": list(warnings.filters),
+        "directory": os.getcwd(),
+    }
+
+
+CHANGES = {
+    "default dtype": lambda: torch.set_default_dtype(torch.float16),
+    "default device": lambda: torch.set_default_device("meta"),
+    "grad mode": lambda: torch.set_grad_enabled(False),
+    "anomalies": lambda: torch.autograd.set_detect_anomaly(True),
+    "deterministic": lambda: torch.use_deterministic_algorithms(True),
+    "torch": lambda: torch.randn(3),
+    "numpy": lambda: np.random.seed(3),
+    "python": lambda: random.seed(3),
+    "numpy's errors": lambda: np.seterr(all="raise"),
+    "filters": lambda: warnings.simplefilter("ignore"),
+    "directory": lambda: os.chdir("/"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+@pytest.mark.usefixtures("user")  # the type checker draws from Python's generator
+def test_the_state_is_put_back(monkeypatch, tmp_path, what):
+    monkeypatch.chdir(tmp_path)
+    before = state()
+    try:
+        with global_state_kept():
+            CHANGES[what]()
+        after = state()
+    finally:  # for the tests after this one
+        torch.set_default_device(None)
+        torch.autograd.set_detect_anomaly(False)
+        torch.use_deterministic_algorithms(False)
+        np.seterr(**before["numpy's errors"])
+    assert {name for name in before if before[name] != after[name]} == set()
+
+
+@pytest.mark.parametrize("ends", [ValueError, TimeLimit, SystemExit, KeyboardInterrupt])
+@pytest.mark.usefixtures("user")
+def test_the_state_is_put_back_however_it_ends(ends):
+    before = state()
+    with contextlib.suppress(ends), global_state_kept():
+        torch.set_default_dtype(torch.float16)
+        torch.manual_seed(3)
+        raise ends
+    assert state() == before
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31, 2**32 + 1, 2**62])
+def test_seeds_repeat_all_generators(seed):
+    draws = []
+    with global_state_kept():
+        for _ in range(2):
+            seed_everything(seed)
+            draws.append((torch.rand(()).item(), np.random.rand(), random.random()))
+        seed_everything(seed + 1)
+        other = (torch.rand(()).item(), np.random.rand(), random.random())
+    assert draws[0] == draws[1]
+    assert all(a != b for a, b in zip(draws[0], other, strict=True))

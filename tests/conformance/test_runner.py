@@ -1,0 +1,647 @@
+"""Whatever a subject does, its claims end with a status, and the run goes on."""
+
+import contextlib
+import dataclasses
+import random
+import signal
+import sys
+import time
+import typing
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from vae_ref.conformance import Conventions, Subject, all_claims, diagnosis, sampling, verify
+from vae_ref.conformance.bench import Bench
+from vae_ref.conformance.guards import TimeLimit, global_state_kept
+from vae_ref.conformance.records import Inconclusive, NotApplicable, Report, Status, Violation
+from vae_ref.conformance.runner import UnknownClaimError, check, select
+
+CLAIMS = {claim.id: claim for claim in all_claims()}
+CLOSED = "kl/closed-form"
+
+
+def kl(mu, logvar):
+    return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
+
+
+def reparameterize(mu, logvar):
+    return mu + torch.randn_like(mu) * torch.exp(logvar / 2)
+
+
+def subject(**parts):
+    return Subject(name="fake", **parts)
+
+
+def of(act, *, seconds=10.0, identifier=CLOSED, **parts):
+    """Check one claim whose check is ``act``, or that calls a KL that is ``act``."""
+    claim = dataclasses.replace(CLAIMS[identifier], seconds=seconds)
+    return check(claim, Bench(subject(kl=act, **parts)))
+
+
+def judged(act):
+    return check(dataclasses.replace(CLAIMS[CLOSED], check=act), Bench(subject(kl=kl)))
+
+
+@pytest.fixture(autouse=True)
+def state_as_before(user):
+    """Without the type checker, which draws from Python's generator, nothing may change."""
+    before = state()
+    yield
+    assert state() == before
+
+
+def state():
+    return {
+        "dtype": torch.get_default_dtype(),
+        "grad": torch.is_grad_enabled(),
+        "torch": torch.get_rng_state().tolist(),
+        "numpy": [str(part) for part in np.random.get_state()],
+        "python": random.getstate(),
+        "handlers": [signal.getsignal(s) for s in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM)],
+        "timer": signal.getitimer(signal.ITIMER_REAL),
+        "filters": list(warnings.filters),
+        "numpy's errors": np.geterr(),
+    }
+
+
+# Every status.
+
+
+def violates(bench):
+    raise Violation("wrong", symptom="odd", counterexample={"got": 1})
+
+
+def does_not_apply(bench):
+    raise NotApplicable("why not")
+
+
+def cannot_tell(bench):
+    raise Inconclusive("too slow")
+
+
+def breaks(bench):
+    raise RuntimeError("first line\nsecond line")
+
+
+@pytest.mark.parametrize(
+    ("act", "status", "message"),
+    [
+        (lambda bench: None, "pass", ""),
+        (violates, "fail", "wrong"),
+        (does_not_apply, "not-applicable", "why not"),
+        (cannot_tell, "inconclusive", "too slow"),
+        (breaks, "error", "RuntimeError: first line"),
+    ],
+)
+def test_a_claim_ends_with_a_status(act, status, message):
+    result = judged(act)
+    assert (result.status, result.message) == (status, message)
+    assert result.seconds >= 0
+    if status == "fail":
+        assert (result.symptom, result.counterexample) == ("odd", {"got": 1})
+
+
+def test_every_status_there_is_can_be_reached(monkeypatch):
+    monkeypatch.setattr(sampling, "PATIENCE", 0.0)
+
+    def slow(mu, logvar):
+        if len(mu) == 2:  # the batch of no claim before this one
+            time.sleep(9)
+        return kl(mu, logvar)
+
+    def odd(mu, logvar):
+        if mu.shape == (3, 5):
+            raise OSError("odd")
+        return slow(mu, logvar)
+
+    quick = dataclasses.replace(CLAIMS["kl/fifty-digits"], seconds=0.05, check=lambda _: slow(
+        torch.zeros(2, 1), torch.zeros(2, 1)
+    ))  # fmt: skip
+    found = {check(quick, Bench(subject(kl=slow))).status}
+    report = verify(
+        subject(kl=odd, reparameterize=lambda mu, logvar: reparameterize(2 * mu, logvar)),
+        expected_failures={
+            "reparameterization/affine": "known",
+            "reparameterization/fresh-noise": "thought to be known",
+        },
+        only="[kor]*",
+    )
+    assert found | set(report.counts) == set(typing.get_args(Status))
+
+
+# What a subject may answer, and do.
+
+ANSWERS = {
+    "a constant": (lambda mu, logvar: torch.tensor(3.0), "fail", "the KL is 3, not"),
+    "zero": (lambda mu, logvar: torch.tensor(0.0), "fail", "the KL is 0, not"),
+    "NaN": (lambda mu, logvar: kl(mu, logvar) * float("nan"), "fail", "the KL is nan, not"),
+    "infinity": (lambda mu, logvar: torch.tensor(float("inf")), "fail", "the KL is"),
+    "nothing": (lambda mu, logvar: None, "fail", "kl returned NoneType, not a tensor"),
+    "a float": (lambda mu, logvar: 1.0, "fail", "kl returned float, not a tensor"),
+    "a NumPy number": (lambda mu, logvar: np.float64(1.0), "fail", "kl returned float64, not"),
+    "integers": (lambda mu, logvar: torch.tensor(1), "fail", "kl returned torch.int64, not"),
+    "complex": (lambda mu, logvar: torch.tensor(1j), "fail", "kl returned torch.complex"),
+    "a tuple": (lambda mu, logvar: (kl(mu, logvar),), "fail", "kl returned tuple, not a tensor"),
+    "no numbers": (lambda mu, logvar: torch.zeros(0), "fail", "the KL is 0, not"),
+    "half precision": (lambda mu, logvar: kl(mu, logvar).half(), "fail", "the KL is"),
+}
+
+
+@pytest.mark.parametrize(("act", "status", "message"), ANSWERS.values(), ids=ANSWERS)
+def test_an_answer_that_is_none_fails(act, status, message):
+    result = of(act)
+    assert result.status == status
+    assert result.message.startswith(message)
+    assert "\n" not in result.message
+
+
+class Odd(BaseException):
+    """What no ``except Exception`` catches."""
+
+
+class UnspeakableError(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+class SilentError(Exception):
+    def __str__(self):
+        return "\n\n"
+
+
+RAISES = {
+    "an exception": (ValueError("no"), "ValueError: no"),
+    "lines": (ValueError("one\ntwo"), "ValueError: one"),
+    "an empty line first": (ValueError("\n\ntwo"), "ValueError"),
+    "nothing to say": (ValueError(), "ValueError"),
+    "an assertion": (AssertionError(), "AssertionError"),
+    "the end of the program": (SystemExit(3), "SystemExit: 3"),
+    "a base exception": (Odd("odd"), "Odd: odd"),
+    "a generator's end": (GeneratorExit(), "GeneratorExit"),
+    "an iterator's end": (StopIteration(), "StopIteration"),
+    "no memory": (MemoryError(), "MemoryError"),
+    "too deep": (RecursionError("deep"), "RecursionError: deep"),
+    "what cannot be shown": (UnspeakableError(), "UnspeakableError"),
+    "blank lines": (SilentError(), "SilentError"),
+    "a group": (ExceptionGroup("several", [ValueError("a")]), "ExceptionGroup: several"),
+}
+
+
+@pytest.mark.parametrize(("error", "message"), RAISES.values(), ids=RAISES)
+def test_what_is_raised_is_an_error_and_the_run_goes_on(error, message):
+    def act(mu, logvar):
+        raise error
+
+    report = verify(subject(kl=act, reparameterize=reparameterize), only="*-mu")
+    statuses = {r.claim.id: r.status for r in report.results}
+    assert statuses["kl/gradient-mu"] == "error"
+    assert statuses["reparameterization/gradient-mu"] == "pass"
+    assert report.results[0].message.startswith(message)
+    assert "\n" not in report.results[0].message
+    assert report.verdict == "violated"
+
+
+def test_ctrl_c_ends_the_run():
+    def act(mu, logvar):
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        of(act)
+
+
+def test_recursion_without_end_is_an_error():
+    def act(mu, logvar):
+        return act(mu, logvar)
+
+    assert of(act).message.startswith("RecursionError")
+
+
+def hangs(mu, logvar):
+    while True:
+        pass
+
+
+def sleeps(mu, logvar):
+    time.sleep(30)
+
+
+def hangs_past_exceptions(mu, logvar):
+    while True:
+        with contextlib.suppress(Exception):
+            time.sleep(0.01)
+
+
+def hangs_for_torch(mu, logvar):
+    while True:
+        torch.zeros(8) + 1
+
+
+@pytest.mark.parametrize("act", [hangs, sleeps, hangs_past_exceptions, hangs_for_torch])
+def test_what_hangs_is_left_after_the_limit_which_is_said(act):
+    result = of(act, seconds=0.2)
+    assert result.status == "timeout"
+    assert result.message == "no answer within 0.2 s"
+    assert 0.2 <= result.seconds < 1
+    assert of(kl).status == "pass"
+
+
+def test_what_swallows_the_limit_is_left_too():
+    """It ends by itself after three seconds, so that the test ends where the limit fails."""
+    end = time.perf_counter() + 3
+
+    def act(mu, logvar):
+        while time.perf_counter() < end:
+            with contextlib.suppress(BaseException):
+                time.sleep(0.01)
+        return kl(mu, logvar)
+
+    result = of(act, seconds=0.2)
+    assert result.status == "timeout", result.seconds
+
+
+def test_a_late_answer_is_none():
+    """The limit was swallowed once, and the answer came all the same."""
+
+    def act(mu, logvar):
+        with contextlib.suppress(TimeLimit):
+            time.sleep(0.1)
+        return kl(mu, logvar)
+
+    assert of(act, seconds=0.05).status == "timeout"
+
+
+# What a subject may do beside answering.
+
+
+def prints(mu, logvar):
+    print("hello")
+    print("there", file=sys.stderr)
+    return kl(mu, logvar)
+
+
+def closes_the_output(mu, logvar):
+    sys.stdout.close()
+    return kl(mu, logvar)
+
+
+def warns(mu, logvar):
+    warnings.warn("old\nfashioned", FutureWarning, stacklevel=1)
+    return kl(mu, logvar)
+
+
+def warns_of_nothing(mu, logvar):
+    warnings.warn("", stacklevel=1)
+    return kl(mu, logvar)
+
+
+def sets_the_dtype(mu, logvar):
+    torch.set_default_dtype(torch.float32)
+    return kl(mu, logvar)
+
+
+def disables_gradients(mu, logvar):
+    torch.set_grad_enabled(False)
+    return kl(mu, logvar)
+
+
+def reseeds(mu, logvar):
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+    return kl(mu, logvar)
+
+
+def ignores_warnings(mu, logvar):
+    warnings.simplefilter("error")
+    return kl(mu, logvar)
+
+
+def wants_numpy_strict(mu, logvar):
+    np.seterr(all="raise")
+    return kl(mu, logvar)
+
+
+def takes_the_alarm(mu, logvar):
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    return kl(mu, logvar)
+
+
+def leaks(mu, logvar):
+    leaked.append(torch.zeros(100_000))
+    return kl(mu, logvar)
+
+
+leaked = []
+ACTS = [
+    prints, closes_the_output, warns, warns_of_nothing, sets_the_dtype, reseeds, ignores_warnings,
+    wants_numpy_strict, takes_the_alarm, leaks,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__)
+def test_what_it_does_beside_leaves_the_answer_right(capsys, act):
+    errors = np.geterr()
+    try:
+        report = verify(subject(kl=act, reparameterize=reparameterize), only="*/gradient-*")
+    finally:
+        leaked.clear()
+        np_errors = np.geterr()
+        np.seterr(**errors)
+    assert {r.status for r in report.results if r.claim.part == "reparameterization"} == {"pass"}
+    assert {r.status for r in report.results if r.claim.part == "kl"} == {"pass"}
+    assert capsys.readouterr() == ("", "")
+    assert np_errors == errors
+
+
+@pytest.mark.parametrize(
+    ("act", "kind", "message"),
+    [
+        (prints, "prints", "printed 2 lines: hello"),
+        (warns, "warns", "old"),
+        (warns_of_nothing, "warns", ""),
+    ],
+)
+def test_what_it_does_beside_is_noted(act, kind, message):
+    bench, notes = Bench(subject(kl=act)), []
+    one_call = dataclasses.replace(
+        CLAIMS[CLOSED], check=lambda b: b.kl_as_is(torch.zeros(1, 1), torch.zeros(1, 1))
+    )
+    assert check(one_call, bench, notes).status == "pass"
+    (note,) = notes
+    assert (note.kind, note.where) == (kind, CLOSED)
+    assert note.message.startswith(message)
+
+
+def test_the_same_note_is_made_once():
+    notes = verify(subject(kl=warns), only="kl/*").notes
+    assert [note.message for note in notes] == ["old"]
+    assert notes[0].where == CLOSED
+
+
+@pytest.mark.parametrize(
+    ("act", "word"),
+    [
+        (sets_the_dtype, "default dtype"),
+        (disables_gradients, "grad mode"),
+        (reseeds, "seeds torch's global generator"),
+    ],
+)
+def test_what_it_changes_is_a_claim_of_its_own(act, word):
+    (result,) = verify(subject(kl=act), only="model/global-state-intact").results
+    assert result.status == "fail"
+    assert word in result.message
+
+
+def in_place(mu, logvar):
+    mu.mul_(0)
+    return kl(mu, logvar)
+
+
+def test_changed_inputs_are_a_claim_of_its_own():
+    (result,) = verify(subject(kl=in_place), only="model/inputs-intact").results
+    assert (result.status, result.message) == ("fail", "kl changes its arguments in place")
+
+
+def test_gradients_that_are_off_stay_off_for_one_claim_only():
+    """The first claim switches them off; what follows it is checked with gradients."""
+    calls = []
+
+    def once(mu, logvar):
+        if not calls:
+            calls.append(1)
+            torch.set_grad_enabled(False)
+        return kl(mu, logvar)
+
+    report = verify(subject(kl=once), only="kl/*")
+    assert {r.claim.id for r in report.results if r.status != "pass"} == set()
+
+
+def test_what_depends_on_the_order_of_calls_is_found():
+    calls = []
+
+    def drifts(mu, logvar):
+        calls.append(1)
+        return kl(mu, logvar) * (1 + 1e-3 * len(calls))
+
+    assert verify(subject(kl=drifts), only="kl/*").verdict == "violated"
+
+
+def outcomes(fake, *identifiers, seed=0):
+    """Check claims with one bench and without a diagnosis, which takes longer than they do."""
+    bench = Bench(fake, seed)
+    results = [check(CLAIMS[identifier], bench) for identifier in identifiers]
+    return {r.claim.id: (r.status, r.message) for r in results}
+
+
+def named(part):
+    return [identifier for identifier in CLAIMS if identifier.startswith(part)]
+
+
+def test_the_run_itself_does_not_depend_on_what_ran_before():
+    """A claim alone ends as it does among all the others."""
+    wrong = subject(
+        kl=lambda mu, logvar: 1.01 * kl(mu, logvar),
+        reparameterize=lambda mu, logvar: reparameterize(mu, logvar + 0.001),
+    )
+    identifiers = [*named("kl/"), *named("reparameterization/")]
+    together = outcomes(wrong, *identifiers)
+    with global_state_kept():
+        torch.manual_seed(1)  # the state of the global generator does not matter
+        alone = {i: outcomes(wrong, i)[i] for i in reversed(identifiers)}
+    assert alone == together
+
+
+def test_a_seed_repeats_a_run():
+    def numbers(seed):
+        fake = subject(reparameterize=lambda mu, s: reparameterize(mu, 1.1 * s))
+        return outcomes(fake, *named("reparameterization/s"), seed=seed)
+
+    assert numbers(1) == numbers(1)
+    assert numbers(1) != numbers(2)
+
+
+NONSENSE = {
+    "NaN": lambda mu, logvar: mu * float("nan"),
+    "NaN at times": lambda mu, logvar: torch.where(torch.rand_like(mu) < 0.01, torch.nan, mu),
+    "infinity": lambda mu, logvar: mu + float("inf"),
+    "mu": lambda mu, logvar: mu,
+    "a constant": lambda mu, logvar: torch.zeros_like(mu),
+}
+STATISTICAL = [c.id for c in CLAIMS.values() if c.kind == "statistical"]
+
+
+@pytest.mark.parametrize("act", [NONSENSE["NaN"], NONSENSE["infinity"]], ids=["NaN", "infinity"])
+def test_no_statistic_of_nonsense_holds(act):
+    """Of NaN every comparison is false: a p-value that is none must not pass for a large one."""
+    found = outcomes(subject(reparameterize=act), *STATISTICAL)
+    assert [identifier for identifier, (status, _) in found.items() if status == "pass"] == []
+
+
+@pytest.mark.parametrize("act", NONSENSE.values(), ids=NONSENSE)
+def test_a_sampler_of_nonsense_is_violated_without_an_error(act):
+    found = outcomes(subject(reparameterize=act), *named("reparameterization/"))
+    statuses = {status for status, _ in found.values()}
+    assert "fail" in statuses
+    assert statuses <= {"pass", "fail", "not-applicable"}, found
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (2, 2), (3, 5, 2)])
+def test_a_sampler_of_another_shape_is_told_so(shape):
+    result = check(
+        CLAIMS["reparameterization/affine"],
+        Bench(subject(reparameterize=lambda mu, logvar: torch.zeros(shape))),
+    )
+    assert result.status == "fail"
+    if shape not in ((), (1,)):  # which is the shape of the smallest case, all but
+        assert "z has shape" in result.message
+
+
+def test_a_slow_sampler_is_not_decided(monkeypatch):
+    monkeypatch.setattr(sampling, "PATIENCE", 0.5)
+
+    def slow(mu, logvar):
+        time.sleep(2e-5 * len(mu))
+        return reparameterize(mu, logvar)
+
+    report = verify(subject(reparameterize=slow), only="reparameterization/mean")
+    (result,) = report.results
+    assert result.status == "inconclusive"
+    assert "draws would take about" in result.message
+    assert report.verdict == "partial"
+
+
+# Expectations.
+
+
+def double(mu, logvar):
+    return 2 * kl(mu, logvar)
+
+
+def expecting(act, reason="issue 12"):
+    return verify(subject(kl=act), only=CLOSED, expected_failures={CLOSED: reason})
+
+
+def test_an_expected_failure_is_one():
+    report = expecting(double)
+    (result,) = report.results
+    assert result.status == "expected-failure"
+    assert result.message.startswith("issue 12: the KL is")
+    assert result.counterexample["got"] == 1.0
+    assert report.verdict == "partial", "what is known to fail does not hold"
+    assert report.failures == ()
+
+
+def test_an_unexpected_pass_is_a_violation():
+    report = expecting(kl)
+    assert report.results[0].status == "unexpected-pass"
+    assert report.results[0].message == "expected to fail: issue 12"
+    assert report.verdict == "violated"
+    assert len(report.failures) == 1
+
+
+@pytest.mark.parametrize(("act", "status"), [(lambda m, s: 1 / 0, "error"), (sleeps, "timeout")])
+def test_an_expected_failure_that_ends_otherwise_is_a_violation(monkeypatch, act, status):
+    monkeypatch.setattr(diagnosis, "_SECONDS", 0.2)
+    hasty = tuple(dataclasses.replace(claim, seconds=0.2) for claim in all_claims())
+    monkeypatch.setattr("vae_ref.conformance.runner.all_claims", lambda: hasty)
+    report = expecting(act)
+    assert report.results[0].status == status
+    assert report.verdict == "violated"
+
+
+def test_an_expected_failure_that_does_not_apply_is_none():
+    report = verify(subject(nll=lambda o, x: o), only=CLOSED, expected_failures={CLOSED: "why"})
+    assert report.results[0].status == "not-applicable"
+
+
+@pytest.mark.parametrize("unknown", ["kl/no-such-claim", "kl/*", "", "KL/closed-form"])
+def test_an_expected_failure_that_is_no_claim_raises(unknown):
+    with pytest.raises(UnknownClaimError, match="an expected failure names no claim"):
+        verify(subject(kl=kl), expected_failures={CLOSED: "known", unknown: "not"})
+
+
+# Selection, verdict, counts.
+
+
+@pytest.mark.parametrize("pattern", ["nothing/*", "", "KL/*", "kl", "kl/closed-for", "["])
+def test_a_pattern_that_matches_nothing_raises(pattern):
+    with pytest.raises(UnknownClaimError, match="no claim matches"):
+        verify(subject(kl=kl), only=pattern)
+
+
+def test_a_claim_of_another_level_says_so():
+    """``vae-ref claims`` lists it, so that to say there is none is of no help."""
+    assert select("training/*", "trained")
+    with pytest.raises(UnknownClaimError, match="trained"):
+        select("training/*")
+
+
+def test_only_selects():
+    report = verify(subject(kl=kl), only="kl/g*")
+    assert [r.claim.id for r in report.results] == ["kl/gradient-mu", "kl/gradient-logvar"]
+    assert report.verdict == "partial", "the rest was not looked at"
+    assert report.in_level == len(select(None))
+
+
+def test_progress_sees_every_result():
+    seen = []
+    report = verify(subject(kl=kl), only="kl/*", progress=seen.append)
+    assert [r.claim.id for r in seen] == [r.claim.id for r in report.results]
+
+
+def test_a_subject_without_anything_has_nothing_that_holds():
+    report = verify(subject())
+    assert set(report.counts) == {"not-applicable"}
+    assert report.counts["not-applicable"] == report.in_level
+    assert report.verdict == "partial"
+    assert all(r.message.startswith("there is no ") for r in report.results)
+
+
+def report_of(*statuses, in_level=None):
+    claims = list(CLAIMS.values())
+    results = tuple(judged(lambda bench: None) for _ in statuses)
+    results = tuple(
+        dataclasses.replace(r, status=s, claim=c)
+        for r, s, c in zip(results, statuses, claims, strict=False)
+    )
+    size = len(statuses) if in_level is None else in_level
+    return Report(subject="x", seed=0, level="standard", in_level=size, results=results)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "verdict"),
+    [
+        (("pass", "pass"), "conformant"),
+        (("pass", "not-applicable"), "partial"),
+        (("pass", "inconclusive"), "partial"),
+        (("pass", "expected-failure"), "partial"),
+        (("pass", "fail"), "violated"),
+        (("pass", "error"), "violated"),
+        (("pass", "timeout"), "violated"),
+        (("pass", "unexpected-pass"), "violated"),
+        (("inconclusive", "fail"), "violated"),
+    ],
+)
+def test_the_verdict(statuses, verdict):
+    report = report_of(*statuses)
+    assert report.verdict == verdict
+    assert sum(report.counts.values()) == 2
+    assert report.counts[statuses[1]] == statuses.count(statuses[1])
+
+
+def test_what_was_not_run_does_not_count_as_held():
+    assert report_of("pass", "pass", in_level=3).verdict == "partial"
+    assert report_of(in_level=2).verdict == "partial"
+
+
+def test_declarations_and_versions_are_reported():
+    fake = subject(
+        kl=lambda m, s: kl(m, s) / m.shape[1], conventions=Conventions(kl_reduction="mean")
+    )
+    report = verify(fake, only=CLOSED, seed=7)
+    assert report.results[0].status == "pass"
+    assert (report.subject, report.seed, report.declared) == ("fake", 7, {"kl_reduction": "mean"})
+    assert set(report.versions) == {"python", "torch", "vae_ref"}

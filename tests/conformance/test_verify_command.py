@@ -1,0 +1,402 @@
+"""The commands verify and claims, as their users and their scripts see them."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from strangers import MEAN_KL, TEXTBOOK, varied
+
+from vae_ref import cli
+from vae_ref.conformance import all_claims, recognition
+
+COMMAND = [sys.executable, "-m", "vae_ref"]
+SMALL = varied(TEXTBOOK, ("400", "16"), ("20", "3"))
+KL = """
+    import sys
+    import time
+
+    import torch
+
+    from vae_ref.conformance import Subject
+
+
+    def kl(mu, logvar):
+        {act}
+        return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
+
+
+    subject = Subject(name="of a file", kl=kl)
+"""
+
+
+def kl_that(act: str) -> str:
+    return textwrap.dedent(KL).format(act=act)
+
+
+@pytest.fixture
+def vae_ref_command(monkeypatch, capsys, tmp_path, user):
+    """Run the command in this process, in a directory with files of strangers."""
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.delenv("VAE_REF_TRACEBACK", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    modules = set(sys.modules)
+    for name, source in {
+        "right_kl.py": kl_that("pass"),
+        "wrong_kl.py": kl_that("logvar = 2 * logvar"),
+        "raising_kl.py": kl_that("raise ValueError('no')"),
+        "mean_kl.py": MEAN_KL,
+        "small_vae.py": SMALL,
+        "raising_file.py": "raise ValueError('first\\nsecond')",
+        "exiting_file.py": "import sys; sys.exit(0)",
+        "no_vae.py": "x = 1",
+        "bad_syntax.py": "def f(:",
+    }.items():
+        (tmp_path / name).write_text(source)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["vae-ref", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        output, errors = capsys.readouterr()
+        assert "Traceback" not in output + errors
+        return stop.value.code or 0, output, errors
+
+    yield run
+    for name in set(sys.modules) - modules:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+# The exit status.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected", "words"),
+    [
+        (["right_kl.py"], 0, "partial: "),
+        (["right_kl.py:subject"], 0, "partial: "),
+        (["right_kl"], 0, "partial: "),
+        (["wrong_kl.py"], 1, "VIOLATED kl/closed-form"),
+        (["raising_kl.py", "--only", "kl/gradient-mu"], 1, "ValueError: no"),
+        (["small_vae.py", "--only", "model/*"], 0, "partial: "),
+        (["--only", "kl/*"], 0, "the reference"),
+        (["--only", "model/*", "--level", "standard"], 0, "the reference"),
+    ],
+)
+def test_the_status_says_whether_the_claims_hold(vae_ref_command, arguments, expected, words):
+    status, output, errors = vae_ref_command("verify", *arguments)
+    assert status == expected
+    assert words in output
+    assert errors == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no_such.py"], "there is no file no_such.py"),
+        (["no_such_module"], "there is no module no_such_module; "),
+        (["no_vae.py"], "no_vae.py has no VAE: "),
+        (["bad_syntax.py"], "importing bad_syntax.py raised SyntaxError: "),
+        (["raising_file.py"], "importing raising_file.py raised ValueError: first (raising_file"),
+        (["exiting_file.py"], "importing exiting_file.py raised SystemExit: 0 (exiting_file"),
+        (["right_kl.py:nothing"], "right_kl.py has no nothing. It defines "),
+        (["right_kl.py", "--only", "nothing/*"], "no claim matches 'nothing/*'; vae-ref claims"),
+        (["right_kl.py", "--seed", "one"], "--seed must be a number or fresh; got one."),
+        (["right_kl.py", "--seed", "-1"], "--seed must be a number or fresh; got -1."),
+        (["right_kl.py", "--seed", "1.5"], "--seed must be a number or fresh; got 1.5."),
+        (["right_kl.py", "--seed", ""], "--seed must be a number or fresh; got "),
+        (["right_kl.py", "--declare", "beta"], "--declare must be KEY=VALUE; got beta."),
+        (["right_kl.py", "--declare", "beta=x"], "beta must be a "),
+        (["right_kl.py", "--declare", "bta=4"], "there is no convention called 'bta'; there are"),
+        (["right_kl.py", "--declare", "=4"], "there is no convention called ''; there are spread"),
+        (["right_kl.py", "--declare", "pixel_shape=²"], "pixel_shape must be "),
+        (["--declare", "beta=4"], "--declare must come with a TARGET; got beta=4."),
+        (["right_kl.py", "--expect-failures", "none"], "No such file or directory: 'none'"),
+        (["right_kl.py", "--expect-failures", "."], "Is a directory: '.'"),
+        (["right_kl.py", "--json", "no/such/dir.json"], "no/such/dir.json"),
+        (["right_kl.py", "--junit", "no/such/dir.xml"], "no/such/dir.xml"),
+        (["right_kl.py", "--html", "no/such/dir.html"], "no/such/dir.html"),
+        (["right_kl.py", "--json", "."], "."),
+        (["right_kl.py", "--json", "right_kl.py/below"], "right_kl.py/below"),
+    ],
+)
+def test_a_wrong_call_is_answered_with_status_2(vae_ref_command, arguments, message):
+    quick = [] if "--only" in arguments else ["--only", "kl/gradient-mu"]
+    status, _, errors = vae_ref_command("verify", *arguments, *quick)
+    assert status == 2, errors
+    assert errors.startswith("vae-ref: ")
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert "-> None" not in errors
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--level", "odd"], ["--no-such-option"], ["a.py", "b.py"], ["--json"]]
+)
+def test_an_option_that_there_is_none(vae_ref_command, arguments):
+    assert vae_ref_command("verify", *arguments)[0] == 2
+
+
+def test_a_wrong_call_is_known_before_anything_is_run(vae_ref_command, tmp_path):
+    (tmp_path / "known").write_text("kl/no-such-claim: because\n")
+    start = time.perf_counter()
+    status, output, _ = vae_ref_command("verify", "--expect-failures", "known")
+    assert (status, output) == (2, "")
+    assert time.perf_counter() - start < 2
+
+
+def test_a_file_that_hangs_is_left(vae_ref_command, monkeypatch, tmp_path):
+    monkeypatch.setattr(recognition, "_IMPORT_SECONDS", 0.2)
+    (tmp_path / "endless.py").write_text("while True: pass")
+    status, _, errors = vae_ref_command("verify", "endless.py")
+    assert status == 2
+    assert errors.startswith("vae-ref: importing endless.py took more than ")
+    assert errors.count("\n") == 1
+
+
+def test_what_is_undecided_is_not_all_right(vae_ref_command, monkeypatch):
+    monkeypatch.setattr("vae_ref.conformance.sampling.PATIENCE", 0.0)
+    status, output, _ = vae_ref_command(
+        "verify", "small_vae.py", "--only", "reparameterization/mean"
+    )
+    assert status == 1
+    assert "inconclusive" in output
+
+
+# Options.
+
+
+def test_a_bug_is_named(vae_ref_command):
+    status, output, _ = vae_ref_command("verify", "mean_kl.py", "--only", "kl/*")
+    assert status == 1
+    assert "kl-mean-over-everything" in output
+    assert output.count("VIOLATED") == 1
+
+
+@pytest.mark.parametrize(
+    ("seed", "said"), [("0", "seed 0,"), ("007", "seed 7,"), (str(2**63), "")]
+)
+def test_the_seed_is_said(vae_ref_command, seed, said):
+    arguments = ("right_kl.py", "--only", "kl/gradient-mu", "--seed", seed)
+    status, output, _ = vae_ref_command("verify", *arguments)
+    assert status == 0
+    assert said in output
+
+
+def test_a_fresh_seed_is_printed_and_can_be_given(vae_ref_command):
+    def seed_of(text):
+        arguments = ("wrong_kl.py", "--only", "kl/order-of-latents", "--seed", text)
+        output = re.sub(r"\s+", " ", vae_ref_command("verify", *arguments)[1])
+        return re.search(r"seed (\d+)", output)[1]
+
+    fresh = [seed_of("fresh") for _ in range(3)]
+    assert len(set(fresh)) == 3
+    assert seed_of(fresh[0]) == fresh[0]
+
+
+def test_a_declaration_is_obeyed_and_reported(vae_ref_command, tmp_path):
+    (tmp_path / "beta.py").write_text(varied(SMALL, ("BCE + KLD", "BCE + 4 * KLD")))
+    arguments = ("verify", "beta.py", "--only", "objective/beta")
+    assert vae_ref_command(*arguments)[0] == 1
+    status, output, _ = vae_ref_command(
+        *arguments, "--declare", "beta=4", "--declare", "dtype=float64"
+    )
+    assert status == 0
+    assert re.search(r"declared\n\s+beta\s+4", output)
+
+
+EXPECTED = "# what we know\n\nkl/closed-form: issue 12, to be fixed  # soon\n kl/near-prior :why\n"
+
+
+def test_expected_failures(vae_ref_command, tmp_path):
+    (tmp_path / "known").write_text(EXPECTED)
+    arguments = ("--only", "kl/closed-form", "--expect-failures", "known")
+    status, output, _ = vae_ref_command("verify", "wrong_kl.py", *arguments)
+    assert status == 0
+    assert "issue 12, to be fixed: the KL is" in re.sub(r"\s+", " ", output)
+    assert "soon" not in output
+    status, output, _ = vae_ref_command("verify", "right_kl.py", *arguments)
+    assert status == 1
+    assert "expected to fail: issue 12" in output
+
+
+def test_a_reason_may_name_an_issue(vae_ref_command, tmp_path):
+    (tmp_path / "known").write_text("kl/closed-form: see #12\n")
+    arguments = ("--only", "kl/closed-form", "--expect-failures", "known")
+    assert "#12" in vae_ref_command("verify", "wrong_kl.py", *arguments)[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"kl/closed-form\n", "must give a reason after a colon; got kl/closed-form."),
+        (b"kl/closed-form:\n", "must give a reason after a colon; got kl/closed-form:."),
+        (b": reason\n", "names no claim"),
+        (b"kl/no-such-claim: why\n", "names no claim: kl/no-such-claim;"),
+        (b"kl/*: why\n", "names no claim: kl/*;"),
+        (b"\xff\xfe\n", "known"),
+        (b"\x00", "known"),
+    ],
+)
+def test_a_bad_file_of_expected_failures(vae_ref_command, tmp_path, content, message):
+    (tmp_path / "known").write_bytes(content)
+    arguments = ("right_kl.py", "--only", "kl/closed-form", "--expect-failures", "known")
+    status, _, errors = vae_ref_command("verify", *arguments)
+    assert status == 2, errors
+    assert message in errors
+    assert errors.count("\n") == 1
+
+
+def test_an_empty_file_of_expected_failures_expects_none(vae_ref_command, tmp_path):
+    (tmp_path / "known").write_text("\ufeff\n# nothing\n\n")
+    arguments = ("right_kl.py", "--only", "kl/closed-form", "--expect-failures", "known")
+    assert vae_ref_command("verify", *arguments)[0] == 0
+
+
+# Reports.
+
+
+@pytest.mark.parametrize(("target", "expected"), [("right_kl.py", 0), ("mean_kl.py", 1)])
+def test_reports_are_written_whatever_comes_out(vae_ref_command, tmp_path, target, expected):
+    files = ("--json", "r.json", "--junit", "r.xml", "--html", "r.html")
+    status, output, errors = vae_ref_command("verify", target, "--only", "kl/*", *files)
+    assert (status, errors) == (expected, "")
+    data = json.loads((tmp_path / "r.json").read_text())
+    assert data["verdict"] == ("violated" if expected else "partial")
+    assert sum(data["counts"].values()) == len(data["claims"])
+    assert {"id", "part", "status", "message", "diagnosis", "counterexample"} <= set(
+        data["claims"][0]
+    )
+    suite = ElementTree.parse(tmp_path / "r.xml").getroot().find("testsuite")
+    assert int(suite.get("tests")) == len(data["claims"])
+    page = (tmp_path / "r.html").read_text()
+    assert page.lstrip().lower().startswith("<!doctype html")
+    assert not [name for name in os.listdir(tmp_path) if "unfinished" in name]
+
+
+def test_where_a_file_moves_to_does_not_move_the_report(vae_ref_command, tmp_path):
+    (tmp_path / "moving.py").write_text("import os\nos.chdir('/')\n" + kl_that("pass"))
+    arguments = ("--only", "kl/gradient-mu", "--json", "here.json")
+    assert vae_ref_command("verify", "moving.py", *arguments)[0] == 0
+    assert (tmp_path / "here.json").exists()
+
+
+def test_what_is_already_there_stays_if_a_report_cannot_be_written(vae_ref_command, tmp_path):
+    (tmp_path / "r.json").mkdir()
+    arguments = ("right_kl.py", "--only", "kl/gradient-mu", "--json", "r.json")
+    assert vae_ref_command("verify", *arguments)[0] == 2
+    assert (tmp_path / "r.json").is_dir()
+
+
+# The list of claims.
+
+
+def test_claims_are_listed(vae_ref_command):
+    status, output, errors = vae_ref_command("claims")
+    assert (status, errors) == (0, "")
+    assert all(claim.id in output for claim in all_claims())
+    count = len(all_claims())
+    assert output.splitlines()[-1] == f"{count} of {count} claims"
+
+
+def test_claims_can_be_chosen(vae_ref_command):
+    status, output, _ = vae_ref_command("claims", "kl/*")
+    *lines, last = output.splitlines()
+    assert status == 0
+    assert len(lines) == sum(claim.part == "kl" for claim in all_claims())
+    assert all(line.startswith("kl/") for line in lines)
+    assert last == f"{len(lines)} of {len(all_claims())} claims"
+
+
+@pytest.mark.parametrize("claim", all_claims()[::12], ids=lambda claim: claim.id)
+def test_one_claim_is_shown_in_full(vae_ref_command, claim):
+    status, output, _ = vae_ref_command("claims", claim.id)
+    assert status == 0
+    for text in (claim.id, claim.statement, claim.formula, claim.source, *claim.kills):
+        assert text in output
+
+
+@pytest.mark.parametrize("pattern", ["nothing", "KL/*", "kl", ""])
+def test_claims_that_there_are_none(vae_ref_command, pattern):
+    status, output, errors = vae_ref_command("claims", pattern)
+    assert (status, output) == (2, "")
+    assert errors == f"vae-ref: no claim matches {pattern!r}; vae-ref claims lists them.\n"
+
+
+@pytest.mark.parametrize("command", ["verify", "claims"])
+def test_help(vae_ref_command, command):
+    status, output, _ = vae_ref_command(command, "--help")
+    assert status == 0
+    assert "Usage" in output
+
+
+# As a program of its own: each start takes seconds, so there are few.
+
+
+def start(directory, *arguments, **environment):
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=directory,
+        env={**os.environ, "COLUMNS": "200", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_the_program_from_end_to_end(tmp_path):
+    (tmp_path / "mean_kl.py").write_text(MEAN_KL)
+    with start(tmp_path, "verify", "mean_kl.py", "--json", "r.json") as process:
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (1, "")
+    assert "kl-mean-over-everything" in output
+    assert "\x1b" not in output, "a log is plain lines"
+    claims = json.loads((tmp_path / "r.json").read_text())["claims"]
+    roots = [c for c in claims if c["status"] == "fail" and not c["explained_by"]]
+    assert [c["diagnosis"]["bug"] for c in roots] == ["kl-mean-over-everything"]
+
+
+def test_what_our_own_display_draws_is_not_the_subject_s(tmp_path):
+    """Continuous integration likes colours, and the display then draws into any stream."""
+    (tmp_path / "slow.py").write_text(kl_that("time.sleep(0.05)"))
+    arguments = ("verify", "slow.py", "--only", "kl/gradient-mu", "--json", "r.json")
+    with start(tmp_path, *arguments, FORCE_COLOR="1", TERM="xterm") as process:
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert json.loads((tmp_path / "r.json").read_text())["notes"] == []
+
+
+def test_ctrl_c_ends_with_130(tmp_path):
+    ready = tmp_path / "ready"
+    (tmp_path / "slow.py").write_text(
+        kl_that(f"open({str(ready)!r}, 'w').close(); time.sleep(30)")
+    )
+    with start(tmp_path, "verify", "slow.py", "--only", "kl/*") as process:
+        deadline = time.monotonic() + 60
+        while not ready.exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+
+
+def test_a_closed_pipe_is_no_traceback(tmp_path):
+    with start(tmp_path, "claims") as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert "Traceback" not in errors
+    assert "Exception ignored" not in errors
