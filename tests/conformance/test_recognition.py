@@ -449,17 +449,6 @@ def test_a_file_imports_its_sibling_when_it_is_called(write):
     assert broken(load(write(source, "there/two.py")), "reparameterization/affine") == set()
 
 
-def test_two_files_have_siblings_of_one_name(write):
-    for directory, width in (("a", 16), ("b", 24)):
-        write(f"WIDTH = {width}", f"{directory}/layers_of_it.py")
-        change = (
-            ("import torch\n", "from layers_of_it import WIDTH\nimport torch\n"),
-            ("16", "WIDTH"),
-        )
-        subject = load(write(varied(SMALL, *change), f"{directory}/net_{directory}.py"))
-        assert subject.module.fc1.out_features == width
-
-
 def test_a_relative_import_says_what_to_do(write):
     write("", "pack/__init__.py")
     write("WIDTH = 16", "pack/sizes.py")
@@ -701,6 +690,16 @@ def test_a_forward_pass_that_answers_otherwise_is_told_what_is_missing(write, an
     (result,) = report.results
     assert result.status == "fail", f"{result.status}: {result.message}"
     assert "forward" in result.message
+
+
+@pytest.mark.parametrize("answer", ["None", "1.0", "mu", "self.nothing"])
+def test_an_error_met_again_and_again_is_reported_once(write, answer):
+    """Of claims that build on each other, and meet it in another order than that."""
+    report = verify(load(write(varied(SMALL, (RETURN, f"return {answer}")))), only="model/*")
+    assert report.verdict == "violated"
+    messages = [r.message for r in report.failures]
+    assert messages
+    assert len(messages) == len(set(messages))
 
 
 TARGETS = {

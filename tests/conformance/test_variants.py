@@ -6,6 +6,7 @@ from vae_ref.conformance import verify
 
 HOLDS = ("pass", "not-applicable")
 
+
 @pytest.mark.parametrize("make", VARIANTS, ids=lambda make: make.__name__)
 def test_no_alarm_is_raised_over_a_variant_that_is_right(make, user):
     torch.manual_seed(0)

@@ -269,7 +269,7 @@ def test_an_empty_file_of_expected_failures_expects_none(vae_ref_command, tmp_pa
 @pytest.mark.parametrize(("target", "expected"), [("right_kl.py", 0), ("mean_kl.py", 1)])
 def test_reports_are_written_whatever_comes_out(vae_ref_command, tmp_path, target, expected):
     files = ("--json", "r.json", "--junit", "r.xml", "--html", "r.html")
-    status, output, errors = vae_ref_command("verify", target, "--only", "kl/*", *files)
+    status, _, errors = vae_ref_command("verify", target, "--only", "kl/*", *files)
     assert (status, errors) == (expected, "")
     data = json.loads((tmp_path / "r.json").read_text())
     assert data["verdict"] == ("violated" if expected else "partial")

@@ -118,7 +118,8 @@ class Bench(Calls):
         """
         own, other = self._weighed
         if None in own or None in other:
-            return (None if None in own or not self._equal(_numbers(own)) else own[0]), other[0]
+            known = None not in own and self._equal(_numbers(own))
+            return (own[0] if known else None), other[0]
         a, b = _numbers(own), _numbers(other)
         alike = self._equal([x / y for x, y in zip(b, a, strict=True)])
         return (a[0] if alike or self._equal(a) else None), b[0]
@@ -169,7 +170,7 @@ class Bench(Calls):
         return Term(self.kl_as_is, differentiable, batch, averaged=averaged)
 
     def rounded(self, scale: Tensor) -> Tensor:
-        """Return the scale of the rounding errors of the KL: larger, if it is taken from a loss."""
+        """Return the scale of rounding errors of the KL: larger, if it is taken from a loss."""
         return (scale + self._kl_floor) * self.kl.slack
 
     @cached_property

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,9 +50,8 @@ class Body:
         last: Exception | None = None
         for shape in candidates:
             try:
-                if function is not None:
-                    function(torch.full((2, *shape), 0.5, dtype=self.dtype))
-                return shape
+                if function is None or _two(function(torch.full((2, *shape), 0.5).to(self.dtype))):
+                    return shape
             except Exception as error:
                 last = last or error
         raise Violation(
@@ -68,15 +68,17 @@ class Body:
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return (mu, logvar), flat."""
         assert self.subject.encode is not None  # noqa: S101 - the claim needs it
-        answer = self.subject.encode(x.clone())
+        return self._read("encode", "(mu, logvar)", self.subject.encode(x.clone()))
+
+    def _read(self, name: str, due: str, answer: Any) -> tuple[Tensor, Tensor]:
+        """Read an answer as (mu, logvar), flat."""
         try:
             mu, logvar = from_spread(self.conventions.spread, answer)
+            return mu.reshape(len(mu), -1), logvar.reshape(len(logvar), -1)
         except (TypeError, ValueError, AttributeError) as error:
             raise Violation(
-                f"encode returned {type(answer).__name__}, not the pair (mu, logvar)",
-                symptom="no-pair",
+                f"{name} returned {_kind(answer)}, not {due}", symptom="no-pair"
             ) from error
-        return mu.reshape(len(mu), -1), logvar.reshape(len(logvar), -1)
 
     @cached_property
     def latents(self) -> int:
@@ -99,10 +101,27 @@ class Body:
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return (outputs, mu, logvar), flat."""
         assert self.subject.forward is not None  # noqa: S101 - the claim needs it
-        outputs, *posterior = self.subject.forward(x.clone())
-        answer = posterior[0] if self.conventions.spread == "distribution" else posterior
-        mu, logvar = from_spread(self.conventions.spread, answer)
-        return tuple(t.reshape(len(x), -1) for t in (outputs, mu, logvar))  # type: ignore[return-value]
+        answer: Any = self.subject.forward(x.clone())
+        entries = list(answer) if isinstance(answer, (tuple, list)) else [answer]
+        due = "(reconstruction, mu, logvar)"
+        if len(entries) < 2 or not isinstance(entries[0], Tensor):
+            raise Violation(f"forward returned {_kind(answer)}, not {due}", symptom="no-triple")
+        outputs, *posterior = entries
+        law = self.conventions.spread == "distribution"
+        mu, logvar = self._read("forward", due, posterior[0] if law else posterior)
+        return outputs.reshape(len(x), -1), mu, logvar
+
+
+def _two(answer: Any) -> bool:
+    """Whether an answer to two examples is about two examples, as far as can be seen."""
+    entries = answer if isinstance(answer, (tuple, list)) else [answer]
+    return all(len(t) == 2 for t in entries if isinstance(t, Tensor) and t.ndim)
+
+
+def _kind(answer: Any) -> str:
+    if isinstance(answer, (tuple, list)):
+        return f"({', '.join(type(entry).__name__ for entry in answer)})"
+    return "nothing" if answer is None else type(answer).__name__
 
 
 @contextlib.contextmanager

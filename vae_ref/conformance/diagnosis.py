@@ -64,26 +64,38 @@ def explain(bench: "Bench", results: Sequence[Result]) -> tuple[Result, ...]:
 
 
 def _fold(results: Sequence[Result]) -> list[Result]:
-    by_id = {result.claim.id: result for result in results}
+    """Fold failures under those of the claims they build on, or that say the same."""
+    failed = {result.claim.id: result for result in results if result.status in FAILED}
+    same: dict[str, str] = {}
+    for result in failed.values():
+        same.setdefault(result.message, result.claim.id)
 
-    errors: dict[str, str] = {}
+    def root(identifier: str, seen: frozenset[str]) -> str:
+        result = failed[identifier]
+        for basis in [same[result.message], *result.claim.builds_on]:
+            if basis in failed and basis not in seen:
+                return root(basis, seen | {basis})
+        return identifier
+
+    answers = []
     for result in results:
-        if result.status == "error":  # one cause, met again and again
-            errors.setdefault(result.message, result.claim.id)
-
-    def root(result: Result) -> str | None:
-        same = errors.get(result.message, result.claim.id)
-        if result.status == "error" and same != result.claim.id:
-            return root(by_id[same]) or same
-        for basis in result.claim.builds_on:
-            below = by_id.get(basis)
-            if below is not None and below.status in FAILED:
-                return root(below) or basis
-        return None
-
+        name = result.claim.id
+        base = root(name, frozenset({name})) if name in failed else name
+        answers.append(replace(result, explained_by=base) if base != name else result)
+    # Where two explain each other, the first stands.
+    explained = {r.claim.id: r.explained_by for r in answers}
     return [
-        replace(r, explained_by=root(r)) if r.status in FAILED and root(r) else r for r in results
+        replace(r, explained_by=None)
+        if r.explained_by and explained[r.explained_by] == r.claim.id and _before(r, answers)
+        else r
+        for r in answers
     ]
+
+
+def _before(result: Result, results: Sequence[Result]) -> bool:
+    """Whether a result comes before the one that it was folded under."""
+    order = [r.claim.id for r in results]
+    return order.index(result.claim.id) < order.index(result.explained_by or "")
 
 
 def _across(results: Sequence[Result]) -> list[Result]:

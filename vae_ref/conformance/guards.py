@@ -4,14 +4,19 @@ import contextlib
 import io
 import random
 import signal
+import sys
 import threading
+import time
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["TimeLimit", "global_state_kept", "quiet", "seed_everything", "time_limit"]
+__all__ = ["TimeLimit", "global_state_kept", "quiet", "seed_everything", "time_limit", "told"]
 
 
 class TimeLimit(BaseException):
@@ -20,31 +25,83 @@ class TimeLimit(BaseException):
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise `TimeLimit` in the block after so many seconds.
+    """Raise `TimeLimit` in the block after so many seconds, or at its end if that was swallowed.
 
-    The signal comes again every second, for a subject that swallows whatever it is thrown. Only
-    the main thread of a Unix process can be interrupted; elsewhere there is no limit.
+    Code that swallows whatever it is thrown is thrown it again and again, some steps later each
+    time, until a place is met where nothing is caught. Only the main thread of a Unix process,
+    while it runs Python code, can be interrupted; elsewhere there is no limit.
     """
     if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
         yield
         return
+    rings, over = 0, False
 
     def ring(number: int, frame: FrameType | None) -> None:
-        raise TimeLimit
+        nonlocal rings
+        rings += 1
+        if not over:
+            _throw(frame, later=rings - 1)
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    tracing, start = sys.gettrace(), time.monotonic()
+    handler = signal.signal(signal.SIGALRM, ring)
+    pending, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)
     try:
-        yield
+        try:
+            yield
+        finally:
+            over = True
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, handler)
+        if rings > 1:
+            sys.settrace(tracing)
+        if pending:  # somebody else's alarm
+            left = pending - (time.monotonic() - start)
+            signal.setitimer(signal.ITIMER_REAL, max(left, 1e-3), interval)
+    if rings:
+        raise TimeLimit
+
+
+def told(error: BaseException) -> str:
+    """Return the kind of an error and the first line of what it says."""
+    kind = type(error).__name__
+    try:
+        first = str(error).partition("\n")[0]
+    except Exception:
+        first = ""
+    return f"{kind}: {first}" if first else kind
+
+
+def _throw(frame: FrameType | None, later: int) -> None:
+    """Raise `TimeLimit` now, or so many traced events later."""
+    left = later
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left <= 0:
+            raise TimeLimit
+        return trace
+
+    if not later:
+        raise TimeLimit
+    while frame is not None:
+        frame.f_trace = trace
+        frame = frame.f_back
+    sys.settrace(trace)
+
+
+class _Output(io.StringIO):
+    """What is printed; it cannot be closed from outside."""
+
+    def close(self) -> None:
+        """Stay open."""
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[io.StringIO]:
     """Collect what Python code in the block prints, on either stream."""
-    printed = io.StringIO()
+    printed = _Output()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         yield printed
 
@@ -60,14 +117,27 @@ def seed_everything(seed: int) -> None:
 
 @contextlib.contextmanager
 def global_state_kept() -> Iterator[None]:
-    """Put back the default dtype, grad mode and the global generators after the block."""
-    dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
+    """Put back what code may change for everybody: modes, generators, filters, directory."""
+    dtype, device, grad = torch.get_default_dtype(), torch.get_default_device(), _modes()
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     try:
-        yield
+        with np.errstate(), warnings.catch_warnings(), contextlib.chdir(Path.cwd()):
+            yield
     finally:
         torch.set_default_dtype(dtype)
-        torch.set_grad_enabled(grad)
+        if torch.get_default_device() != device:
+            torch.set_default_device(None if device.type == "cpu" else device)
+        torch.set_grad_enabled(grad[0])
+        torch.autograd.set_detect_anomaly(grad[1])
+        torch.use_deterministic_algorithms(grad[2])
         torch.set_rng_state(states[0])
         np.random.set_state(states[1])
         random.setstate(states[2])
+
+
+def _modes() -> tuple[bool, bool, bool]:
+    return (
+        torch.is_grad_enabled(),
+        torch.is_anomaly_enabled(),
+        torch.are_deterministic_algorithms_enabled(),
+    )

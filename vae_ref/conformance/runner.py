@@ -12,6 +12,7 @@ import torch
 
 from vae_ref.conformance import guards
 from vae_ref.conformance.bench import Bench
+from vae_ref.conformance.body import changed
 from vae_ref.conformance.records import (
     Claim,
     Inconclusive,
@@ -37,7 +38,11 @@ def select(only: str | None, level: Level = "standard") -> tuple[Claim, ...]:
     standing = [c for c in all_claims() if level == "trained" or c.level == "standard"]
     chosen = tuple(c for c in standing if only is None or fnmatch.fnmatchcase(c.id, only))
     if not chosen:
-        raise UnknownClaimError(f"no claim matches {only!r}; vae-ref claims lists them.")
+        other = any(fnmatch.fnmatchcase(c.id, only or "*") for c in all_claims())
+        raise UnknownClaimError(
+            f"no claim matches {only!r}"
+            + (" but at the level trained." if other else "; vae-ref claims lists them.")
+        )
     return chosen
 
 
@@ -71,7 +76,11 @@ def check(claim: Claim, bench: Bench, notes: list[Note] | None = None) -> Result
     ):
         warnings.simplefilter("always")  # whatever filters are set, a warning is no failure
         try:
-            with guards.time_limit(claim.seconds), bench.mode(training=True):
+            with (
+                guards.time_limit(claim.seconds),
+                bench.mode(training=True),
+                changed(bench.subject.module),
+            ):
                 claim.check(bench)
             answer = result("pass")
         except Violation as violation:
@@ -90,15 +99,13 @@ def check(claim: Claim, bench: Bench, notes: list[Note] | None = None) -> Result
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            first = next(iter(str(error).splitlines()), "")
-            kind = type(error).__name__
-            answer = result("error", f"{kind}: {first}" if first else kind, symptom=kind)
+            answer = result("error", guards.told(error), symptom=type(error).__name__)
     if notes is not None:
         if text := printed.getvalue().strip():
             lines = text.splitlines()
             message = f"printed {len(lines)} lines: {lines[0][:80]}"
             notes.append(Note("prints", claim.id, message))
-        notes.extend(Note("warns", claim.id, str(w.message).splitlines()[0]) for w in warned)
+        notes.extend(Note("warns", claim.id, str(w.message).partition("\n")[0]) for w in warned)
     return answer
 
 

@@ -8,14 +8,27 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from vae_ref.conformance.subject import Spread
+from vae_ref.conformance.subject import Spread, from_spread, to_spread
 
-__all__ = ["adapt", "first", "outputs", "posterior", "required", "spread_of"]
+__all__ = [
+    "adapt",
+    "first",
+    "outputs",
+    "posterior",
+    "required",
+    "spread_of",
+    "steady",
+    "takes",
+]
 
 Role = Literal["outputs", "x", "mu", "spread"]
 
 _ROLES: tuple[tuple[Role, str], ...] = (
-    ("spread", r"log.?var|lv|log.?std|log.?sigma|sigma|std|stddev|scale|var|variance|log.?v"),
+    (
+        "spread",
+        r"log.?var\w*|lv|log.?std\w*|log.?sigma\w*|log.?scale|sigma\w*|std\w*|scale|var|variance"
+        r"|log.?v",
+    ),
     ("mu", r"mu|mean|loc|m"),
     ("outputs", r".*rec.*|.*hat.*|out|output|outputs|.*pred.*|.*dec.*|.*logit.*|probs?|y"),
     ("x", r"x|.*input.*|.*target.*|data|imgs?|images?|.*orig.*|.*true.*|batch"),
@@ -50,22 +63,43 @@ def required(function: Callable[..., Any]) -> list[str]:
     return [p.name for p in _parameters(function) if p.kind in named and p.default is p.empty]
 
 
-def spread_of(*functions: Callable[..., Any] | None) -> Spread:
-    """Tell from the names of arguments what the second head is; logvar if nothing else is said."""
+def takes(function: Any, arguments: int) -> bool:
+    """Whether something of the file's own can be called with so many arguments."""
+    foreign = str(getattr(function, "__module__", "")).partition(".")[0] in ("torch", "numpy")
+    if not callable(function) or foreign or type(function).__module__.startswith("torch"):
+        return False
+    try:
+        inspect.signature(function).bind(*range(arguments))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def spread_of(*functions: Callable[..., Any] | None) -> Spread | None:
+    """Tell from the names of arguments what the second head is."""
     for function in functions:
         for parameter in _parameters(function) if function else ():
             if _role(parameter.name) == "spread":
                 bare = _bare(parameter.name)
-                return next((s for s, p in _SPREADS if re.fullmatch(p, bare)), "logvar")
-    return "logvar"
+                return next((s for s, p in _SPREADS if re.fullmatch(p, bare)), None)
+    return None
 
 
-def adapt(function: Callable[..., Any], order: Sequence[Role]) -> Callable[..., Any]:
-    """Call a function with arguments in the textbook's order, by its own names if they tell."""
+def adapt(
+    function: Callable[..., Any], order: Sequence[Role], spread: Spread
+) -> Callable[..., Any]:
+    """Call a function with arguments in the textbook's order, by its own names if they tell.
+
+    A function that calls its second head otherwise than the rest gets what it asks for.
+    """
     roles = {_role(name): name for name in required(function)}
     by_name = set(order) <= set(roles)
+    own = spread_of(function) or spread
 
-    def call(*arguments: Tensor) -> Any:
+    def call(*arguments: Any) -> Any:
+        if own != spread and len(arguments) >= 2:
+            *rest, mu, second = arguments
+            arguments = (*rest, *to_spread(own, *from_spread(spread, (mu, second))))
         if by_name and len(arguments) == len(order):
             pairs = zip(order, arguments, strict=True)
             return first(function(**{roles[role]: argument for role, argument in pairs}))
@@ -78,37 +112,60 @@ def first(answer: Any) -> Any:
     """Return the loss, or the z, of an answer that has more to it."""
     if isinstance(answer, dict):
         named = [v for k, v in answer.items() if re.search("loss|elbo|z|recon|sample", str(k))]
-        return answer.get("loss", next(iter(named or answer.values())))
+        return answer.get("loss", next(iter(named or answer.values()), None))
     if isinstance(answer, (tuple, list)):
-        return answer[0]
+        return answer[0] if answer else None
     return answer.loss if isinstance(getattr(answer, "loss", None), Tensor) else answer
 
 
-def posterior(answer: Any) -> Any:
+def steady(one: Any, again: Any) -> tuple[int, ...]:
+    """Return which entries of a tuple do not change from call to call: a sample of z does."""
+    if not isinstance(one, (tuple, list)) or len(one) <= 2:
+        return ()
+    pairs = [(a, b) for a, b in zip(one, again, strict=True)]
+    return tuple(
+        i for i, (a, b) in enumerate(pairs) if isinstance(a, Tensor) and torch.equal(a, b)
+    )
+
+
+def posterior(answer: Any, heads: tuple[int, ...] = ()) -> Any:
     """Return (mu, logvar) from a tuple, a dict or an object; a distribution as it is."""
     if isinstance(answer, torch.distributions.Distribution):
         return answer
     if isinstance(answer, (tuple, list)):
-        return tuple(answer[:2])
-    if isinstance(answer, Tensor):
-        raise TypeError("one tensor; split it into mu and logvar")
-    items = answer.items() if isinstance(answer, dict) else vars(answer).items()
-    found = {_role(str(key)): value for key, value in items if isinstance(value, Tensor)}
+        entries = [answer[i] for i in heads] if len(heads) >= 2 else list(answer)
+        return tuple(entries[:2])
+    if isinstance(answer, (Tensor, torch.nn.Module)):
+        return answer
+    found = _by_role(answer)
     return (found["mu"], found["spread"]) if {"mu", "spread"} <= set(found) else answer
 
 
-def outputs(answer: Any, x: Tensor, latents: tuple[int, ...] | None) -> Any:
+def _by_role(answer: Any) -> dict[Role | None, Tensor]:
+    items = answer.items() if isinstance(answer, dict) else getattr(answer, "__dict__", {}).items()
+    return {_role(str(key)): value for key, value in items if isinstance(value, Tensor)}
+
+
+def outputs(answer: Any, x: Tensor, known: Any) -> Any:
     """Return (outputs, mu, logvar) from what a forward pass returned.
 
-    Of a tuple, the first entry of an image's size is the reconstruction, and the first two of a
-    code's size are mu and logvar: x itself, or z, may stand between them.
+    Of a tuple, the reconstruction is the first entry of an image's size, and mu and logvar are
+    entries of a code's size: those that the encoder returns, in the order in which they come,
+    whatever stands between them.
     """
     if not isinstance(answer, (tuple, list)):
-        items = answer.items() if isinstance(answer, dict) else vars(answer).items()
-        found: dict[Any, Any] = {_role(str(k)): v for k, v in items if isinstance(v, Tensor)}
-        return found.get("outputs"), found.get("mu"), found.get("spread")
-    if latents is None:
-        return answer[0], *answer[1:3]
-    codes = [v for v in answer[1:] if isinstance(v, Tensor) and v.shape[1:] == latents]
-    rest = [v for v in answer if isinstance(v, torch.distributions.Distribution)]
-    return answer[0], *(rest[:1] or codes[:2])
+        found = _by_role(answer)
+        return (
+            tuple(found[role] for role in ("outputs", "mu", "spread") if role in found) or answer
+        )
+    laws = [v for v in answer if isinstance(v, torch.distributions.Distribution)]
+    tensors = [v for v in answer if isinstance(v, Tensor)]
+    heads = [h for h in known if isinstance(h, Tensor)] if isinstance(known, tuple) else []
+    codes = [v for v in tensors if heads and v.shape == heads[0].shape]
+    equal = [v for v in codes if any(torch.allclose(v, h) for h in heads)]
+    images = [v for v in tensors if v.numel() == x.numel() and not any(v is c for c in codes)]
+    if laws and tensors:
+        return (images or tensors)[0], laws[0]
+    if len(codes) < 2 or not images:
+        return tuple(answer[:3])
+    return ((images or tensors)[0], *(equal if len(equal) >= 2 else codes)[:2])

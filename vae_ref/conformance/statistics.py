@@ -98,6 +98,8 @@ def score(values: Sample, bound: float) -> float:
     P(|mean| >= t) <= 2 exp(-n t^2 / (2 + 2 bound t / 3)), for every n.
     """
     n, t = values.size, abs(float(values.mean()))
+    if not math.isfinite(t):
+        return 0.0
     return min(1.0, 2 * math.exp(-n * t * t / (2 + 2 * bound * t / 3)))
 
 

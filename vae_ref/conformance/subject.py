@@ -1,6 +1,7 @@
 """What is under test: a dataclass of optional functions, and the conventions that it declares."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -59,6 +60,16 @@ class Conventions:
     latent_shape: tuple[int, ...] | None = None
     pixel_shape: tuple[int, ...] | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("beta", "variance"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise DeclarationError(f"{name} must be positive and finite; got {value}.")
+        for name in ("latent_shape", "pixel_shape"):
+            shape = getattr(self, name)
+            if shape is not None and not (shape and all(size > 0 for size in shape)):
+                raise DeclarationError(f"{name} must be sizes such as 4,8,8; got {shape}.")
+
     @property
     def declared(self) -> dict[str, Any]:
         """What differs from the textbook."""
@@ -71,13 +82,18 @@ class Conventions:
     def declaring(self, declarations: Mapping[str, str]) -> "Conventions":
         """Return these conventions with some replaced, from their names and values as text."""
         types = get_type_hints(Conventions)
-        values = {}
+        values: dict[str, Any] = {}
         for key, text in declarations.items():
             if key not in types:
                 raise DeclarationError(
                     f"there is no convention called {key!r}; there are {', '.join(types)}."
                 )
             values[key] = _parse(key, text, types[key])
+            try:
+                dataclasses.replace(self, **{key: values[key]})
+            except DeclarationError as error:
+                rule = str(error).partition("; got")[0]
+                raise DeclarationError(f"{rule}; got {text!r}. {_write(key)}") from None
         return dataclasses.replace(self, **values)
 
 
@@ -88,7 +104,7 @@ def _parse(key: str, text: str, kind: Any) -> Any:
             return text
         if get_origin(option) is tuple:
             parts = text.replace("(", "").replace(")", "").replace("x", ",").split(",")
-            if all(part.strip().isdigit() and int(part) for part in parts if part.strip()):
+            if all(part.strip().isdecimal() and part.isascii() for part in parts if part.strip()):
                 return tuple(int(part) for part in parts if part.strip())
         if option is bool and text.lower() in ("true", "false"):
             return text.lower() == "true"
@@ -104,9 +120,12 @@ def _parse(key: str, text: str, kind: Any) -> Any:
         name for option in options if get_origin(option) is Literal for name in get_args(option)
     )
     raise DeclarationError(
-        f"{key} must be {expected or 'sizes such as 4,8,8'}; got {text!r}. "
-        f"Say --declare {key}=... with one of these."
+        f"{key} must be {expected or 'sizes such as 4,8,8'}; got {text!r}. " + _write(key)
     )
+
+
+def _write(key: str) -> str:
+    return f"Write --declare {key}=VALUE."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -223,7 +223,7 @@ def _(log_w: Tensor) -> Tensor:
     "your bound is the mean of the log weights: the ELBO, whatever K is",
     wrong="1/K Σ_k log w_k",
     numpy="np.mean(log_w, axis=1)",
-    seen=("generative-tf#1",),
+    seen=("generative-tf, issue 1",),
 )
 def _(log_w: Tensor) -> Tensor:
     return log_w.mean(1)

@@ -222,7 +222,7 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
     "z-uniform-noise",
     "your noise is uniform on [0, 1): rand_like for randn_like",
     wrong="ε ~ U(0, 1)",
-    seen=("dferendo#3", "timbmg/VAE-CVAE-MNIST#7"),
+    seen=("dferendo, issue 3", "timbmg/VAE-CVAE-MNIST#7"),
     deterministic=False,
 )
 def _(mu: Tensor, logvar: Tensor) -> Tensor:
