@@ -1,6 +1,7 @@
 """The commands ``vae-ref verify`` and ``vae-ref claims``."""
 
 import json
+import re
 import secrets
 import sys
 from pathlib import Path
@@ -73,7 +74,7 @@ def verify_command(
 
     chosen, subject = _seed(seed), _subject(target, declare or [])
     expected = _expected(expect_failures) if expect_failures else {}
-    waiting = Console(stderr=True)
+    waiting = Console(file=sys.stderr)  # the stream itself: what is printed later is the subject's
     with waiting.status("verifying") as status:
 
         def progress(result: Result) -> None:
@@ -147,8 +148,13 @@ def _seed(text: str) -> int:
 
 def _expected(file: Path) -> dict[str, str]:
     expected = {}
-    for line in file.read_text().splitlines():
-        text = line.partition("#")[0].strip()
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        rule, remedy = "be text in UTF-8", "One line for each claim: its id, a colon, a reason."
+        raise InputError(str(file), rule, "other bytes", remedy) from None
+    # A comment begins with # and a space; #12 is an issue.
+    for text in (re.sub(r"(^|\s)#(\s.*)?$", "", line).strip() for line in lines):
         identifier, colon, reason = text.partition(":")
         if text and not (colon and reason.strip()):
             raise InputError(str(file), "give a reason after a colon", text, "Say why it fails.")

@@ -36,7 +36,7 @@ from vae_ref.conformance.runner import check
 PACKAGE = "vae_ref.conformance"
 SUPPORT = ("compare", "statistics", "terms", "sampling", "registry", "guards")
 TESTS = ("compare", "statistics", "near_misses", "oracles", "guards", "runner", "variants")
-CLAIMS = ("kl", "reparameterization", "likelihood", "objective", "importance", "model")
+CLAIMS = ("kl", "reparameterization", "likelihood", "objective", "importance", "model", "conduct")
 TURNED = {ast.Lt: ast.Gt, ast.Gt: ast.Lt, ast.LtE: ast.Gt, ast.GtE: ast.Lt, ast.Eq: ast.NotEq}
 MATRIX = json.loads(FILE.read_text())["mutants"]
 

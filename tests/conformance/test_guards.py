@@ -1,6 +1,7 @@
 """The guards, alone: a limit of time, silence, and a state that is as it was."""
 
 import contextlib
+import gc
 import os
 import random
 import signal
@@ -59,17 +60,74 @@ def test_the_limit_ends_a_loop(act, most):
     assert alarm() == before
 
 
-def swallows_everything():
-    """End after three seconds where the limit does not, so that its test does."""
-    end = time.perf_counter() + 3
-    while time.perf_counter() < end:
+# Loops that catch whatever they are thrown. They end after three seconds where the limit does not
+# end them, so that their test does.
+
+
+def suppresses(going_on):
+    while going_on():
         with contextlib.suppress(BaseException):
             time.sleep(0.01)
 
 
-def test_the_limit_ends_a_loop_that_swallows_everything():
+def oversleeps(going_on):
+    while going_on():
+        try:
+            time.sleep(1)
+        except BaseException:
+            continue
+
+
+def works(going_on):
+    while going_on():
+        try:
+            sum(i * i for i in range(1000))
+        except BaseException as error:
+            last = error  # noqa: F841
+
+
+def catches_twice(going_on):
+    while going_on():
+        try:
+            while going_on():
+                try:
+                    time.sleep(1)
+                except BaseException:
+                    continue
+        except BaseException:
+            continue
+
+
+def calls_what_catches(going_on):
+    def catches():
+        try:
+            time.sleep(1)
+        except BaseException:
+            return
+
+    while going_on():
+        catches()
+
+
+@pytest.fixture
+def no_collection():
+    """What is raised in a callback of the garbage collector is lost, and pytest objects to it."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.parametrize(
+    "loop", [suppresses, oversleeps, works, catches_twice, calls_what_catches]
+)
+def test_the_limit_ends_a_loop_that_swallows_everything(loop):
+    before, trace, start = alarm(), sys.gettrace(), time.perf_counter()
     with pytest.raises(TimeLimit), time_limit(LIMIT):
-        swallows_everything()
+        loop(lambda: time.perf_counter() - start < 3)
+    assert time.perf_counter() - start < 2.5
+    assert alarm() == before
+    assert sys.gettrace() is trace
 
 
 def test_no_limit_is_felt_by_what_is_quick():

@@ -83,9 +83,9 @@ def test_json_of_a_run_is_as_the_schema_says(kl, status):
 
 
 def test_json_of_all_claims_on_the_kl(user):
-    conventions = Conventions(latent_shape=(4,), spread="logvar", beta=4.0)
+    conventions = Conventions(seeded=False, spread="logvar", beta=4.0)
     data = valid(verify(Subject(name="mine", kl=right, conventions=conventions)))
-    assert data["declared"] == {"latent_shape": [4], "beta": 4.0}
+    assert data["declared"] == {"seeded": False, "beta": 4.0}
     assert data["facts"]["KL"] == "summed over the batch"
     assert data["counts"]["not-applicable"] > data["counts"]["pass"] == data["ran"]
     assert data["verdict"] == "partial"

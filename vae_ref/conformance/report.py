@@ -104,7 +104,7 @@ def write(path: Path, text: str) -> None:
             with contextlib.suppress(OSError):
                 target.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            error.filename, error.filename2 = str(path), None
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 

@@ -38,7 +38,7 @@ def select(only: str | None, level: Level = "standard") -> tuple[Claim, ...]:
     standing = [c for c in all_claims() if level == "trained" or c.level == "standard"]
     chosen = tuple(c for c in standing if only is None or fnmatch.fnmatchcase(c.id, only))
     if not chosen:
-        other = any(fnmatch.fnmatchcase(c.id, only or "*") for c in all_claims())
+        other = any(fnmatch.fnmatchcase(c.id, only or "") for c in all_claims())
         raise UnknownClaimError(
             f"no claim matches {only!r}"
             + (" but at the level trained." if other else "; vae-ref claims lists them.")

@@ -1,6 +1,7 @@
 """The claims, one module per part of a VAE, from the primitives up."""
 
 from vae_ref.conformance.claims import (
+    conduct,
     importance,
     kl,
     likelihood,
@@ -11,6 +12,7 @@ from vae_ref.conformance.claims import (
 )
 
 __all__ = [
+    "conduct",
     "importance",
     "kl",
     "likelihood",
