@@ -50,7 +50,10 @@ def explain(bench: "Bench", results: Sequence[Result]) -> tuple[Result, ...]:
             continue
         slot = _slot(result)
         if slot not in names:
-            names[slot], first[slot] = _name(bench, slot, roots), result.claim.id
+            # What hangs would hang here too.
+            hangs = result.status == "timeout"
+            names[slot] = None if hangs else _name(bench, slot, roots)
+            first[slot] = result.claim.id
         diagnosis = names.get(slot)
         if diagnosis and first[slot] != result.claim.id and _explains(diagnosis, result):
             result = replace(result, explained_by=first[slot])  # noqa: PLW2901
@@ -64,38 +67,31 @@ def explain(bench: "Bench", results: Sequence[Result]) -> tuple[Result, ...]:
 
 
 def _fold(results: Sequence[Result]) -> list[Result]:
-    """Fold failures under those of the claims they build on, or that say the same."""
+    """Fold failures under those of the claims they build on, or that said the same before.
+
+    Every root points at one that was found before it, so that nothing explains itself.
+    """
     failed = {result.claim.id: result for result in results if result.status in FAILED}
-    same: dict[str, str] = {}
-    for result in failed.values():
-        same.setdefault(result.message, result.claim.id)
 
-    def root(identifier: str, seen: frozenset[str]) -> str:
-        result = failed[identifier]
-        for basis in [same[result.message], *result.claim.builds_on]:
-            if basis in failed and basis not in seen:
-                return root(basis, seen | {basis})
-        return identifier
+    def basis(result: Result, seen: frozenset[str] = frozenset()) -> Result:
+        for name in result.claim.builds_on:
+            if name in failed and name not in seen:
+                return basis(failed[name], seen | {name, result.claim.id})
+        return result
 
+    roots: dict[str, str] = {}
+    said: dict[str, str] = {}
     answers = []
     for result in results:
-        name = result.claim.id
-        base = root(name, frozenset({name})) if name in failed else name
-        answers.append(replace(result, explained_by=base) if base != name else result)
-    # Where two explain each other, the first stands.
-    explained = {r.claim.id: r.explained_by for r in answers}
-    return [
-        replace(r, explained_by=None)
-        if r.explained_by and explained[r.explained_by] == r.claim.id and _before(r, answers)
-        else r
-        for r in answers
-    ]
-
-
-def _before(result: Result, results: Sequence[Result]) -> bool:
-    """Whether a result comes before the one that it was folded under."""
-    order = [r.claim.id for r in results]
-    return order.index(result.claim.id) < order.index(result.explained_by or "")
+        if result.claim.id in failed:
+            base = basis(result)
+            alike = said.get(base.message) if base.status != "timeout" else None
+            root = roots.setdefault(base.claim.id, alike or base.claim.id)
+            said.setdefault(result.message, root)
+            if root != result.claim.id:
+                result = replace(result, explained_by=root)  # noqa: PLW2901
+        answers.append(result)
+    return answers
 
 
 def _across(results: Sequence[Result]) -> list[Result]:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -38,9 +38,15 @@ def time_limit(seconds: float) -> Iterator[None]:
 
     def ring(number: int, frame: FrameType | None) -> None:
         nonlocal rings
+        if over:
+            return
+        if rings and _own(frame):  # which cleans up after the first
+            signal.setitimer(signal.ITIMER_REAL, 1e-3, 0.1)
+            return
         rings += 1
-        if not over:
-            _throw(frame, later=rings - 1)
+        if rings > 1:
+            _throw_again(frame, lambda: over)
+        raise TimeLimit
 
     tracing, start = sys.gettrace(), time.monotonic()
     handler = signal.signal(signal.SIGALRM, ring)
@@ -72,20 +78,23 @@ def told(error: BaseException) -> str:
     return f"{kind}: {first}" if first else kind
 
 
-def _throw(frame: FrameType | None, later: int) -> None:
-    """Raise `TimeLimit` now, or so many traced events later."""
-    left = later
+_OWN = (str(Path(__file__).parents[1]), contextlib.__file__)
+
+
+def _own(frame: FrameType | None) -> bool:
+    return frame is not None and frame.f_code.co_filename.startswith(_OWN)
+
+
+def _throw_again(frame: FrameType | None, over: Callable[[], bool]) -> None:
+    """Raise in the next line too, which may be the handler's, and ring a moment after that."""
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left <= 0:
-            raise TimeLimit
-        return trace
-
-    if not later:
+        if event != "line" or over() or _own(frame):
+            return trace
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 5e-5), 0.01)
         raise TimeLimit
-    while frame is not None:
+
+    while frame is not None and not _own(frame):
         frame.f_trace = trace
         frame = frame.f_back
     sys.settrace(trace)
@@ -129,7 +138,8 @@ def global_state_kept() -> Iterator[None]:
             torch.set_default_device(None if device.type == "cpu" else device)
         torch.set_grad_enabled(grad[0])
         torch.autograd.set_detect_anomaly(grad[1])
-        torch.use_deterministic_algorithms(grad[2])
+        if torch.are_deterministic_algorithms_enabled() != grad[2]:  # costs a second of imports
+            torch.use_deterministic_algorithms(grad[2])
         torch.set_rng_state(states[0])
         np.random.set_state(states[1])
         random.setstate(states[2])

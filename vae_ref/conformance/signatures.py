@@ -111,8 +111,9 @@ def adapt(
 def first(answer: Any) -> Any:
     """Return the loss, or the z, of an answer that has more to it."""
     if isinstance(answer, dict):
-        named = [v for k, v in answer.items() if re.search("loss|elbo|z|recon|sample", str(k))]
-        return answer.get("loss", next(iter(named or answer.values()), None))
+        known = ("loss", "total_loss", "total", "elbo", "z", "sample")
+        named = [answer[key] for key in known if key in answer]
+        return next(iter(named or answer.values()), None)
     if isinstance(answer, (tuple, list)):
         return answer[0] if answer else None
     return answer.loss if isinstance(getattr(answer, "loss", None), Tensor) else answer
