@@ -5,8 +5,8 @@
 Every comparison in the source of the claims and of what they rest on is turned round, and every
 tolerance (a number in a comparison or in a scale) multiplied by 100. A mutated claim is noticed
 if it answers otherwise than test_bank and test_near_misses demand: on the specimen, on a bug that
-the kill matrix says it kills, or on a near miss. For what the claims rest on, those tests are run
-in a mutated copy. (An emptied claim kills nothing, which test_bank forbids.)
+the kill matrix says it kills, or on a near miss; or by test_facts. For what the claims rest on,
+tests are run in a mutated copy. (An emptied claim kills nothing, which test_bank forbids.)
 """
 
 import ast
@@ -35,7 +35,7 @@ from vae_ref.conformance.runner import check
 
 PACKAGE = "vae_ref.conformance"
 SUPPORT = ("compare", "statistics", "terms", "sampling", "registry", "guards")
-TESTS = ("compare", "statistics", "near_misses", "oracles", "guards", "runner", "variants")
+TESTS = ("compare", "statistics", "oracles", "guards", "near_misses", "facts", "runner")
 CLAIMS = ("kl", "reparameterization", "likelihood", "objective", "importance", "model", "conduct")
 TURNED = {ast.Lt: ast.Gt, ast.Gt: ast.Lt, ast.LtE: ast.Gt, ast.GtE: ast.Lt, ast.Eq: ast.NotEq}
 MATRIX = json.loads(FILE.read_text())["mutants"]
@@ -88,40 +88,40 @@ def unregistered(source: ast.Module) -> ast.Module:
     return source
 
 
-def survivors_of_tests(name: str) -> Iterator[str]:
-    """Mutate a module that claims rest on, in a copy, and run the tests there."""
+def noticed_by_tests(file: Path, mutated: ast.Module, tests: tuple[str, ...]) -> bool:
+    """Run tests in a copy of the repository in which one file is mutated."""
     root = Path(__file__).parents[2]
     with tempfile.TemporaryDirectory() as directory:
         copied = Path(directory) / "copy"
         shutil.copytree(root, copied, ignore=shutil.ignore_patterns(".*", "runs", "_build"))
-        file = copied / "vae_ref" / "conformance" / f"{name}.py"
-        tests = [f"tests/conformance/test_{test}.py" for test in TESTS]
-        command = [sys.executable, "-m", "pytest", "-x", "-q", *tests]
-        for description, mutated in places(ast.parse(file.read_text())):
-            before = file.read_text()
-            file.write_text(ast.unparse(mutated))
-            noticed = subprocess.run(
-                command, cwd=copied, capture_output=True, check=False
-            ).returncode
-            file.write_text(before)
-            print("." if noticed else "S", end="", flush=True)
-            if not noticed:
-                yield f"{name}.py {description}"
+        (copied / file.relative_to(root)).write_text(ast.unparse(mutated))
+        paths = [f"tests/conformance/test_{test}.py" for test in tests]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", *paths]
+        return bool(
+            subprocess.run(command, cwd=copied, capture_output=True, check=False).returncode
+        )
+
+
+def noticed_by_claims(original: ModuleType, mutated: ast.Module) -> bool:
+    module = ModuleType(f"mutated {original.__name__}")
+    module.__file__ = original.__file__
+    code = compile(ast.fix_missing_locations(unregistered(mutated)), original.__file__, "exec")
+    exec(code, vars(module))
+    return not all(as_it_was for _, as_it_was in answers(original, module))
 
 
 def survivors(name: str) -> Iterator[str]:
-    if name in SUPPORT:
-        yield from survivors_of_tests(name)
-        return
-    original = importlib.import_module(f"{PACKAGE}.claims.{name}")
-    tree = unregistered(ast.parse(Path(original.__file__).read_text()))
-    for description, mutated in places(tree):
-        module = ModuleType(f"mutated {name}")
-        module.__file__ = original.__file__
-        exec(compile(ast.fix_missing_locations(mutated), original.__file__, "exec"), vars(module))
-        noticed = next((asked for asked, same in answers(original, module) if not same), None)
+    support = name in SUPPORT
+    module = importlib.import_module(
+        f"{PACKAGE}.{name}" if support else f"{PACKAGE}.claims.{name}"
+    )
+    file = Path(module.__file__)
+    for description, mutated in places(ast.parse(file.read_text())):
+        noticed = (not support and noticed_by_claims(module, mutated)) or noticed_by_tests(
+            file, mutated, TESTS if support else ("facts",)
+        )
         print("." if noticed else "S", end="", flush=True)
-        if noticed is None:
+        if not noticed:
             yield f"{name}.py {description}"
 
 

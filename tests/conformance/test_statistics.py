@@ -202,3 +202,17 @@ def test_a_wrong_kl_is_found_by_monte_carlo():
     n = statistics.draws_for_mean(0.02, share() / 2)
     wrong = exact + 0.02 * deviation
     assert statistics.kl_monte_carlo(mu, 0.7, wrong, n, generator)[0] < share() / 2
+
+
+@pytest.mark.parametrize("beyond", [0, 3, 10])
+def test_the_p_values_are_those_of_the_exact_laws(beyond):
+    """Twice the smaller tail, what was observed included."""
+    sample = np.array([2.0] * beyond + [0.5] * (10 - beyond))
+    p = 2 * float(stats.norm.sf(1.0))
+    counts = stats.binom(10, p).pmf(np.arange(11))
+    tail = 2 * min(counts[: beyond + 1].sum(), counts[beyond:].sum())
+    assert math.isclose(statistics.tails(sample, beyond=1.0), min(1.0, tail), rel_tol=1e-9)
+    square = float((sample**2).sum())
+    law = stats.chi2(10)
+    tail = 2 * min(law.cdf(square), law.sf(square))
+    assert math.isclose(statistics.chi_square(sample), tail, rel_tol=1e-12)
