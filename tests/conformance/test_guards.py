@@ -117,8 +117,7 @@ def no_collection():
     gc.enable()
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="tracing begins too late there")
-@pytest.mark.usefixtures("no_collection")
+@pytest.mark.usefixtures("no_collection", "user")
 @pytest.mark.parametrize(
     "loop", [suppresses, oversleeps, works, catches_twice, calls_what_catches]
 )

@@ -29,8 +29,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
     Code that swallows whatever it is thrown is thrown it again and again, some steps later each
     time, until a place is met where nothing is caught. Only the main thread of a Unix process,
-    while it runs Python code, can be interrupted; elsewhere there is no limit. From Python 3.12 on
-    a trace begins too late for this: there, a loop that catches even `BaseException` goes on.
+    while it runs Python code, can be interrupted; elsewhere there is no limit.
     """
     if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
         yield
