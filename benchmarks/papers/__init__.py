@@ -1,0 +1,1 @@
+"""Recipes that reproduce published figures, each a command of its own."""
