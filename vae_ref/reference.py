@@ -1,6 +1,6 @@
 """The reference as a subject of the conformance kit: it is judged like anybody else's VAE."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -8,22 +8,31 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vae_ref.conformance.subject import Conventions, Subject
-from vae_ref.drawing import glyphs
+from vae_ref.courses import glyphs_course
+from vae_ref.data import ImageSet
 from vae_ref.gaussian import kl_to_standard_normal
 from vae_ref.model import VAE
 from vae_ref.objective import importance_weighted_bound, loss_function
+from vae_ref.recipe import Recipe
+from vae_ref.run import Run
+from vae_ref.training import fit
 
 __all__ = ["reference"]
 
 
-def reference(dtype: torch.dtype = torch.float32, device: str = "cpu") -> Subject:
+def reference(
+    dtype: torch.dtype = torch.float32, device: str = "cpu", *, seed: int = 0
+) -> Subject:
     """Return the reference: its textbook face, with images to be trained on.
 
     Args:
         dtype: Of the weights.
         device: Where the weights are; what the kit passes is moved there and back.
+        seed: Of the weights, and of the training's order and noise.
     """
-    model = VAE().to(device=device, dtype=dtype)
+    recipe = Recipe(seed=seed)
+    model = recipe.build(784).to(device=device, dtype=dtype)
+    assert isinstance(model, VAE)  # noqa: S101
 
     def there(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*tensors: Tensor) -> Any:
@@ -36,9 +45,16 @@ def reference(dtype: torch.dtype = torch.float32, device: str = "cpu") -> Subjec
     def cross_entropy(outputs: Tensor, x: Tensor) -> Tensor:
         return F.binary_cross_entropy(outputs, x, reduction="none").sum(-1)
 
-    def images(n: int) -> Tensor:
-        drawn = glyphs(n)
-        return drawn.batch(torch.arange(n), dtype)
+    def train(images: Tensor, held_out: Tensor, epochs: int) -> Iterator[tuple[float, float]]:
+        sets = [_bytes(part) for part in (images, held_out)]
+        run = Run(
+            recipe=recipe,
+            size=sets[0].size,
+            model=model,
+            optimizer=torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True),
+        )
+        for record in fit(run, *sets, epochs=epochs):
+            yield record.train_loss, record.test_loss
 
     return Subject(
         name="the reference",
@@ -51,6 +67,13 @@ def reference(dtype: torch.dtype = torch.float32, device: str = "cpu") -> Subjec
         decode=there(model.decode),
         forward=there(model),
         module=model,
-        images=images,
+        train=train,
+        course=glyphs_course,
         conventions=Conventions(pixel_shape=(784,)),
     )
+
+
+def _bytes(images: Tensor) -> ImageSet:
+    """Return images as the training loop takes them; they were bytes, so nothing is lost."""
+    pixels = (images * 255).round().to(torch.uint8).flatten(1)
+    return ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.int64), (1, pixels.shape[1]))

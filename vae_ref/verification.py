@@ -4,6 +4,7 @@ import json
 import re
 import secrets
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,8 @@ from vae_ref.conformance.registry import all_claims
 from vae_ref.conformance.report import as_json, as_junit, write
 from vae_ref.conformance.runner import UnknownClaimError, select, verify
 from vae_ref.conformance.subject import DeclarationError, Subject
+from vae_ref.courses import CourseName, glyphs_course, mnist_course
+from vae_ref.weights import load_weights
 
 __all__ = ["MISUSE", "claims_command", "verify_command"]
 
@@ -57,6 +60,29 @@ def verify_command(
         Literal["standard", "trained"] | None,
         typer.Option(help="trained also trains it.", show_default="trained for the reference"),
     ] = None,
+    train: Annotated[
+        CourseName | None,
+        typer.Option(
+            help="Train on these images and hold the result against the reference's seeds. "
+            "glyphs need no download; mnist takes minutes.",
+            show_default="glyphs for the reference",
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Trained weights, a state dict of torch or safetensors: they are scored, on "
+            "mnist unless --train says otherwise, and nothing is trained.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path,
+        typer.Option(envvar="VAE_REF_DATA", metavar="DIR", help="A torchvision root with MNIST."),
+    ] = Path("data"),
+    measures: Annotated[
+        bool, typer.Option("--measures", help="Print all that was measured, with intervals.")
+    ] = False,
     json_file: Annotated[Path | None, _file("json", "JSON")] = None,
     junit: Annotated[Path | None, _file("junit", "JUnit XML")] = None,
     html: Annotated[Path | None, _file("html", "one HTML page, with pictures")] = None,
@@ -73,6 +99,10 @@ def verify_command(
     from vae_ref.conformance.terminal import show
 
     chosen, subject = _seed(seed), _subject(target, declare or [])
+    if train or checkpoint:
+        subject = _on_course(subject, train or "mnist", data)
+    if checkpoint:
+        load_weights(subject, checkpoint)
     expected = _expected(expect_failures) if expect_failures else {}
     waiting = Console(file=sys.stderr)  # the stream itself: what is printed later is the subject's
     with waiting.status("verifying") as status:
@@ -84,11 +114,12 @@ def verify_command(
             subject,
             only=only,
             seed=chosen,
-            level=level or ("trained" if target is None else "standard"),
+            level=level or ("standard" if target and not (train or checkpoint) else "trained"),
             expected_failures=expected,
+            ready=checkpoint is not None,
             progress=progress,
         )
-    show(report, Console())
+    show(report, Console(), measures=measures)
     if json_file:
         write(json_file, json.dumps(as_json(report), indent=1, allow_nan=False) + "\n")
     if junit:
@@ -136,6 +167,15 @@ def _subject(target: str | None, declarations: list[str]) -> Subject:
     from vae_ref.reference import reference
 
     return reference()
+
+
+def _on_course(subject: Subject, name: CourseName, data: Path) -> Subject:
+    if subject.module is None:
+        raise InputError("TARGET", "have a module to train", subject.name, "Leave out --train.")
+    if name == "glyphs":
+        return replace(subject, course=glyphs_course)
+    course = mnist_course(data)
+    return replace(subject, course=lambda: course)
 
 
 def _seed(text: str) -> int:

@@ -17,12 +17,12 @@ FILE = Path(vae_ref.conformance.__file__).parent / "kill_matrix.json"
 
 def kills(mutant: Mutant) -> dict[str, str]:
     bench = Bench(mutant.subject())
-    results = [check(claim, bench) for claim in select(None)]
+    results = [check(claim, bench) for claim in select(None, mutant.level)]
     return {result.claim.id: result.symptom for result in results if result.status in FAILED}
 
 
 def main() -> None:
-    claims = [claim.id for claim in select(None)]
+    claims = [claim.id for claim in select(None, "trained")]
     matrix = {identifier: kills(mutant) for identifier, mutant in BANK.items()}
     FILE.write_text(json.dumps({"claims": claims, "mutants": matrix}, indent=1) + "\n")
 

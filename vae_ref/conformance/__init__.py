@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vae_ref.conformance.course import Course
     from vae_ref.conformance.foreign import from_jax, from_numpy
     from vae_ref.conformance.pytest_plugin import parametrize_with_claims
     from vae_ref.conformance.recognition import TargetError, load
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Conventions",
+    "Course",
     "DeclarationError",
     "Report",
     "Result",
@@ -33,6 +35,7 @@ __all__ = [
 
 _HOME = {
     "Conventions": "subject",
+    "Course": "course",
     "DeclarationError": "subject",
     "Report": "records",
     "Result": "records",

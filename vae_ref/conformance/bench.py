@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vae_ref.conformance import terms
 from vae_ref.conformance.calls import Calls
+from vae_ref.conformance.course import Course
 from vae_ref.conformance.oracles import FAMILIES, Likelihood
 from vae_ref.conformance.records import NotApplicable
 from vae_ref.conformance.terms import Term
@@ -24,6 +25,13 @@ class Bench(Calls):
     Without a KL or a reconstruction of its own, a subject is asked for them through its loss: at
     the prior the KL is 0, and reconstructions may be all but perfect.
     """
+
+    @cached_property
+    def course(self) -> Course:
+        """What the claims that train use."""
+        if self.subject.course is None:
+            raise NotApplicable("there is no course: no images to train on")
+        return self.subject.course()
 
     @cached_property
     def latents(self) -> tuple[int, ...]:

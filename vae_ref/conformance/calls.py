@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_ref.conformance.foreign import NoGradientError
-from vae_ref.conformance.records import Inconclusive, NotApplicable, Violation
+from vae_ref.conformance.records import Inconclusive, Measure, NotApplicable, Violation
 from vae_ref.conformance.subject import Subject, to_spread
 
 if TYPE_CHECKING:
     from vae_ref.conformance.body import Body
+    from vae_ref.conformance.linear import Solution
     from vae_ref.conformance.sampling import Draws
     from vae_ref.conformance.trained import Trained
 
@@ -23,17 +24,23 @@ __all__ = ["Calls"]
 class Calls:
     """A subject's functions, of codes ``(examples, latents)`` and pixels ``(examples, pixels)``.
 
-    What claims find out beside their verdict lies in ``facts``.
+    What claims find out beside their verdict lies in ``facts``, what they measure of a trained
+    model in ``measured``. With ``ready``, the module's weights are those of a finished training.
     """
 
-    def __init__(self, subject: Subject, seed: int = 0) -> None:
+    def __init__(self, subject: Subject, seed: int = 0, *, ready: bool = False) -> None:
         self.subject = subject
         self.conventions = subject.conventions
         self.dtype = getattr(torch, subject.conventions.dtype)
         self.seed = seed
         self.facts: dict[str, str] = {}
         self.drawn: Draws | Inconclusive | None = None
-        self.trained: Trained | None = None
+        self.measured: dict[str, Measure] = {}
+        self.orders: list[tuple[str, str]] = []
+        self.ready = ready
+        self.linear: Solution | None = None
+        self.classifier: nn.Module | None = None
+        self.trained: dict[str, Trained | NotApplicable] = {}
         self.body: Body | None = None
 
     # What is random: every claim draws from a generator of its own.

@@ -48,11 +48,12 @@ def explain(bench: "Bench", results: Sequence[Result]) -> tuple[Result, ...]:
         if result not in roots:
             answers.append(result)
             continue
-        slot = _slot(result)
+        slot = _slot(bench, result)
         if slot not in names:
             # What hangs would hang here too.
             hangs = result.status == "timeout"
-            names[slot] = None if hangs else _name(bench, slot, roots)
+            failed = roots if slot != "train" else [r for r in results if r.status in FAILED]
+            names[slot] = None if hangs else _name(bench, slot, failed)
             first[slot] = result.claim.id
         diagnosis = names.get(slot)
         if diagnosis and first[slot] != result.claim.id and _explains(diagnosis, result):
@@ -115,8 +116,10 @@ def _explains(diagnosis: Diagnosis, result: Result) -> bool:
     return diagnosis.score >= _SURE or _breaks(diagnosis, result)
 
 
-def _slot(result: Result) -> "Slot":
+def _slot(bench: "Bench", result: Result) -> "Slot":
     identifier = result.claim.id
+    if result.claim.part == "training" and bench.subject.train is not None:
+        return "train"
     if identifier.startswith("objective/importance-weighted"):
         return "bound"
     slots: dict[str, Slot] = {
@@ -132,8 +135,8 @@ def _name(bench: "Bench", slot: "Slot", roots: Sequence[Result]) -> Diagnosis | 
     """Name the bug of a function; a subject that breaks the search too stays without a name."""
     try:
         with guards.global_state_kept(), guards.quiet(), guards.time_limit(_SECONDS):
-            if slot == "net":
-                return _by_symptoms(roots)
+            if slot in ("net", "train"):
+                return _by_symptoms(slot, roots)
             return _by_fingerprint(bench, slot, _suspects(bench, slot, roots))
     except KeyboardInterrupt:
         raise
@@ -153,15 +156,16 @@ def _diagnosis(mutant: "Mutant", score: float, runner_up: str | None) -> Diagnos
     )
 
 
-def _by_symptoms(roots: Sequence[Result]) -> Diagnosis | None:
-    """Compare which claims about the networks fail, and how, with what each mutant shows."""
+def _by_symptoms(slot: "Slot", failed: Sequence[Result]) -> Diagnosis | None:
+    """Compare which claims about networks or loop fail, and how, with what each mutant shows."""
     from vae_ref.conformance.mutants import BANK
 
-    seen = {(r.claim.id, r.symptom) for r in roots if r.claim.part in ("model", "training")}
+    parts = ("training",) if slot == "train" else ("model", "training")
+    seen = {(r.claim.id, r.symptom) for r in failed if r.claim.part in parts}
     scores = {}
     for identifier, kills in kill_matrix().items():
-        if BANK[identifier].slot == "net":
-            known = {pair for pair in kills.items() if pair[0].startswith("model/")}
+        if BANK[identifier].slot == slot:
+            known = {pair for pair in kills.items() if pair[0].startswith(parts[0])}
             scores[identifier] = len(seen & known) / max(1, len(seen | known))
     if not scores:
         return None

@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["TimeLimit", "global_state_kept", "quiet", "seed_everything", "time_limit", "told"]
+__all__ = [
+    "TimeLimit",
+    "global_state_kept",
+    "one_thread",
+    "quiet",
+    "seed_everything",
+    "time_limit",
+    "told",
+]
 
 
 class TimeLimit(BaseException):
@@ -122,6 +130,17 @@ def seed_everything(seed: int) -> None:
         torch.cuda.manual_seed_all(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in one thread: for small tensors more only wait, on a busy machine for long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from vae_ref.conformance.bench import Bench
@@ -12,6 +12,7 @@ __all__ = [
     "Claim",
     "Diagnosis",
     "Inconclusive",
+    "Measure",
     "NotApplicable",
     "Note",
     "Report",
@@ -133,6 +134,14 @@ class Note:
     message: str
 
 
+class Measure(NamedTuple):
+    """A number measured of a trained model, and its interval; without one, both ends are NaN."""
+
+    value: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """All that a run found out about a subject."""
@@ -143,6 +152,7 @@ class Report:
     in_level: int
     results: tuple[Result, ...]
     facts: dict[str, str] = field(default_factory=dict)
+    measured: dict[str, Measure] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     declared: dict[str, Any] = field(default_factory=dict)
     budget: float = 0.0

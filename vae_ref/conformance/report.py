@@ -50,6 +50,7 @@ def as_json(report: Report) -> dict[str, Any]:
             "versions": report.versions,
             "declared": report.declared,
             "facts": report.facts,
+            "measured": {name: m._asdict() for name, m in report.measured.items()},
             "notes": [dataclasses.asdict(note) for note in report.notes],
             "claims": [_claim(result) for result in report.results],
         }

@@ -62,11 +62,13 @@ def check(claim: Claim, bench: Bench, notes: list[Note] | None = None) -> Result
     if missing:
         lacks = " and ".join(need.replace("|", " or ") for need in missing)
         return Result(claim=claim, status="not-applicable", message=f"there is no {lacks}")
-    start = time.perf_counter()
+    start, seconds = time.perf_counter(), claim.seconds
+    if claim.level == "trained" and "course" in claim.needs:
+        seconds *= bench.course.patience
 
     def result(status: str, message: str = "", **rest: object) -> Result:
-        seconds = time.perf_counter() - start
-        return Result(claim=claim, status=status, message=message, seconds=seconds, **rest)  # type: ignore[arg-type]
+        took = time.perf_counter() - start
+        return Result(claim=claim, status=status, message=message, seconds=took, **rest)  # type: ignore[arg-type]
 
     with (
         guards.global_state_kept(),
@@ -77,7 +79,7 @@ def check(claim: Claim, bench: Bench, notes: list[Note] | None = None) -> Result
         warnings.simplefilter("always")  # whatever filters are set, a warning is no failure
         try:
             with (
-                guards.time_limit(claim.seconds),
+                guards.time_limit(seconds),
                 bench.mode(training=True),
                 changed(bench.subject.module),
             ):
@@ -95,7 +97,7 @@ def check(claim: Claim, bench: Bench, notes: list[Note] | None = None) -> Result
         except Inconclusive as reason:
             answer = result("inconclusive", str(reason))
         except guards.TimeLimit:
-            answer = result("timeout", f"no answer within {claim.seconds:g} s", symptom="timeout")
+            answer = result("timeout", f"no answer within {seconds:g} s", symptom="timeout")
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -116,6 +118,7 @@ def verify(
     seed: int = 0,
     level: Level = "standard",
     expected_failures: Mapping[str, str] | None = None,
+    ready: bool = False,
     progress: Callable[[Result], None] = lambda result: None,
 ) -> Report:
     """Hold a subject against every claim that applies to it.
@@ -126,6 +129,8 @@ def verify(
         seed: Of everything that is random.
         level: ``trained`` adds the claims that train the subject first.
         expected_failures: Claim ids with the reason why they are known to fail.
+        ready: Whether the module's weights are those of a finished training: the claims that
+            train take them as they are.
         progress: Called with every result.
 
     Returns:
@@ -143,7 +148,7 @@ def verify(
     from vae_ref.conformance.diagnosis import explain
 
     expected = known(expected_failures)
-    bench, start = Bench(subject, seed), time.perf_counter()
+    bench, start = Bench(subject, seed, ready=ready), time.perf_counter()
     notes: list[Note] = []
     results: list[Result] = []
     for claim in select(only, level):
@@ -157,6 +162,7 @@ def verify(
         in_level=len(everything),
         results=explain(bench, results),
         facts=dict(bench.facts),
+        measured=dict(bench.measured),
         notes=_distinct(notes),
         declared=subject.conventions.declared,
         budget=BUDGET,

@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
+from vae_ref.conformance.course import Course
 from vae_ref.conformance.guards import seed_everything
 
 __all__ = ["Conventions", "DeclarationError", "Subject"]
@@ -148,7 +149,9 @@ class Subject:
         decode: ``z`` -> outputs.
         forward: ``x`` -> ``(outputs, mu, logvar)``.
         module: What holds the parameters and is switched between training and evaluation.
-        images: ``n`` -> n images, shape ``(n, pixels)``, for the claims that train.
+        train: ``(images, held_out, epochs)`` -> yields ``(train_loss, test_loss)`` after every
+            epoch of training ``module``, as it reports them, in nats per example.
+        course: Returns the `Course` for the claims that train.
         seed: Seeds the subject's noise.
         conventions: How it differs from the textbook.
 
@@ -172,7 +175,8 @@ class Subject:
     decode: Callable[[Tensor], Tensor] | None = None
     forward: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]] | None = None
     module: nn.Module | None = None
-    images: Callable[[int], Tensor] | None = None
+    train: Callable[[Tensor, Tensor, int], Iterable[tuple[float, float]]] | None = None
+    course: Callable[[], Course] | None = None
     seed: Callable[[int], None] = seed_everything
     conventions: Conventions = field(default_factory=Conventions)
 

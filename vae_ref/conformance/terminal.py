@@ -32,12 +32,13 @@ _COLUMN = 26
 """The longest name that stands in a column of its own, beside what is said of it."""
 
 
-def show(report: Report, console: Console) -> None:
+def show(report: Report, console: Console, *, measures: bool = False) -> None:
     """Print a report: counts, every root failure in full, what was left open, the verdict.
 
     Args:
         report: The report of a run.
         console: Where to; lines are wrapped at its width, words and code never broken.
+        measures: Whether to print all that was measured of trained models.
     """
     page = _Page(console)
     page.line(f"vae-ref verify: {report.subject}", "bold")
@@ -56,6 +57,8 @@ def show(report: Report, console: Console) -> None:
         page.section(title, ((reason, ", ".join(ids)) for reason, ids in reasons.items()))
     page.section("noted", ((f"{n.kind}, {n.where}", n.message) for n in report.notes))
     page.section("inferred", report.facts.items())
+    if measures:
+        _measured(page, report)
     page.section("declared", ((key, str(value)) for key, value in report.declared.items()))
     page.paragraph(summary(report), style=_STYLE[report.verdict])
 
@@ -109,6 +112,15 @@ def _parts(page: _Page, report: Report) -> None:
     for part, counts in parts.items():
         row = f"  {part:{longest}}  {counts['pass']:{digits}} of {counts.total():{digits}} hold"
         page.line(f"{row}   {tally(counts)}".rstrip())
+    page.line()
+
+
+def _measured(page: _Page, report: Report) -> None:
+    """Print a table: value and interval."""
+    page.line("measured", "bold")
+    longest = max(map(len, report.measured), default=0)
+    for name, (value, low, high) in report.measured.items():
+        page.line(f"  {name:{longest}} {value:11.4f}  [{low:.4f}, {high:.4f}]")
     page.line()
 
 

@@ -5,9 +5,13 @@ from vae_ref.conformance.claims import (
     importance,
     kl,
     likelihood,
+    loop,
     model,
     objective,
+    optimum,
+    reasons,
     reparameterization,
+    text,
     training,
 )
 
@@ -16,8 +20,12 @@ __all__ = [
     "importance",
     "kl",
     "likelihood",
+    "loop",
     "model",
     "objective",
+    "optimum",
+    "reasons",
     "reparameterization",
+    "text",
     "training",
 ]

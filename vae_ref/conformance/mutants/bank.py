@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vae_ref.conformance.mutants.specimen import specimen
-from vae_ref.conformance.records import Part
+from vae_ref.conformance.records import Level, Part
 from vae_ref.conformance.subject import Subject
 
 __all__ = ["BANK", "Mutant", "mutant"]
 
-Slot = Literal["kl", "sample", "nll", "loss", "bound", "net"]
+Slot = Literal["kl", "sample", "nll", "loss", "bound", "net", "train"]
 
 _PARTS: dict[Slot, Part] = {
     "kl": "kl",
@@ -20,6 +20,7 @@ _PARTS: dict[Slot, Part] = {
     "loss": "objective",
     "bound": "objective",
     "net": "model",
+    "train": "training",
 }
 
 
@@ -58,6 +59,11 @@ class Mutant:
         return _PARTS[self.slot]
 
     @property
+    def level(self) -> Level:
+        """The level at which it shows."""
+        return "trained" if self.slot == "train" else "standard"
+
+    @property
     def links(self) -> tuple[str, ...]:
         """Where known reports of it can be read."""
         return tuple(
@@ -66,10 +72,10 @@ class Mutant:
             if re.fullmatch(r"[\w.-]+/[\w.-]+(#\d+)?", place)
         )
 
-    def subject(self) -> Subject:
-        """Return the specimen with this bug."""
+    def subject(self, **options: Any) -> Subject:
+        """Return the specimen with this bug; options are those of `specimen`."""
         changes: dict[str, Any] = {self.slot: self.function, **self.changes}
-        return specimen(self.id, **changes)
+        return specimen(self.id, **changes, **options)
 
 
 BANK: dict[str, Mutant] = {}
@@ -81,6 +87,7 @@ _RIGHT: dict[Slot, str] = {
     "loss": "Σ_n (NLL_n + KL_n), or the mean over n of both",
     "bound": "log (1/K) Σ_k w_k",
     "net": "x → (μ, logvar) → z → x̂",
+    "train": "θ ← θ − Adam(∂ Σ_n (NLL_n + KL_n) / ∂θ)",
 }
 
 

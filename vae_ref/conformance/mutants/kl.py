@@ -29,6 +29,16 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 @mutant(
+    "kl-one-per-cent",
+    "your KL is 1 % too large",
+    wrong="1.01 · ½ Σ_d (μ² + σ² − log σ² − 1)",
+    numpy="1.01 * 0.5 * np.sum(mu**2 + np.exp(logvar) - 1 - logvar, axis=1)",
+)
+def _(mu: Tensor, logvar: Tensor) -> Tensor:
+    return 1.01 * kl(mu, logvar)
+
+
+@mutant(
     "kl-mean-over-latents",
     "your KL is the mean over the latent dimensions, not the sum",
     wrong="1/(2D) Σ_d (μ² + σ² − log σ² − 1)",

@@ -196,8 +196,8 @@ class _DecoderIgnoresCode(Net):
     seen=("CompVis/latent-diffusion (logvar)",),
 )
 class _UnusedLayer(Net):
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(*sizes)
         self.spare = nn.Linear(HIDDEN, HIDDEN)
 
 
@@ -207,8 +207,8 @@ class _UnusedLayer(Net):
     wrong="requires_grad = False",
 )
 class _FrozenLayer(Net):
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(*sizes)
         self.outer.requires_grad_(requires_grad=False)
 
 
@@ -264,8 +264,8 @@ class _OutputsSwapped(Net):
     wrong="θ_j ∉ parameters()",
 )
 class _UnregisteredLayer(Net):
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(*sizes)
         self.hidden = [nn.Linear(HIDDEN, HIDDEN)]
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:

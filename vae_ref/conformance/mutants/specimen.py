@@ -1,20 +1,36 @@
 """A correct subject, small and in the textbook's form, for bugs to be put into."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vae_ref.conformance.course import Course, form_of
 from vae_ref.conformance.subject import Subject
 
-__all__ = ["LATENTS", "PIXELS", "Net", "bound", "kl", "nll", "sample", "specimen"]
+__all__ = [
+    "LATENTS",
+    "PIXELS",
+    "Net",
+    "bound",
+    "evaluate",
+    "halves",
+    "kl",
+    "nll",
+    "sample",
+    "specimen",
+    "train",
+]
 
 PIXELS, HIDDEN, LATENTS = 12, 16, 4
+SIZES, TEXTBOOK = (PIXELS, HIDDEN, LATENTS), (784, 400, 20)
 
 Function = Callable[..., Tensor]
+Losses = Iterator[tuple[float, float]]
 
 
 def kl(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -40,18 +56,19 @@ def bound(log_w: Tensor) -> Tensor:
 class Net(nn.Module):
     """The textbook's networks; a bug overrides a method."""
 
-    def __init__(self) -> None:
+    def __init__(self, pixels: int = PIXELS, hidden: int = HIDDEN, latents: int = LATENTS) -> None:
         super().__init__()
-        self.inner = nn.Linear(PIXELS, HIDDEN)
-        self.mu = nn.Linear(HIDDEN, LATENTS)
-        self.logvar = nn.Linear(HIDDEN, LATENTS)
-        self.outer = nn.Linear(LATENTS, HIDDEN)
-        self.pixels = nn.Linear(HIDDEN, PIXELS)
+        self.inner = nn.Linear(pixels, hidden)
+        self.mu = nn.Linear(hidden, latents)
+        self.logvar = nn.Linear(hidden, latents)
+        self.outer = nn.Linear(latents, hidden)
+        self.pixels = nn.Linear(hidden, pixels)
+        self.bend = F.relu if (pixels, hidden, latents) == TEXTBOOK else torch.tanh
         self.sampler: Function = sample
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return (mu, logvar)."""
-        h = torch.tanh(self.inner(x))
+        h = self.bend(self.inner(x))
         return self.mu(h), self.logvar(h)
 
     def reparameterize(self, mu: Tensor, logvar: Tensor) -> Tensor:
@@ -60,7 +77,7 @@ class Net(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Return probabilities."""
-        return torch.sigmoid(self.pixels(torch.tanh(self.outer(z))))
+        return torch.sigmoid(self.pixels(self.bend(self.outer(z))))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return (probabilities, mu, logvar)."""
@@ -68,30 +85,63 @@ class Net(nn.Module):
         return self.decode(self.reparameterize(mu, logvar)), mu, logvar
 
 
-def _halves(n: int) -> Tensor:
-    """Draw images that differ in one bit: the left or the right half is lit, almost all of it."""
+def train(
+    module: nn.Module, loss: Function, images: Tensor, held_out: Tensor, epochs: int
+) -> Losses:
+    """Train as the textbook does; yield training and test loss, nats per example."""
+    optimiser = torch.optim.Adam(module.parameters(), 1e-3)
+    for _ in range(epochs):
+        module.train()
+        total = 0.0
+        for rows in torch.randperm(len(images)).split(128):
+            x = images[rows]
+            optimiser.zero_grad()
+            outputs, mu, logvar = module(x)
+            value = loss(outputs, x, mu, logvar)
+            value.backward()
+            optimiser.step()
+            total += float(value)
+        yield total / len(images), evaluate(module, loss, held_out)
+
+
+@torch.no_grad()
+def evaluate(module: nn.Module, loss: Function, images: Tensor) -> float:
+    """Return the loss of images in evaluation mode, nats per example."""
+    module.eval()
+    outputs, mu, logvar = module(images)
+    return float(loss(outputs, images, mu, logvar)) / len(images)
+
+
+@cache
+def halves() -> Course:
+    """Return images that differ in one bit: the left or the right half is lit, nearly all."""
     generator = torch.Generator().manual_seed(0)
-    lit = (torch.rand(n, 1, generator=generator) > 0.5) ^ (torch.arange(PIXELS) < PIXELS // 2)
-    return (lit ^ (torch.rand(n, PIXELS, generator=generator) < 0.02)).double()
+    drawn = torch.rand(8400, 1 + PIXELS, generator=generator, dtype=torch.float32)
+    lit = (drawn[:, :1] > 0.5) ^ (torch.arange(PIXELS) < PIXELS // 2)
+    images = (lit ^ (drawn[:, 1:] < 0.02)).float()
+    return Course(name="halves", train=images[:6400], held_out=images[6400:], form=form_of(*SIZES))
 
 
 def specimen(
     name: str = "specimen",
     *,
-    net: Callable[[], Net] = Net,
+    net: Callable[..., Net] = Net,
     kl: Function = kl,
     sample: Function = sample,
     nll: Function = nll,
     loss: Function | None = None,
     bound: Function = bound,
+    train: Callable[..., Losses] = train,
+    sizes: tuple[int, int, int] = SIZES,
+    seed: int = 0,
 ) -> Subject:
     """Put a subject together from its parts; what is not given is correct."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         default = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         try:
-            module = net()
+            module = net(*sizes)
         finally:
             torch.set_default_dtype(default)
     module.sampler = sample
@@ -99,16 +149,22 @@ def specimen(
     def whole(outputs: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Any:
         return nll(outputs, x).sum() + kl(mu, logvar).sum()
 
+    whole = loss or whole
+
+    def run(images: Tensor, held_out: Tensor, epochs: int) -> Losses:
+        return train(module, whole, images, held_out, epochs)
+
     return Subject(
         name=name,
         kl=kl,
         reparameterize=module.reparameterize,
         nll=nll,
-        loss=loss or whole,
+        loss=whole,
         importance_weighted=bound,
         encode=module.encode,
         decode=module.decode,
         forward=module,
         module=module,
-        images=_halves,
+        train=run,
+        course=halves,
     )

@@ -1,0 +1,125 @@
+"""Measure the courses of the conformance kit with many seeds of the reference.
+
+    python -m benchmarks.course_seeds COURSE [--data DIR] [--seeds 20] [--jobs 2] [--weights DIR]
+
+COURSE is mnist, glyphs, or halves (of the kit's own specimen). Adds one line per seed to
+benchmarks/results/course_COURSE.jsonl: all that the claims measure, and on what. Then writes mean
+and deviation over the seeds into vae_ref/conformance/intervals.json, from which the intervals of
+the claims follow. Seeds that the file already has are left out, so the command resumes. With
+--weights the trained weights are kept there, and measuring anew trains nothing.
+"""
+
+import argparse
+import json
+import multiprocessing
+import platform
+import statistics
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+import vae_ref
+import vae_ref.conformance
+from benchmarks.mnist_seeds import processor
+from vae_ref.conformance import Course, Subject
+from vae_ref.conformance.bench import Bench
+from vae_ref.conformance.mutants.specimen import halves, specimen
+from vae_ref.conformance.runner import check, select
+from vae_ref.courses import glyphs_course, mnist_course
+from vae_ref.reference import reference
+
+RESULTS = Path(__file__).parent / "results"
+INTERVALS = Path(vae_ref.conformance.__file__).parent / "intervals.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("course", choices=("mnist", "glyphs", "halves"))
+    parser.add_argument("--data", default="data", help="a torchvision root")
+    parser.add_argument("--seeds", type=int, default=20, help="how many, from 0")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
+    parser.add_argument("--weights", type=Path, help="where to keep the trained weights")
+    arguments = parser.parse_args()
+    file = RESULTS / f"course_{arguments.course}.jsonl"
+    done = {row["seed"] for row in rows(file)}
+    left = [seed for seed in range(arguments.seeds) if seed not in done]
+    one = partial(measure, arguments.course, arguments.data, arguments.weights)
+    with multiprocessing.get_context("spawn").Pool(arguments.jobs, maxtasksperchild=4) as pool:
+        for row in pool.imap_unordered(one, left):
+            with file.open("a") as lines:
+                lines.write(json.dumps(row) + "\n")
+            print(f"seed {row['seed']}: {row['seconds']} s", file=sys.stderr, flush=True)
+    summarise(arguments.course, rows(file))
+
+
+def rows(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def course(name: str, data: str) -> Course:
+    return {"mnist": lambda: mnist_course(data), "glyphs": glyphs_course, "halves": halves}[name]()
+
+
+def subject(name: str, data: str, seed: int) -> Subject:
+    model = specimen(seed=seed) if name == "halves" else reference(seed=seed)
+    return replace(model, course=partial(course, name, data))
+
+
+def measure(name: str, data: str, weights: Path | None, seed: int) -> dict:
+    """Let the claims measure one seed, whatever they make of it."""
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+    bench = Bench(subject(name, data, seed), seed)
+    kept = weights / f"{name}_{seed}.pt" if weights else None
+    if kept and kept.exists():
+        bench.trained = {
+            variant: replace(found, bench=bench)
+            for variant, found in torch.load(kept, weights_only=False).items()
+        }
+    for claim in select("training/*", "trained"):
+        result = check(claim, bench)
+        if result.status in ("error", "timeout"):
+            raise RuntimeError(f"{claim.id}: {result.status}, {result.message}")
+    if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({v: replace(found, bench=None) for v, found in bench.trained.items()}, kept)
+    return {
+        "seed": seed,
+        "measured": {name: round(found.value, 6) for name, found in bench.measured.items()},
+        "seconds": round(time.perf_counter() - start, 1),
+        "vae_ref": vae_ref.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def summarise(name: str, results: list[dict]) -> None:
+    """Write mean and deviation of every measure, and where they are from."""
+    values = {key: [row["measured"][key] for row in results] for key in results[0]["measured"]}
+    summary = {
+        "measures": {
+            key: {
+                "mean": round(statistics.mean(found), 6),
+                "deviation": round(statistics.stdev(found), 6),
+                "count": len(found),
+            }
+            for key, found in values.items()
+        },
+        "command": f"python -m benchmarks.course_seeds {name} --seeds {len(results)}",
+        **{
+            key: ", ".join(sorted({str(row[key]) for row in results}))
+            for key in ("vae_ref", "torch", "python", "processor", "threads")
+        },
+    }
+    known = json.loads(INTERVALS.read_text()) if INTERVALS.exists() else {}
+    INTERVALS.write_text(json.dumps(known | {name: summary}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Measure codes: where the clouds q(z | x) lie, how they overlap, what they leave empty."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vae_ref.conformance import scorer
+from vae_ref.conformance.body import Body
+
+__all__ = ["Clouds", "between", "clouds", "emptiness", "energy"]
+
+
+class Clouds(NamedTuple):
+    """The posteriors of images, and one draw from each: the aggregate posterior."""
+
+    mu: Tensor
+    logvar: Tensor
+    z: Tensor
+
+
+def clouds(body: Body, x: Tensor, *, noisy: bool = True) -> Clouds:
+    """Encode images; without noise a code is a point."""
+    mu, logvar = scorer.encode(body, x)
+    eps = body.bench.normal("clouds", *mu.shape).double()
+    return Clouds(mu, logvar, mu + eps * torch.exp(logvar / 2) if noisy else mu)
+
+
+def between(a: Clouds, b: Clouds) -> Tensor:
+    """Return the Bhattacharyya distance of clouds, nats: minus the log of their overlap."""
+    variance = (a.logvar.exp() + b.logvar.exp()) / 2
+    shape = variance.log() - (a.logvar + b.logvar) / 2
+    return ((a.mu - b.mu) ** 2 / (8 * variance) + shape / 2).sum(1)
+
+
+def energy(a: Tensor, b: Tensor) -> float:
+    """Return the energy distance of two samples, without bias: 0 if they are of one law.
+
+    2 E|a - b| - E|a - a'| - E|b - b'| (Szekely and Rizzo 2013).
+    """
+    own = (float(torch.cdist(s, s).sum()) / (len(s) * (len(s) - 1)) for s in (a, b))
+    return 2 * float(torch.cdist(a, b).mean()) - sum(own)
+
+
+def emptiness(codes: Tensor, draws: Tensor) -> float:
+    """Return the share of draws that are farther from all codes than codes are from each other.
+
+    A draw counts as lying in the empty if its distance to the nearest code is beyond the 95 %
+    quantile of the distances from fresh codes to those: of draws like the codes, 5 % do.
+    """
+    half = len(codes) // 2
+    fresh, known = codes[:half], codes[half:]
+    limit = torch.cdist(fresh, known).min(1).values.quantile(0.95)
+    return float((torch.cdist(draws, known).min(1).values > limit).double().mean())
