@@ -21,6 +21,9 @@ LAYERS = {
     "likelihood": {"checks", "elementwise", "shapes"},
     "objective": {"checks", "gaussian", "likelihood", "shapes"},
     "model": {"checks", "gaussian", "likelihood", "objective", "shapes"},
+    "exact": {"gaussian", "likelihood", "model", "objective", "shapes"},
+    "pca": {"checks", "exact", "shapes"},
+    "quadrature": {"checks", "exact", "gaussian", "model", "shapes"},
     "plan": {"shapes"},
     "data": {"checks", "shapes"},
     "drawing": {"checks", "data", "plan"},
@@ -46,7 +49,7 @@ LAYERS = {
     "display": {"history"},
     "directory": {"checkpoint", "checks", "data", "history", "pictures", "recipe", "run"},
 }
-ABOVE = {"__init__", "__main__", "cli", "reference", "verification"}
+ABOVE = {"__init__", "__main__", "cli", "courses", "reference", "verification", "weights"}
 
 
 # The kit that judges imports nothing of what it judges.
