@@ -69,24 +69,32 @@ def subject(name: str, data: str, seed: int) -> Subject:
     return replace(model, course=partial(course, name, data))
 
 
+def kept(weights: Path, name: str, seed: int) -> Path:
+    return weights / f"{name}_{seed}.pt"
+
+
+def bench_of(name: str, data: str, weights: Path | None, seed: int) -> Bench:
+    """Return a seed of the reference on a course, with the trainings that were kept."""
+    bench = Bench(subject(name, data, seed), seed)
+    if weights and (file := kept(weights, name, seed)).exists():
+        found = torch.load(file, weights_only=False)
+        bench.trained = {variant: replace(run, bench=bench) for variant, run in found.items()}
+    return bench
+
+
 def measure(name: str, data: str, weights: Path | None, seed: int) -> dict:
     """Let the claims measure one seed, whatever they make of it."""
     torch.set_num_threads(1)
     start = time.perf_counter()
-    bench = Bench(subject(name, data, seed), seed)
-    kept = weights / f"{name}_{seed}.pt" if weights else None
-    if kept and kept.exists():
-        bench.trained = {
-            variant: replace(found, bench=bench)
-            for variant, found in torch.load(kept, weights_only=False).items()
-        }
+    bench = bench_of(name, data, weights, seed)
     for claim in select("training/*", "trained"):
         result = check(claim, bench)
         if result.status in ("error", "timeout"):
             raise RuntimeError(f"{claim.id}: {result.status}, {result.message}")
-    if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({v: replace(found, bench=None) for v, found in bench.trained.items()}, kept)
+    if weights:
+        weights.mkdir(parents=True, exist_ok=True)
+        state = {variant: replace(found, bench=None) for variant, found in bench.trained.items()}
+        torch.save(state, kept(weights, name, seed))
     return {
         "seed": seed,
         "measured": {name: round(found.value, 6) for name, found in bench.measured.items()},

@@ -165,6 +165,7 @@ def _conventions_table() -> str:
 
 def _substitute(app: Any, config: Any) -> None:
     import claims
+    import text
 
     config.myst_substitutions = {
         "mnist_seeds": _seeds_table(),
@@ -173,6 +174,7 @@ def _substitute(app: Any, config: Any) -> None:
         "conventions": _conventions_table(),
         "subject": _subject_table(),
         **claims.substitutions(),
+        **text.substitutions(),
     }
 
 

@@ -20,6 +20,7 @@ from vae_ref.conformance.report import as_json, as_junit, write
 from vae_ref.conformance.runner import UnknownClaimError, select, verify
 from vae_ref.conformance.subject import DeclarationError, Subject
 from vae_ref.courses import CourseName, glyphs_course, mnist_course
+from vae_ref.data import DataError
 from vae_ref.weights import load_weights
 
 __all__ = ["MISUSE", "claims_command", "verify_command"]
@@ -98,7 +99,8 @@ def verify_command(
     """
     from vae_ref.conformance.terminal import show
 
-    chosen, subject = _seed(seed), _subject(target, declare or [])
+    chosen = _seed(seed)
+    subject = _subject(target, declare or [], chosen)
     if train or checkpoint:
         subject = _on_course(subject, train or "mnist", data)
     if checkpoint:
@@ -155,7 +157,7 @@ def _status(report: Report) -> int:
     return int(report.verdict == "violated" or "inconclusive" in report.counts)
 
 
-def _subject(target: str | None, declarations: list[str]) -> Subject:
+def _subject(target: str | None, declarations: list[str], seed: int) -> Subject:
     pairs = [text.partition("=") for text in declarations]
     if wrong := [key for key, equals, _ in pairs if not equals]:
         raise InputError("--declare", "be KEY=VALUE", wrong[0], "For example --declare beta=4.")
@@ -166,7 +168,7 @@ def _subject(target: str | None, declarations: list[str]) -> Subject:
         raise InputError("--declare", "come with a TARGET", declarations[0], "Name one.")
     from vae_ref.reference import reference
 
-    return reference()
+    return reference(seed=seed)
 
 
 def _on_course(subject: Subject, name: CourseName, data: Path) -> Subject:
@@ -174,7 +176,12 @@ def _on_course(subject: Subject, name: CourseName, data: Path) -> Subject:
         raise InputError("TARGET", "have a module to train", subject.name, "Leave out --train.")
     if name == "glyphs":
         return replace(subject, course=glyphs_course)
-    course = mnist_course(data)
+    try:
+        course = mnist_course(data)
+    except DataError as error:
+        raise DataError(
+            f"{error} Name a torchvision root with --data or VAE_REF_DATA, or use --train glyphs."
+        ) from error
     return replace(subject, course=lambda: course)
 
 

@@ -2,7 +2,7 @@
 
 import textwrap
 
-__all__ = ["CONVOLUTIONAL", "MEAN_KL", "TEXTBOOK", "varied"]
+__all__ = ["CONVOLUTIONAL", "KL", "MEAN_KL", "SMALL", "TEXTBOOK", "kl_that", "varied"]
 
 TEXTBOOK = """\
 import torch
@@ -89,3 +89,25 @@ def varied(source: str, *changes: tuple[str, str], after: str = "") -> str:
 
 
 MEAN_KL = varied(TEXTBOOK, ("-0.5 * torch.sum", "-0.5 * torch.mean"))
+
+SMALL = varied(TEXTBOOK, ("400", "16"), ("20", "3"))
+KL = """
+    import sys
+    import time
+
+    import torch
+
+    from vae_ref.conformance import Subject
+
+
+    def kl(mu, logvar):
+        {act}
+        return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
+
+
+    subject = Subject(name="of a file", kl=kl)
+"""
+
+
+def kl_that(act: str) -> str:
+    return textwrap.dedent(KL).format(act=act)

@@ -6,77 +6,15 @@ import re
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from xml.etree import ElementTree
 
 import pytest
-import torch
-from strangers import MEAN_KL, TEXTBOOK, varied
+from strangers import MEAN_KL, SMALL, kl_that, varied
 
-from vae_ref import cli
 from vae_ref.conformance import all_claims, recognition
 
 COMMAND = [sys.executable, "-m", "vae_ref"]
-SMALL = varied(TEXTBOOK, ("400", "16"), ("20", "3"))
-KL = """
-    import sys
-    import time
-
-    import torch
-
-    from vae_ref.conformance import Subject
-
-
-    def kl(mu, logvar):
-        {act}
-        return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
-
-
-    subject = Subject(name="of a file", kl=kl)
-"""
-
-
-def kl_that(act: str) -> str:
-    return textwrap.dedent(KL).format(act=act)
-
-
-@pytest.fixture
-def vae_ref_command(monkeypatch, capsys, tmp_path, user):
-    """Run the command in this process, in a directory with files of strangers."""
-    torch.set_default_dtype(torch.float32)
-    monkeypatch.delenv("VAE_REF_TRACEBACK", raising=False)
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    modules = set(sys.modules)
-    for name, source in {
-        "right_kl.py": kl_that("pass"),
-        "wrong_kl.py": kl_that("logvar = 2 * logvar"),
-        "raising_kl.py": kl_that("raise ValueError('no')"),
-        "mean_kl.py": MEAN_KL,
-        "small_vae.py": SMALL,
-        "raising_file.py": "raise ValueError('first\\nsecond')",
-        "exiting_file.py": "import sys; sys.exit(0)",
-        "no_vae.py": "x = 1",
-        "bad_syntax.py": "def f(:",
-    }.items():
-        (tmp_path / name).write_text(source)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vae-ref", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        output, errors = capsys.readouterr()
-        assert "Traceback" not in output + errors
-        return stop.value.code or 0, output, errors
-
-    yield run
-    for name in set(sys.modules) - modules:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
-
-
 # The exit status.
 
 

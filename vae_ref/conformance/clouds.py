@@ -8,7 +8,7 @@ from torch import Tensor
 from vae_ref.conformance import scorer
 from vae_ref.conformance.body import Body
 
-__all__ = ["Clouds", "between", "clouds", "emptiness", "energy"]
+__all__ = ["Clouds", "between", "clouds", "distances", "emptiness", "energy"]
 
 
 class Clouds(NamedTuple):
@@ -48,7 +48,13 @@ def emptiness(codes: Tensor, draws: Tensor) -> float:
     A draw counts as lying in the empty if its distance to the nearest code is beyond the 95 %
     quantile of the distances from fresh codes to those: of draws like the codes, 5 % do.
     """
+    fresh, drawn = distances(codes, draws)
+    return float((drawn > fresh.quantile(0.95)).double().mean())
+
+
+def distances(codes: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the distances to the nearest of half the codes: of the other half, and of draws."""
     half = len(codes) // 2
     fresh, known = codes[:half], codes[half:]
-    limit = torch.cdist(fresh, known).min(1).values.quantile(0.95)
-    return float((torch.cdist(draws, known).min(1).values > limit).double().mean())
+    nearest, drawn = (torch.cdist(points, known).min(1).values for points in (fresh, draws))
+    return nearest, drawn

@@ -19,6 +19,8 @@ from vae_ref.conformance.registry import claim
 from vae_ref.conformance.trained import AUTOENCODER, VAE, Variant, beta, trained
 
 _STEPS = 11
+WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+SQUARED = Variant("squared error", squared=True)
 
 _claim = partial(
     claim,
@@ -192,9 +194,6 @@ def prior_takes_over(bench: Bench) -> None:
     within(bench, "training/prior-takes-over", values, above=order)
 
 
-WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-
-
 @_claim(
     "training/rate-distortion",
     statement="The two terms pull against each other: as the weight of the KL rises over six "
@@ -218,6 +217,18 @@ def rate_distortion(bench: Bench) -> None:
     within(bench, "training/rate-distortion", values, above=order)
 
 
+def overlaps(bench: Bench, variant: Variant) -> tuple[Tensor, Tensor]:
+    """Return the distances of clouds of one class and of clouds of two."""
+    course = bench.course
+    assert course.labels is not None  # noqa: S101 - they are pictured
+    generator, n = bench.generator("overlap"), len(course.held_out)
+    a, b = (torch.randint(n, (20_000,), generator=generator) for _ in range(2))
+    same = course.labels[1][a] == course.labels[1][b]
+    found = views.codes(bench, variant)
+    gaps = between(*(Clouds(*(part[rows] for part in found)) for rows in (a, b)))
+    return gaps[same & (a != b)], gaps[~same]
+
+
 @_claim(
     "training/clouds-overlap",
     statement="Similar images have overlapping clouds: those of one class overlap more than those "
@@ -228,16 +239,9 @@ def rate_distortion(bench: Bench) -> None:
 )
 def clouds_overlap(bench: Bench) -> None:
     _pictured(bench)
-    course = bench.course
-    assert course.labels is not None  # noqa: S101 - they are pictured
-    generator, n = bench.generator("overlap"), len(course.held_out)
-    a, b = (torch.randint(n, (20_000,), generator=generator) for _ in range(2))
-    same = course.labels[1][a] == course.labels[1][b]
     values: dict[str, float] = {}
     for variant, name in ((VAE, "vae"), (beta(0), "without KL")):
-        found = views.codes(bench, variant)
-        gaps = between(*(Clouds(*(part[rows] for part in found)) for rows in (a, b)))
-        one, two = gaps[same & (a != b)], gaps[~same]
+        one, two = overlaps(bench, variant)
         values[f"{name}, log10 of the distance within a class"] = float(one.median().log10())
         values[f"{name}, log10 of the distance between classes"] = float(two.median().log10())
         some = one[:1000, None] < two[None, :5000]
@@ -300,8 +304,7 @@ def blur(bench: Bench) -> None:
     size = bench.course.size
     assert size is not None  # noqa: S101 - they are pictured
     values = {"data": looks.high_frequencies(bench.course.x, size)}
-    squared = Variant("squared error", squared=True)
-    for variant in (VAE, squared, AUTOENCODER):
+    for variant in (VAE, SQUARED, AUTOENCODER):
         z = views.codes(bench, variant).z
         images = views.decoded(bench, variant, z)
         values[f"{variant.name}, reconstructions"] = looks.high_frequencies(images, size)

@@ -1,0 +1,93 @@
+"""The page of the text's claims: statements from the registry, numbers from the intervals."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vae_ref.conformance.intervals import interval
+from vae_ref.conformance.records import Claim
+from vae_ref.conformance.registry import all_claims, share
+
+__all__ = ["substitutions"]
+
+HERE = Path(__file__).parent
+FILE = HERE.parent / "vae_ref" / "conformance" / "intervals.json"
+COURSES = ("mnist", "glyphs")
+
+
+def substitutions() -> dict[str, str]:
+    """Return what the pages take from the intervals, as Markdown."""
+    stored = json.loads(FILE.read_text())
+    measured = {name.partition(": ")[0] for name in stored["mnist"]["measures"]}
+    claims = [claim for claim in all_claims() if claim.id in measured]
+    exact = [c for c in all_claims() if c.level == "trained" and c.id not in measured]
+    return {
+        "text_claims": "\n".join(line for claim in claims for line in _claim(claim, stored)),
+        "text_exact": "\n".join(_exact(exact)),
+        "text_sources": "\n".join(_sources(stored)),
+        "text_published": _published(stored),
+    }
+
+
+def _claim(claim: Claim, stored: dict[str, Any]) -> Iterator[str]:
+    name = claim.id.partition("/")[2]
+    yield from (f"### {name.replace('-', ' ').capitalize()}", "", claim.statement, "")
+    yield from ("$$", claim.formula, "$$", "")
+    picture = f"images/text_{name.replace('-', '_')}.png"
+    if (HERE / picture).exists():
+        yield from (f"```{{image}} {picture}", f":alt: {claim.id}, on MNIST", "```", "")
+    prefix = f"{claim.id}: "
+    names = [key for key in stored["mnist"]["measures"] if key.startswith(prefix)]
+    names += [
+        key for key in stored["glyphs"]["measures"] if key.startswith(prefix) and key not in names
+    ]
+    yield f"| {claim.id} | MNIST | interval | glyphs | interval |"
+    yield "|---|--:|:-:|--:|:-:|"
+    counts = {course: _count(stored, course, prefix) for course in COURSES}
+    for key in names:
+        cells = [cell for c in COURSES for cell in _cells(stored, c, key, counts[c])]
+        yield f"| {key.removeprefix(prefix)} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _count(stored: dict[str, Any], course: str, prefix: str) -> int:
+    return sum(key.startswith(prefix) for key in stored[course]["measures"])
+
+
+def _cells(stored: dict[str, Any], course: str, key: str, count: int) -> tuple[str, str]:
+    row = stored[course]["measures"].get(key)
+    if row is None:
+        return "", ""
+    low, high = interval(course, key, share() / count)
+    mean, deviation = (f"{row[part]:.4g}" for part in ("mean", "deviation"))
+    return f"{mean} ± {deviation}", f"{low:.4g} to {high:.4g}"
+
+
+def _exact(claims: list[Claim]) -> Iterator[str]:
+    yield "| claim | tolerance |"
+    yield "|---|---|"
+    for claim in claims:
+        link = f"[{claim.id}](claims.md#{claim.id.replace('/', '-')})"
+        yield f"| {link}: {claim.statement} | {claim.tolerance} |"
+
+
+def _sources(stored: dict[str, Any]) -> Iterator[str]:
+    yield "| course | seeds | made by | torch | processor | threads |"
+    yield "|---|--:|---|---|---|--:|"
+    for course in COURSES:
+        found = stored[course]
+        count = next(iter(found["measures"].values()))["count"]
+        cells = (course, count, f"`{found['command']}`", found["torch"], found["processor"])
+        yield f"| {' | '.join(map(str, cells))} | {found['threads']} |"
+
+
+def _published(stored: dict[str, Any]) -> str:
+    published = {1: 127.30, 2: 115.79, 5: 108.54, 10: 105.56}
+    lines = ["| epoch | published | mean ± deviation | interval |", "|--:|--:|--:|:-:|"]
+    count = _count(stored, "mnist", "training/loss: ")
+    for epoch, loss in published.items():
+        key = f"training/loss: test loss after {epoch}"
+        value, reach = _cells(stored, "mnist", key, count)
+        lines.append(f"| {epoch} | {loss:.2f} | {value} | {reach} |")
+    return "\n".join(lines)
