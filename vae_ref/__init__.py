@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from vae_ref.checks import InputError
     from vae_ref.data import ImageSet, fashion_mnist, mnist
     from vae_ref.drawing import glyphs
+    from vae_ref.exact import LinearVAE, exact_elbo, exact_log_evidence
     from vae_ref.gaussian import (
         entropy,
         kl_between,
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
         loss_function,
         negative_elbo,
     )
+    from vae_ref.pca import Optimum, probabilistic_pca
     from vae_ref.plan import Plan
+    from vae_ref.quadrature import elbo, log_evidence, posterior_gap
     from vae_ref.recipe import Recipe
     from vae_ref.run import Run
     from vae_ref.training import evaluate, fit, log_likelihood
@@ -40,12 +43,17 @@ __all__ = [
     "InputError",
     "LatentModel",
     "Likelihood",
+    "LinearVAE",
+    "Optimum",
     "Plan",
     "Recipe",
     "Run",
     "Terms",
+    "elbo",
     "entropy",
     "evaluate",
+    "exact_elbo",
+    "exact_log_evidence",
     "fashion_mnist",
     "fit",
     "glyphs",
@@ -53,11 +61,14 @@ __all__ = [
     "kl_between",
     "kl_to_standard_normal",
     "log_density",
+    "log_evidence",
     "log_likelihood",
     "log_weight",
     "loss_function",
     "mnist",
     "negative_elbo",
+    "posterior_gap",
+    "probabilistic_pca",
     "reparameterize",
 ]
 
@@ -65,6 +76,7 @@ _HOMES = {
     "checks": ["InputError"],
     "data": ["ImageSet", "fashion_mnist", "mnist"],
     "drawing": ["glyphs"],
+    "exact": ["LinearVAE", "exact_elbo", "exact_log_evidence"],
     "gaussian": [
         "entropy",
         "kl_between",
@@ -81,7 +93,9 @@ _HOMES = {
         "loss_function",
         "negative_elbo",
     ],
+    "pca": ["Optimum", "probabilistic_pca"],
     "plan": ["Plan"],
+    "quadrature": ["elbo", "log_evidence", "posterior_gap"],
     "recipe": ["Recipe"],
     "run": ["Run"],
     "training": ["evaluate", "fit", "log_likelihood"],

@@ -18,11 +18,13 @@ _BERNOULLI = Bernoulli()
 
 
 class LatentModel(nn.Module, ABC):
-    """What both models share: a decoder, the likelihood of its outputs, and an objective.
+    """What all models share: a decoder, the likelihood of its outputs, and an objective.
+
+    A model of one's own sets ``decoder`` and gives `embed` and `terms`; the training loop asks
+    for no more.
 
     Args:
         input_dim: The pixels of an image.
-        hidden_dim: The units of the hidden layer of encoder and decoder.
         latent_dim: The coordinates of a code.
         likelihood: What the decoder's outputs mean; Bernoulli is the binary cross-entropy.
 
@@ -30,20 +32,13 @@ class LatentModel(nn.Module, ABC):
         InputError: If a dimension is not positive.
     """
 
+    decoder: nn.Module
+
     def __init__(
-        self,
-        input_dim: int = 784,
-        hidden_dim: int = 400,
-        latent_dim: int = 20,
-        *,
-        likelihood: Likelihood = _BERNOULLI,
+        self, input_dim: int, latent_dim: int, *, likelihood: Likelihood = _BERNOULLI
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("input_dim", input_dim),
-            ("hidden_dim", hidden_dim),
-            ("latent_dim", latent_dim),
-        ):
+        for name, value in ("input_dim", input_dim), ("latent_dim", latent_dim):
             checks.positive_integer(name, value)
         if not isinstance(likelihood, Likelihood):
             raise checks.InputError(
@@ -52,11 +47,8 @@ class LatentModel(nn.Module, ABC):
                 repr(likelihood),
                 "Pass Gaussian(), say.",
             )
-        self.input_dim, self.hidden_dim, self.latent_dim = input_dim, hidden_dim, latent_dim
+        self.input_dim, self.latent_dim = input_dim, latent_dim
         self.likelihood = likelihood
-        self.decoder = nn.Sequential(
-            nn.Linear(latent_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, input_dim)
-        )
 
     @property
     def dtype(self) -> torch.dtype:
@@ -101,8 +93,27 @@ class LatentModel(nn.Module, ABC):
         return flat
 
 
+class _Network(LatentModel):
+    """What the text's models share: the decoder's hidden layer of rectified linear units."""
+
+    def __init__(
+        self,
+        input_dim: int = 784,
+        hidden_dim: int = 400,
+        latent_dim: int = 20,
+        *,
+        likelihood: Likelihood = _BERNOULLI,
+    ) -> None:
+        super().__init__(input_dim, latent_dim, likelihood=likelihood)
+        checks.positive_integer("hidden_dim", hidden_dim)
+        self.hidden_dim = hidden_dim
+        self.decoder = nn.Sequential(
+            nn.Linear(latent_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, input_dim)
+        )
+
+
 @final
-class VAE(LatentModel):
+class VAE(_Network):
     r"""A variational autoencoder: an encoder of two heads, a random code, a decoder.
 
     .. math::
@@ -170,7 +181,7 @@ class VAE(LatentModel):
 
 
 @final
-class Autoencoder(LatentModel):
+class Autoencoder(_Network):
     """The text's copier: the networks of the `VAE`, a code without noise, and no prior.
 
     Args:
