@@ -14,6 +14,8 @@ from vae_ref.conformance.bench import Bench
 from vae_ref.conformance.mutants.specimen import halves, specimen
 from vae_ref.conformance.records import NotApplicable, Violation
 from vae_ref.conformance.registry import share
+from vae_ref.conformance.runner import check, select
+from vae_ref.reference import reference
 
 FILE = Path(vae_ref.conformance.__file__).parent / "intervals.json"
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -124,6 +126,19 @@ def test_no_measure_is_far_from_normal_over_the_seeds(course):
     p = {n: stats.shapiro([seed[n] for seed in found]).pvalue for n in names}
     worst = min(p, key=p.get)
     assert p[worst] > 1e-6 / len(p), (worst, p[worst], [seed[worst] for seed in found])
+
+
+@pytest.mark.slow
+def test_what_has_to_be_above_is_so_by_far():
+    """A seed is the wrong way round with probability 4e-11, if differences are normal."""
+    bench = Bench(reference())
+    for claim in select("training/*", "trained"):
+        check(claim, bench)
+    assert len(bench.orders) > 30
+    for course in ("mnist", "glyphs"):
+        for large, small in bench.orders:
+            apart = [seed[large] - seed[small] for seed in rows(course)]
+            assert np.mean(apart) > 6.5 * np.std(apart, ddof=1), (course, large, small)
 
 
 def test_what_the_loss_on_mnist_finds():
