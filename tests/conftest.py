@@ -1,9 +1,51 @@
-import pytest
+"""What several test files share."""
 
-from vae_ref import ImageSet, glyphs
+import sys
+
+import pytest
+import torch
+
+from tests.conformance.strangers import MEAN_KL, SMALL, kl_that
+from vae_ref import ImageSet, cli, glyphs
 
 
 @pytest.fixture(scope="session")
 def small() -> tuple[ImageSet, ImageSet]:
     """A training set with a short last batch, and a test set."""
     return glyphs(600), glyphs(200, seed=1)
+
+
+@pytest.fixture
+def vae_ref_command(monkeypatch, capsys, tmp_path, user):
+    """Run the command in this process, in a directory with files of strangers."""
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.delenv("VAE_REF_TRACEBACK", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    modules = set(sys.modules)
+    for name, source in {
+        "right_kl.py": kl_that("pass"),
+        "wrong_kl.py": kl_that("logvar = 2 * logvar"),
+        "raising_kl.py": kl_that("raise ValueError('no')"),
+        "mean_kl.py": MEAN_KL,
+        "small_vae.py": SMALL,
+        "raising_file.py": "raise ValueError('first\\nsecond')",
+        "exiting_file.py": "import sys; sys.exit(0)",
+        "no_vae.py": "x = 1",
+        "bad_syntax.py": "def f(:",
+    }.items():
+        (tmp_path / name).write_text(source)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["vae-ref", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        output, errors = capsys.readouterr()
+        assert "Traceback" not in output + errors
+        return stop.value.code or 0, output, errors
+
+    yield run
+    for name in set(sys.modules) - modules:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]

@@ -1,4 +1,4 @@
-r"""The best that training can do to a linear VAE: probabilistic PCA, from a few eigenvalues."""
+"""The best that training can do to a linear VAE: probabilistic PCA, from a few eigenvalues."""
 
 import math
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ def probabilistic_pca(x: Pixels, latent_dim: int, *, variance: float | None = No
         s^2 = \frac{1}{D - q} \sum_{j > q} \lambda_j, \qquad
         W_j = u_j \sqrt{\lambda_j - s^2}, \qquad
         \sigma_j^2 = \frac{s^2}{\lambda_j}, \qquad
-        \log p = -\tfrac12 \sum_{j=1}^D \log 2\pi c_j + \frac{\lambda_j}{c_j}
+        \log p = -\tfrac12 \sum_{j=1}^D \Big(\log 2\pi c_j + \frac{\lambda_j}{c_j}\Big)
 
     where :math:`c_j = \lambda_j` for :math:`j \le q` and :math:`s^2` beyond. The likelihood fixes
     :math:`W` up to a rotation of the code; the ELBO, whose posterior is diagonal, reaches it

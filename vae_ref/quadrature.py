@@ -82,7 +82,7 @@ def elbo(model: VAE | LinearVAE, x: Images, *, atol: float = 1e-6) -> PerExample
 
     Example:
         >>> x = torch.zeros(5, 16, dtype=torch.float64)
-        >>> elbo(VAE(16, 4, 2).double(), x).shape
+        >>> elbo(VAE(16, 4, 1).double(), x).shape
         torch.Size([5])
 
     References:
