@@ -19,11 +19,10 @@ HERE = Path(__file__).parent
 @pytest.fixture(autouse=True)
 def double_precision(request):
     """Tests compute in float64; examples in the documentation as their reader would."""
-    before = torch.get_default_dtype()
-    if not isinstance(request.node, pytest.DoctestItem):
-        torch.set_default_dtype(torch.float64)
+    is_example = isinstance(request.node, pytest.DoctestItem)
+    torch.set_default_dtype(torch.float32 if is_example else torch.float64)
     yield
-    torch.set_default_dtype(before)
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture

@@ -281,6 +281,7 @@ def test_killed_at_any_write_and_resumed_a_run_ends_the_same(
     assert kills == 2 * 4 + 2
 
 
+@pytest.mark.slow
 def test_a_real_kill_and_a_real_interrupt(tmp_path):
     """SIGKILL in the second epoch, SIGINT after the resumption, then to the end."""
     arguments = [*COMMAND, "train", *QUICK, "--epochs", "3", "--device", "cpu"]

@@ -51,7 +51,15 @@ def double_precision_of_fixtures():
     torch.set_default_dtype(before)
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+def slow(case):
+    """The plane takes half a minute with the likelihood whose normaliser is a series."""
+    return [pytest.mark.slow] * (case[1] == 2 and isinstance(case[0], ContinuousBernoulli))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(c, id=f"{c[0]}-{c[1]}", marks=slow(c)) for c in CASES],
+)
 def case(request):
     """A VAE after ten epochs, some images, and an accuracy."""
     likelihood, latent, atol = request.param

@@ -54,7 +54,15 @@ def test_the_bank_is_large_enough():
     assert len(BANK) >= 90
 
 
-@pytest.mark.parametrize("identifier", BANK)
+def some(identifiers):
+    """Every fifth by default, all of them with the slow tests."""
+    return [
+        pytest.param(identifier, marks=[pytest.mark.slow] * bool(index % 5))
+        for index, identifier in enumerate(identifiers)
+    ]
+
+
+@pytest.mark.parametrize("identifier", some(BANK))
 def test_a_bug_is_killed_as_the_matrix_says_and_named(identifier):
     mutant = BANK[identifier]
     report = verify(mutant.subject(), level=mutant.level)

@@ -56,7 +56,7 @@ def linear_optimum(bench: Bench) -> None:
     formula=r"\mathrm{span}\,W = \mathrm{span}(u_1, \dots, u_q)",
     source=_SOURCE,
     tolerance="the largest principal angle is below 0.02; the noise of training leaves 0.001",
-    kills=("kl-reversed", "z-noise-of-its-own"),
+    kills=("z-detached-mu", "z-no-mu"),
 )
 def principal_subspace(bench: Bench) -> None:
     angle = solution(bench).angle

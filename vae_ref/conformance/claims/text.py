@@ -150,7 +150,7 @@ def interpolation(bench: Bench) -> None:
     "thousandth on MNIST, and the VAE becomes an autoencoder: it reconstructs as well.",
     formula=r"\beta = 0: \quad \sigma / \mathrm{sd}(\mu) \to 0",
     source="the text: the KL keeps sigma from collapsing",
-    kills=("loss-no-kl", "z-mean-only"),
+    kills=("loss-no-kl", "loss-kl-weight-1e-6"),
 )
 def sigma_collapses(bench: Bench) -> None:
     _pictured(bench)
