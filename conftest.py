@@ -16,13 +16,19 @@ hypothesis.settings.load_profile("vae_ref")
 HERE = Path(__file__).parent
 
 
+@pytest.fixture(autouse=True, scope="session")
+def double_precision_from_the_start():
+    """Fixtures of modules are made before any test's own."""
+    torch.set_default_dtype(torch.float64)
+
+
 @pytest.fixture(autouse=True)
 def double_precision(request):
     """Tests compute in float64; examples in the documentation as their reader would."""
     is_example = isinstance(request.node, pytest.DoctestItem)
     torch.set_default_dtype(torch.float32 if is_example else torch.float64)
     yield
-    torch.set_default_dtype(torch.float32)
+    torch.set_default_dtype(torch.float64)  # for what the next test's fixtures compute
 
 
 @pytest.fixture

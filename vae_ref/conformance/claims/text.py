@@ -176,7 +176,7 @@ def sigma_collapses(bench: Bench) -> None:
     formula=r"\beta = 100: \quad \mu \to 0,\; \log \sigma^2 \to 0,\;"
     r" \mathrm{decode}(z) \to \bar x",
     source="the text; Bowman et al. 2016, posterior collapse",
-    kills=("loss-no-kl", "model-decoder-ignores-code"),
+    kills=("kl-mean-over-everything", "kl-detached-mu"),
 )
 def prior_takes_over(bench: Bench) -> None:
     _pictured(bench)
