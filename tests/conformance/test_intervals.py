@@ -130,7 +130,7 @@ def test_no_measure_is_far_from_normal_over_the_seeds(course):
 
 @pytest.mark.slow
 def test_what_has_to_be_above_is_so_by_far():
-    """A seed is the wrong way round with probability 8e-6 at most, if differences are normal."""
+    """A seed is the wrong way round with probability 4e-11, if differences are normal."""
     bench = Bench(reference())
     for claim in select("training/*", "trained"):
         check(claim, bench)
