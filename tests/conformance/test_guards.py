@@ -48,9 +48,26 @@ def past_two_swallowed():
     time.sleep(5)
 
 
+def past_a_finalizer():
+    """What is thrown there goes to sys.unraisablehook, where pytest makes it a failure."""
+
+    class Slow:
+        def __del__(self):
+            time.sleep(5)
+
+    Slow()
+    time.sleep(5)
+
+
 @pytest.mark.parametrize(
     ("act", "most"),
-    [(busy, 0.5), (lambda: time.sleep(9), 0.5), (past_exceptions, 0.5), (past_two_swallowed, 2.6)],
+    [
+        (busy, 0.5),
+        (lambda: time.sleep(9), 0.5),
+        (past_exceptions, 0.5),
+        (past_two_swallowed, 2.6),
+        (past_a_finalizer, 0.5),
+    ],
 )
 def test_the_limit_ends_a_loop(act, most):
     before, start = alarm(), time.perf_counter()

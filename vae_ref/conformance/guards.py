@@ -56,7 +56,12 @@ def time_limit(seconds: float) -> Iterator[None]:
             _throw_again(frame, lambda: over)
         raise TimeLimit
 
+    def ignore(unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, TimeLimit):
+            hook(unraisable)
+
     tracing, start = sys.gettrace(), time.monotonic()
+    hook, sys.unraisablehook = sys.unraisablehook, ignore  # a finalizer swallows what it is thrown
     handler = signal.signal(signal.SIGALRM, ring)
     pending, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)
     try:
@@ -67,6 +72,7 @@ def time_limit(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
+        sys.unraisablehook = hook
         if rings > 1:
             sys.settrace(tracing)
         if pending:  # somebody else's alarm
