@@ -30,10 +30,20 @@ LAYERS = {
     "checkpoint": {"atomic"},
     "history": {"atomic", "checkpoint"},
     "recipe": {"checks", "likelihood", "model", "plan"},
-    "run": {"checkpoint", "model", "plan", "recipe"},
-    "engines": set(),
     "engines.platform": set(),
+    "engines.step": set(),
     "engines.eager": {"checks", "data", "model", "plan"},
+    "engines.analytic": {
+        "data",
+        "engines.platform",
+        "engines.step",
+        "likelihood",
+        "model",
+        "plan",
+    },
+    "engines.graph": {"engines.analytic"},
+    "engines": {"checks", "data", "engines", "engines.analytic", "engines.graph", "model", "plan"},
+    "run": {"checkpoint", "engines", "model", "plan", "recipe"},
     "training": {
         "checks",
         "data",
@@ -47,7 +57,16 @@ LAYERS = {
     },
     "pictures": {"atomic", "data", "history", "model", "shapes"},
     "display": {"history"},
-    "directory": {"checkpoint", "checks", "data", "history", "pictures", "recipe", "run"},
+    "directory": {
+        "checkpoint",
+        "checks",
+        "data",
+        "engines",
+        "history",
+        "pictures",
+        "recipe",
+        "run",
+    },
 }
 ABOVE = {"__init__", "__main__", "cli", "courses", "reference", "verification", "weights"}
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from vae_ref.quadrature import elbo, log_evidence, posterior_gap
     from vae_ref.recipe import Recipe
     from vae_ref.run import Run
-    from vae_ref.training import evaluate, fit, log_likelihood
+    from vae_ref.training import evaluate, fit, fit_together, log_likelihood
 
     __version__: str
 
@@ -56,6 +56,7 @@ __all__ = [
     "exact_log_evidence",
     "fashion_mnist",
     "fit",
+    "fit_together",
     "glyphs",
     "importance_weighted_bound",
     "kl_between",
@@ -98,7 +99,7 @@ _HOMES = {
     "quadrature": ["elbo", "log_evidence", "posterior_gap"],
     "recipe": ["Recipe"],
     "run": ["Run"],
-    "training": ["evaluate", "fit", "log_likelihood"],
+    "training": ["evaluate", "fit", "fit_together", "log_likelihood"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -13,11 +13,12 @@ from vae_ref.checks import InputError
 from vae_ref.data import DataError, ImageSet, fashion_mnist, mnist
 from vae_ref.display import Display
 from vae_ref.drawing import glyphs
+from vae_ref.engines import AUTO
 from vae_ref.engines.platform import denormals_flushed
 from vae_ref.model import VAE
 from vae_ref.plan import Plan
 from vae_ref.recipe import DatasetName, LikelihoodName, ModelName, Recipe
-from vae_ref.run import Environment, Run
+from vae_ref.run import Run
 from vae_ref.training import DivergenceError, evaluate, fit, log_likelihood
 from vae_ref.verification import MISUSE, claims_command, verify_command
 
@@ -83,7 +84,7 @@ def train_command(
     seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
     device: DeviceOption = "auto",
     engine: Annotated[
-        Literal["auto", "eager"], typer.Option(help="How an epoch is executed.")
+        AUTO, typer.Option(help="How an epoch is executed; auto is the fastest that can.")
     ] = "auto",
     out: Annotated[
         Path | None,
@@ -120,13 +121,11 @@ def train_command(
     if begun and not resume:
         remedy = "Continue it with --resume, or name another."
         raise InputError("--out", "not hold a run already", directory.path, remedy)
-    run, records = directory.resume(recipe, chosen) if begun else (None, [])
+    run, records = directory.resume(recipe, chosen, engine) if begun else (None, [])
     train, test = (_load(dataset, data, train=part).to(chosen) for part in (True, False))
-    run = run or Run.start(recipe, train.size, device=chosen)
-    if run.environment != (here := Environment.current(chosen)):
-        _say(
-            f"the run began with {run.environment}, this is {here}; results will differ a little."
-        )
+    run = run or Run.start(recipe, train.size, device=chosen, engine=engine)
+    if run.environment != run.here:
+        _say(f"the run began with {run.environment}, this is {run.here}; digits will differ.")
     directory.make()
     saved = run.epoch
     try:

@@ -9,6 +9,7 @@ from vae_ref import history, pictures
 from vae_ref.checkpoint import CheckpointError
 from vae_ref.checks import InputError
 from vae_ref.data import ImageSet
+from vae_ref.engines import AUTO
 from vae_ref.history import Record
 from vae_ref.recipe import Recipe
 from vae_ref.run import Run
@@ -37,7 +38,9 @@ class RunDirectory:
         """
         self.images.mkdir(parents=True, exist_ok=True)
 
-    def resume(self, recipe: Recipe, device: torch.device) -> tuple[Run, list[Record]]:
+    def resume(
+        self, recipe: Recipe, device: torch.device, engine: AUTO = "auto"
+    ) -> tuple[Run, list[Record]]:
         """Load the run and the records of the epochs that it has completed.
 
         The history may be one epoch ahead of the checkpoint, where the run was stopped between
@@ -45,10 +48,10 @@ class RunDirectory:
 
         Raises:
             CheckpointError: If checkpoint or history cannot be used.
-            InputError: If the run has another recipe.
+            InputError: If the run has another recipe, or the engine cannot go on with it.
             OSError: If a file cannot be read.
         """
-        run = Run.load(self.checkpoint, device=device)
+        run = Run.load(self.checkpoint, device=device, engine=engine)
         for name, value in dataclasses.asdict(run.recipe).items():
             if getattr(recipe, name) != value:
                 raise InputError(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vae_ref import checkpoint
 from vae_ref.checkpoint import CheckpointError
+from vae_ref.engines import AUTO, choose
 from vae_ref.model import LatentModel
 from vae_ref.plan import Plan
 from vae_ref.recipe import Recipe
@@ -27,18 +28,22 @@ class Environment:
         torch_version: Whose operations they are.
         device: The kind of device.
         threads: How many a CPU operation is divided among.
+        engine: What executes an epoch.
     """
 
     torch_version: str
     device: str
     threads: int
+    engine: str = "eager"
 
     @classmethod
-    def current(cls, device: torch.device | str) -> "Environment":
+    def current(cls, device: torch.device | str, engine: str = "eager") -> "Environment":
         """Describe this process."""
-        kind = torch.device(device).type
         return cls(
-            torch_version=str(torch.__version__), device=kind, threads=torch.get_num_threads()
+            torch_version=str(torch.__version__),
+            device=torch.device(device).type,
+            threads=torch.get_num_threads(),
+            engine=engine,
         )
 
 
@@ -52,6 +57,7 @@ class Run:
         model: The model so far.
         optimizer: Adam, with its moments so far.
         epoch: The epochs completed, which is the position in the plan.
+        engine: What executes an epoch; ``auto`` is the fastest that can.
         environment: Where it began.
 
     Example:
@@ -65,22 +71,34 @@ class Run:
     model: LatentModel
     optimizer: torch.optim.Optimizer
     epoch: int = 0
+    engine: AUTO = "auto"
     environment: Environment = field(default_factory=lambda: Environment.current("cpu"))
 
     @classmethod
     def start(
-        cls, recipe: Recipe, size: tuple[int, int], *, device: torch.device | str = "cpu"
+        cls,
+        recipe: Recipe,
+        size: tuple[int, int],
+        *,
+        device: torch.device | str = "cpu",
+        engine: AUTO = "auto",
     ) -> "Run":
-        """Begin a training."""
+        """Begin a training.
+
+        Raises:
+            InputError: If the engine cannot train this model there.
+        """
         model = recipe.build(math.prod(size)).to(device)
         optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
-        return cls(
-            recipe=recipe,
-            size=size,
-            model=model,
-            optimizer=optimizer,
-            environment=Environment.current(device),
-        )
+        run = cls(recipe=recipe, size=size, model=model, optimizer=optimizer, engine=engine)
+        run.environment = run.here
+        return run
+
+    @property
+    def here(self) -> Environment:
+        """The environment in which this process would go on with it."""
+        engine = choose(self.engine, self.model, self.optimizer)
+        return Environment.current(self.model.device, engine)
 
     @property
     def plan(self) -> Plan:
@@ -102,10 +120,17 @@ class Run:
         checkpoint.save(Path(path), {**self.model.state_dict(), **self._moments()}, facts)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> "Run":
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        device: torch.device | str = "cpu",
+        engine: AUTO = "auto",
+    ) -> "Run":
         """Read a state that `save` wrote.
 
         Raises:
+            InputError: If the engine cannot train the model there.
             CheckpointError: If the file is not a checkpoint, or its tensors are not those of
                 the model that it describes.
             OSError: If it cannot be read.
@@ -118,6 +143,8 @@ class Run:
             run.environment = Environment(**facts["environment"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} describes no run of this version ({error}).") from error
+        run.engine = engine
+        choose(engine, run.model, run.optimizer)
         run._restore(path, tensors)
         return run
 

@@ -2,14 +2,15 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 
 from vae_ref.checks import InputError, positive_integer
 from vae_ref.data import ImageSet
-from vae_ref.engines import eager
+from vae_ref.engines import choose, make
 from vae_ref.history import Record
 from vae_ref.model import VAE, LatentModel
 from vae_ref.objective import importance_weighted_bound, log_weight
@@ -17,7 +18,7 @@ from vae_ref.plan import Plan
 from vae_ref.run import Run
 from vae_ref.shapes import Codes, PerExample
 
-__all__ = ["Averages", "DivergenceError", "evaluate", "fit", "log_likelihood"]
+__all__ = ["Averages", "DivergenceError", "evaluate", "fit", "fit_together", "log_likelihood"]
 
 
 class DivergenceError(Exception):
@@ -50,41 +51,85 @@ def fit(run: Run, train: ImageSet, test: ImageSet, *, epochs: int) -> Iterator[R
         1 True
         2 True
     """
+    for records in fit_together([run], train, test, epochs=epochs):
+        yield from records
+
+
+def fit_together(
+    runs: Sequence[Run], train: ImageSet, test: ImageSet, *, epochs: int
+) -> Iterator[list[Record]]:
+    """Train several seeds of one recipe side by side, in one program where the engine can.
+
+    Each run is what it would be alone, up to the rounding of sums that are made in another order.
+
+    Args:
+        runs: Trainings of one recipe but for the seed, at one epoch, changed in place.
+        train: The training images.
+        test: The test images.
+        epochs: The epoch at which to end, counted from the beginning of the runs.
+
+    Yields:
+        For every epoch, the ``Record`` of each run; the seconds are those of all together.
+
+    Raises:
+        DivergenceError: If a loss is no longer finite.
+        InputError: If a set is empty, or the runs are not of one recipe, epoch and engine.
+
+    Example:
+        >>> from vae_ref import Recipe, Run, glyphs
+        >>> recipes = [Recipe(dataset="glyphs", seed=seed) for seed in range(2)]
+        >>> runs = [Run.start(recipe, size=(28, 28)) for recipe in recipes]
+        >>> for one, other in fit_together(runs, glyphs(1000), glyphs(100, seed=1), epochs=1):
+        ...     print(one.epoch, one.train_loss != other.train_loss)
+        1 True
+    """
     for name, data in ("train", train), ("test", test):
         if not len(data):
             raise InputError(name, "hold an image", "none", "Pass a set of 1 or more.")
-    recipe, model, plan = run.recipe, run.model, run.plan
-    train, test = train.to(model.device), test.to(model.device)
-    while run.epoch < epochs:
+    kinds = {(replace(run.recipe, seed=0), run.epoch, run.here) for run in runs}
+    if len(kinds) != 1:
+        raise InputError(
+            "runs", "share recipe, epoch and engine", f"{len(kinds)} kinds", "Vary only the seed."
+        )
+    ((recipe, done, here),) = kinds
+    models = [run.model for run in runs]
+    train, test = (data.to(models[0].device) for data in (train, test))
+    execute = make(
+        choose(here.engine, models[0], runs[0].optimizer),
+        models,
+        [run.optimizer for run in runs],
+        batch_size=recipe.batch_size,
+        beta=recipe.beta,
+    )
+    for epoch in range(done + 1, epochs + 1):
         started = time.perf_counter()
-        epoch = run.epoch + 1
-        train_loss = eager.run_epoch(
-            model,
-            run.optimizer,
-            train,
-            plan,
-            epoch,
-            batch_size=recipe.batch_size,
-            beta=recipe.beta,
-        )
+        losses = execute(train, [run.plan for run in runs], epoch)
         seconds = time.perf_counter() - started
-        averages = evaluate(model, test, plan.test_noise(len(test), model.latent_dim))
-        for name, value in ("training loss", train_loss), ("test loss", sum(averages)):
-            if not math.isfinite(value):
-                raise DivergenceError(
-                    f"the {name} is {value} in epoch {epoch}. "
-                    f"Lower the learning rate (it is {recipe.learning_rate:g})."
+        records = []
+        for run, train_loss in zip(runs, losses, strict=True):
+            eps = run.plan.test_noise(len(test), run.model.latent_dim)
+            averages = evaluate(run.model, test, eps)
+            test_loss = averages.reconstruction + recipe.beta * averages.divergence
+            for name, value in ("training loss", train_loss), ("test loss", test_loss):
+                if not math.isfinite(value):
+                    raise DivergenceError(
+                        f"the {name} is {value} in epoch {epoch}. "
+                        f"Lower the learning rate (it is {recipe.learning_rate:g})."
+                    )
+            records.append(
+                Record(
+                    epoch=epoch,
+                    train_loss=train_loss,
+                    test_loss=test_loss,
+                    test_reconstruction=averages.reconstruction,
+                    test_kl=averages.divergence,
+                    seconds=seconds,
+                    examples_per_second=len(train) * len(runs) / seconds,
                 )
-        run.epoch = epoch
-        yield Record(
-            epoch=epoch,
-            train_loss=train_loss,
-            test_loss=averages.reconstruction + recipe.beta * averages.divergence,
-            test_reconstruction=averages.reconstruction,
-            test_kl=averages.divergence,
-            seconds=seconds,
-            examples_per_second=len(train) / seconds,
-        )
+            )
+        for run in runs:
+            run.epoch = epoch
+        yield records
 
 
 class Averages(NamedTuple):

@@ -1,0 +1,374 @@
+"""Every engine is the function that the eager one defines."""
+
+import contextlib
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from vae_ref import (
+    VAE,
+    Autoencoder,
+    Gaussian,
+    ImageSet,
+    InputError,
+    Plan,
+    Recipe,
+    Run,
+    fit,
+    fit_together,
+)
+from vae_ref.engines import analytic, choose, eager, make, step
+
+SMALL = Recipe(dataset="glyphs", hidden_dim=32, latent_dim=3)
+
+
+class Tape(TorchDispatchMode):
+    """What a CUDA graph is, on any device: operations, on tensors that stay where they are."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        self.calls.append((func, args, kwargs, result))
+        return result
+
+    def replay(self):
+        for func, args, kwargs, result in self.calls:
+            for old, new in zip(
+                tree_leaves(result), tree_leaves(func(*args, **kwargs)), strict=True
+            ):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+    def names(self):
+        return [func.overloadpacket.__name__ for func, *_ in self.calls]
+
+
+@pytest.fixture
+def taped(monkeypatch):
+    """CUDA's graphs, with a tape for the device's."""
+    tapes = []
+
+    @contextlib.contextmanager
+    def record(tape):
+        with tape:
+            yield
+
+    def new():
+        tapes.append(Tape())
+        return tapes[-1]
+
+    class Stream:
+        def wait_stream(self, other):
+            pass
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", new)
+    monkeypatch.setattr(torch.cuda, "graph", record)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    return tapes
+
+
+def engine(name, runs, **changes):
+    recipe = dataclasses.replace(runs[0].recipe, **changes)
+    models, optimizers = [run.model for run in runs], [run.optimizer for run in runs]
+    return make(name, models, optimizers, batch_size=recipe.batch_size, beta=recipe.beta)
+
+
+def state(run):
+    """All that an epoch changes."""
+    return {**run.model.state_dict(), **run._moments()}
+
+
+def assert_equal_states(ours, theirs, ulp):
+    """Equal up to so many units in the last place of the largest number of a tensor."""
+    for name, tensor in state(theirs).items():
+        unit = torch.finfo(tensor.dtype).eps * tensor.abs().max().item()
+        found = (state(ours)[name] - tensor).abs().max().item() / max(unit, 1e-300)
+        assert found <= ulp, f"{name}: {found:.3g} ulp"
+
+
+# In double precision, where what Adam makes of rounding stays small for an epoch or two.
+@pytest.mark.parametrize("name", ["analytic", "graph"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"beta": 4.0, "batch_size": 50},
+        {"beta": 0.0, "batch_size": 600},
+        {"batch_size": 1},
+        {"beta": 0.5, "batch_size": 700},
+    ],
+)
+def test_an_epoch_is_that_of_the_eager_engine(small, device, taped, name, changes):
+    recipe = dataclasses.replace(SMALL, **changes)
+    beta, batch_size = recipe.beta, recipe.batch_size
+    count = 60 if batch_size == 1 else 600
+    data = ImageSet(small[0].images[:count], small[0].labels[:count], (28, 28)).to(device)
+    ours, theirs = (Run.start(recipe, (28, 28), device=device) for _ in range(2))
+    execute, plan = engine(name, [ours]), Plan(0)
+    for epoch in (1, 2):
+        (loss,) = execute(data, [plan], epoch)
+        expected = eager.run_epoch(
+            theirs.model, theirs.optimizer, data, plan, epoch, batch_size=batch_size, beta=beta
+        )
+        assert loss == pytest.approx(expected, rel=1e-12)
+        assert_equal_states(ours, theirs, ulp=1e5)
+
+
+def test_an_epoch_of_the_textbook_is_that_of_the_eager_engine_in_single_precision(small):
+    """To a tenth of a step of Adam, which moves a weight of almost no gradient by rounding."""
+    torch.set_default_dtype(torch.float32)
+    ours, theirs = (Run.start(Recipe(dataset="glyphs"), (28, 28)) for _ in range(2))
+    (loss,) = engine("analytic", [ours])(small[0], [Plan(0)], 1)
+    expected = eager.run_epoch(
+        theirs.model, theirs.optimizer, small[0], Plan(0), 1, batch_size=128, beta=1.0
+    )
+    assert loss == pytest.approx(expected, rel=1e-6)
+    assert_equal_states(ours, theirs, ulp=2e4)
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("models", [1, 3])
+def test_the_formulas_are_the_derivatives(small, device, beta, models):
+    """Of each layer, against automatic differentiation of the model's own loss."""
+    runs = [
+        Run.start(dataclasses.replace(SMALL, seed=seed), (28, 28), device=device)
+        for seed in range(models)
+    ]
+    execute = engine("analytic", runs, beta=beta)
+    images = small[0].images.to(device)
+    index = torch.stack([torch.arange(50, device=device) + 7 * n for n in range(models)])
+    eps = torch.randn(models, 50, 3, device=device)
+    if models == 1:
+        index, eps = index[0], eps[0]
+    with torch.no_grad():
+        execute._load()
+        execute._step(50)(images, index, eps)
+    losses = execute._step(50).loss().reshape(-1)
+    gradients = execute.gradients.view(models, -1)
+    for n, run in enumerate(runs):
+        x = small[0].to(device).batch(index.view(models, -1)[n], torch.float64)
+        loss = run.model.terms(x, eps.view(models, 50, 3)[n]).loss(beta).sum()
+        torch.testing.assert_close(losses[n], loss.detach(), rtol=1e-12, atol=0)
+        loss.backward()
+        parameters = execute.parameters[n]
+        found = analytic._parts(gradients[n], parameters)
+        for parameter, gradient in zip(parameters, found, strict=True):
+            torch.testing.assert_close(gradient, parameter.grad, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 300.0])
+def test_the_loss_is_exact_for_logits_of_any_size(small, scale):
+    torch.set_default_dtype(torch.float32)
+    run = Run.start(SMALL, (28, 28))
+    with torch.no_grad():
+        run.model.decoder[2].bias.normal_(0, scale)
+    execute = engine("analytic", [run])
+    index, eps = torch.arange(100), torch.randn(100, 3)
+    with torch.no_grad():
+        execute._load()
+        for _ in range(130):  # more than one product of factors
+            execute._step(100)(small[0].images, index, eps)
+        expected = (
+            run.model.double().terms(small[0].batch(index, torch.float64), eps.double()).loss()
+        )
+    assert execute._step(100).loss().item() == pytest.approx(130 * expected.sum().item(), rel=2e-6)
+
+
+def test_a_product_of_factors_cannot_underflow():
+    assert torch.finfo(torch.float32).tiny < 0.5**step._FACTORS
+
+
+def test_the_formulas_fit_on_a_page():
+    assert len(Path(step.__file__).read_text().splitlines()) < 150 + len(step.__doc__.splitlines())
+
+
+def test_a_step_is_eleven_products_of_matrices_and_allocates_nothing(small):
+    run = Run.start(SMALL, (28, 28))
+    execute = engine("analytic", [run])
+    execute(small[0], [Plan(0)], 1)
+    with Tape() as tape:
+        execute._execute(small[0].images)
+    assert sum(name in ("mm", "addmm") for name in tape.names()) == 11 * math.ceil(600 / 128)
+    held = {t.untyped_storage().data_ptr() for t in everything(execute)}
+    made = [
+        (func, result.shape)
+        for func, _, _, result in tape.calls
+        if isinstance(result, torch.Tensor)
+        and result.numel() > 2
+        and result.untyped_storage().data_ptr() not in held
+    ]
+    assert made == []
+
+
+def everything(execute):
+    owners = [execute, *execute.steps.values()]
+    found = [value for owner in owners for value in vars(owner).values()]
+    return [leaf for leaf in tree_leaves(found) if isinstance(leaf, torch.Tensor)]
+
+
+@pytest.mark.parametrize("name", ["analytic", "graph"])
+def test_the_host_waits_once_per_epoch(small, taped, name):
+    run = Run.start(SMALL, (28, 28))
+    execute = engine(name, [run])
+    execute(small[0], [Plan(0)], 1)
+    with Tape() as tape:
+        execute(small[0], [Plan(0)], 2)
+    assert tape.names().count("_local_scalar_dense") == 1
+
+
+def test_a_graph_holds_no_random_numbers_and_no_wait(small, taped):
+    run = Run.start(SMALL, (28, 28))
+    engine("graph", [run])(small[0], [Plan(0)], 1)
+    (tape,) = taped
+    assert tape.names().count("_fused_adam_") == math.ceil(600 / 128)
+    random = {"rand", "randn", "normal_", "randperm", "bernoulli_", "uniform_"}
+    assert not random & set(tape.names())
+    assert "_local_scalar_dense" not in tape.names()
+
+
+def test_a_graph_is_recorded_again_where_what_it_holds_has_changed(small, taped):
+    run, other = (Run.start(SMALL, (28, 28)) for _ in range(2))
+    execute, expected = engine("graph", [run]), engine("eager", [other])
+    fewer = ImageSet(small[0].images[:300], small[0].labels[:300], (28, 28))
+    for epoch, (data, rate, count) in enumerate(
+        [(small[0], 1e-3, 1), (small[0], 1e-3, 1), (fewer, 1e-3, 2), (fewer, 1e-2, 3)], 1
+    ):
+        for each in run, other:
+            each.optimizer.param_groups[0]["lr"] = rate
+        (loss,) = execute(data, [Plan(0)], epoch)
+        assert loss == pytest.approx(expected(data, [Plan(0)], epoch)[0], rel=1e-11)
+        assert len(taped) == count
+
+
+@pytest.mark.parametrize("name", ["analytic", "graph"])
+def test_an_epoch_that_is_interrupted_changes_nothing(small, taped, monkeypatch, name):
+    run = Run.start(SMALL, (28, 28))
+    before = {key: value.clone() for key, value in run.model.state_dict().items()}
+    calls = []
+
+    def interrupt(*arguments, **settings):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(analytic, "adam", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        engine(name, [run])(small[0], [Plan(0)], 1)
+    assert all(value.equal(before[key]) for key, value in run.model.state_dict().items())
+
+
+def test_an_optimiser_that_is_loaded_between_epochs_is_taken_up(small):
+    run = Run.start(SMALL, (28, 28))
+    execute = engine("analytic", [run])
+    execute(small[0], [Plan(0)], 1)
+    kept = {key: value.clone() for key, value in state(run).items()}
+    moments = run.optimizer.state_dict()
+    moments = {
+        **moments,
+        "state": {k: {n: t.clone() for n, t in v.items()} for k, v in moments["state"].items()},
+    }
+    execute(small[0], [Plan(0)], 2)
+    expected = {key: value.clone() for key, value in state(run).items()}
+    run.model.load_state_dict({k: v for k, v in kept.items() if not k.startswith("adam.")})
+    run.optimizer.load_state_dict(moments)
+    execute(small[0], [Plan(0)], 2)
+    assert all(value.equal(expected[key]) for key, value in state(run).items())
+
+
+def _changed(change):
+    run = Run.start(SMALL, (28, 28))
+    change(run)
+    return run
+
+
+def _hook(run):
+    run.model.mu.register_forward_hook(lambda *_: None)
+
+
+OBJECTIONS = {
+    "not the textbook's VAE .Autoencoder": lambda r: setattr(
+        r, "model", Autoencoder(hidden_dim=32, latent_dim=3)
+    ),
+    "not the textbook's VAE .VAE": lambda r: setattr(r.model.encoder, "1", nn.Tanh()),
+    "not Bernoulli .Gaussian": lambda r: setattr(r.model, "likelihood", Gaussian()),
+    "has hooks": _hook,
+    "frozen": lambda r: r.model.mu.weight.requires_grad_(False),
+    "not Adam": lambda r: setattr(
+        r, "optimizer", torch.optim.AdamW(r.model.parameters(), fused=True)
+    ),
+    "the optimiser is not Adam$": lambda r: setattr(
+        r, "optimizer", torch.optim.Adam(r.model.parameters(), amsgrad=True)
+    ),
+    "not the model's parameters": lambda r: setattr(
+        r, "optimizer", torch.optim.Adam(r.model.mu.parameters())
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", OBJECTIONS)
+def test_what_the_formulas_do_not_hold_for_is_left_to_the_eager_engine(reason):
+    run = _changed(OBJECTIONS[reason])
+    if "Autoencoder" in reason:
+        run.optimizer = torch.optim.Adam(run.model.parameters())
+    assert choose("auto", run.model, run.optimizer) == "eager"
+    assert choose("eager", run.model, run.optimizer) == "eager"
+    with pytest.raises(InputError, match=reason.removesuffix("$")):
+        choose("analytic", run.model, run.optimizer)
+
+
+def test_a_name_that_is_no_engine_and_a_graph_without_a_gpu(user):
+    model = VAE()
+    optimizer = torch.optim.Adam(model.parameters())
+    with pytest.raises(InputError, match="^engine must be one of auto, eager, analytic, graph"):
+        choose("jit", model, optimizer)
+    with pytest.raises(InputError, match="^engine must be another on the CPU; got graph"):
+        choose("graph", model, optimizer)
+    assert choose("auto", model, optimizer) == "analytic"
+
+
+@pytest.mark.parametrize("name", ["eager", "analytic"])
+def test_seeds_together_are_each_what_they_are_alone(small, name):
+    recipes = [dataclasses.replace(SMALL, seed=seed) for seed in (3, 0, 5)]
+    together = [Run.start(recipe, (28, 28), engine=name) for recipe in recipes]
+    alone = [Run.start(recipe, (28, 28), engine="eager") for recipe in recipes]
+    found = list(fit_together(together, *small, epochs=2))
+    for n, run in enumerate(alone):
+        for epoch, record in enumerate(fit(run, *small, epochs=2)):
+            ours = found[epoch][n]
+            assert ours.train_loss == pytest.approx(record.train_loss, rel=1e-10)
+            assert ours.test_loss == pytest.approx(record.test_loss, rel=1e-10)
+            assert ours.seconds == found[epoch][0].seconds
+        assert_equal_states(together[n], run, ulp=1e6)
+        assert together[n].epoch == 2
+
+
+@pytest.mark.parametrize(
+    "change", [{"beta": 2.0}, {"hidden_dim": 31}, {"batch_size": 60}, {"learning_rate": 1e-2}]
+)
+def test_only_seeds_of_one_recipe_train_together(small, change):
+    runs = [Run.start(dataclasses.replace(SMALL, **c), (28, 28)) for c in ({"seed": 1}, change)]
+    with pytest.raises(InputError, match="^runs must share recipe, epoch and engine; got 2 kinds"):
+        list(fit_together(runs, *small, epochs=1))
+
+
+def test_an_engine_that_is_asked_for_is_kept(small, tmp_path):
+    run = Run.start(SMALL, (28, 28), engine="eager")
+    list(fit(run, *small, epochs=1))
+    run.save(tmp_path / "c.safetensors")
+    assert run.environment.engine == "eager"
+    again = Run.load(tmp_path / "c.safetensors")
+    assert (again.environment.engine, again.here.engine) == ("eager", "analytic")
+    with pytest.raises(InputError, match="engine must be another on the CPU"):
+        Run.load(tmp_path / "c.safetensors", engine="graph")

@@ -1,0 +1,230 @@
+"""An epoch by formula, of one model or of several side by side."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adam import adam
+
+from vae_ref.data import ImageSet
+from vae_ref.engines.platform import denormals_flushed
+from vae_ref.engines.step import Layers, Step
+from vae_ref.likelihood import Bernoulli
+from vae_ref.model import VAE, LatentModel
+from vae_ref.plan import Plan
+
+__all__ = ["Analytic", "objection"]
+
+# Where a model's parameters lie in a vector: both heads side by side, to be one matrix.
+_ORDER = (
+    "encoder.0.weight",
+    "decoder.2.weight",
+    "mu.weight",
+    "logvar.weight",
+    "decoder.0.weight",
+    "encoder.0.bias",
+    "mu.bias",
+    "logvar.bias",
+    "decoder.0.bias",
+    "decoder.2.bias",
+)
+_MODULES = [VAE, nn.Sequential, nn.Linear, nn.ReLU, nn.Linear]
+_MODULES += [nn.Sequential, nn.Linear, nn.ReLU, nn.Linear, nn.Linear]
+
+
+_LINE = 64  # numbers; a line holds 16 of single precision
+
+
+class Analytic:
+    """Trains textbook VAEs by the formulas of their gradients, in buffers of its own.
+
+    Parameters and Adam's moments are copied in at the beginning of an epoch and out at its end:
+    one that is interrupted leaves models and optimisers as they were.
+
+    Args:
+        models: VAEs of one shape, to which there is no `objection`.
+        optimizers: The Adam of each, with equal settings and as many steps behind them.
+        batch_size: Examples per step; what remains at the end is a step of its own.
+        beta: The weight of the divergence.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[LatentModel],
+        optimizers: Sequence[torch.optim.Optimizer],
+        *,
+        batch_size: int,
+        beta: float,
+    ) -> None:
+        self.batch_size, self.beta, self.latent_dim = batch_size, beta, models[0].latent_dim
+        self.optimizers = optimizers
+        self.parameters = [
+            [dict(model.named_parameters())[name] for name in _ORDER] for model in models
+        ]
+        first = self.parameters[0]
+        # Rows of models, each on a cache line; of one model vectors, for products of matrices.
+        width = -(-sum(parameter.numel() for parameter in first) // _LINE) * _LINE
+        shape = (len(models), width) if len(models) > 1 else (width,)
+        self.weights, self.gradients, self.exp_avg, self.exp_avg_sq = (
+            first[0].detach().new_zeros(shape) for _ in range(4)
+        )
+        self.adam_step = torch.zeros((), dtype=torch.float32, device=first[0].device)
+        self.steps: dict[int, Step] = {}
+        self.order = torch.empty(0, dtype=torch.int64)
+        self.noise = torch.empty(0)
+
+    @torch.no_grad()
+    def __call__(self, data: ImageSet, plans: Sequence[Plan], epoch: int) -> list[float]:
+        """Train for one epoch.
+
+        Args:
+            data: The training images, on the models' device.
+            plans: What is random, for each model.
+            epoch: Which epoch of the plans, from 1.
+
+        Returns:
+            The loss of each model in nats per example, the mean over the epoch.
+        """
+        with denormals_flushed():
+            self._load()
+            self._draw(plans, epoch, len(data))
+            total = self._execute(data.images)
+            self._store()
+            return [loss / len(data) for loss in total.reshape(-1).tolist()]
+
+    def _load(self) -> None:
+        for parameters, optimizer, *rows in self._each():
+            states = [_state(optimizer, parameter) for parameter in parameters]
+            moments = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq"))
+            for row, tensors in zip(rows, (parameters, *moments), strict=True):
+                for tensor, part in zip(tensors, _parts(row, parameters), strict=True):
+                    part.copy_(tensor)
+            self.adam_step.copy_(states[0]["step"])
+
+    def _store(self) -> None:
+        for parameters, optimizer, *rows in self._each():
+            kept = (_parts(row, parameters) for row in rows)
+            for parameter, *parts in zip(parameters, *kept, strict=True):
+                state = _state(optimizer, parameter)
+                state["step"].copy_(self.adam_step)
+                tensors = (parameter, state["exp_avg"], state["exp_avg_sq"])
+                for tensor, part in zip(tensors, parts, strict=True):
+                    tensor.copy_(part)
+
+    def _each(self) -> Iterator[tuple[Any, ...]]:
+        """Pair each model's parameters and optimiser with its rows of weights and moments."""
+        vectors = (self.weights, self.exp_avg, self.exp_avg_sq)
+        rows = (vector.view(len(self.parameters), -1) for vector in vectors)
+        return zip(self.parameters, self.optimizers, *rows, strict=True)
+
+    def _draw(self, plans: Sequence[Plan], epoch: int, count: int) -> None:
+        """Fill the buffers of order and noise, which stay where they are."""
+        if self.order.shape[-1] != count:
+            lead = (*self.weights.shape[:-1], count)
+            self.order = self.weights.new_empty(lead, dtype=torch.int64)
+            self.noise = self.weights.new_empty((*lead, self.latent_dim))
+            orders = self.order.split(self.batch_size, -1)
+            noises = self.noise.split(self.batch_size, -2)
+            self.batches = [
+                (self._step(index.shape[-1]), index, eps)
+                for index, eps in zip(orders, noises, strict=True)
+            ]
+        rows = self.order.view(-1, count), self.noise.view(-1, count, self.latent_dim)
+        for plan, order, noise in zip(plans, *rows, strict=True):
+            order.copy_(plan.permutation(epoch, count))
+            noise.copy_(plan.noise(epoch, count, self.latent_dim))
+
+    def _execute(self, images: Tensor) -> Tensor:
+        """Take the epoch's steps, and return the sum of each model's losses."""
+        settings = _settings(self.optimizers[0])
+        steps = {step for step, _, _ in self.batches}
+        for step in steps:
+            step.reset()
+        for step, index, eps in self.batches:
+            step(images, index, eps)
+            adam(
+                [self.weights],
+                [self.gradients],
+                [self.exp_avg],
+                [self.exp_avg_sq],
+                [],
+                [self.adam_step],
+                fused=True,
+                **settings,
+            )
+        return torch.stack([step.loss() for step in steps]).sum(0)
+
+    def _step(self, batch: int) -> Step:
+        if batch not in self.steps:
+            hidden, pixels = self.parameters[0][0].shape
+            weights, gradients = (
+                _layers(vector, pixels, hidden, self.latent_dim)
+                for vector in (self.weights, self.gradients)
+            )
+            self.steps[batch] = Step(weights, gradients, batch, self.beta)
+        return self.steps[batch]
+
+
+def objection(model: LatentModel, optimizer: torch.optim.Optimizer) -> str | None:
+    """Say why the formulas are not those of a training, if they are not."""
+    modules, (group, *others) = list(model.modules()), optimizer.param_groups
+    hooked = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in modules)
+    frozen = not all(parameter.requires_grad for parameter in model.parameters())
+    trained = {*map(id, group["params"])} == {*map(id, model.parameters())} and not others
+    kind, family = type(model).__name__, type(model.likelihood)
+    objections = {
+        f"the model is not the textbook's VAE ({kind})": [*map(type, modules)] != _MODULES,
+        f"the likelihood is not Bernoulli ({family.__name__})": family is not Bernoulli,
+        "the model has hooks": hooked,
+        "some parameters are frozen": frozen,
+        "the optimiser is not Adam": type(optimizer) is not torch.optim.Adam or group["amsgrad"],
+        "the optimiser's group is not the model's parameters": not trained,
+    }
+    return next((objection for objection, holds in objections.items() if holds), None)
+
+
+def _parts(row: Tensor, parameters: list[Tensor]) -> list[Tensor]:
+    """Find the parameters, or what belongs to them, in a model's row."""
+    sizes = [parameter.numel() for parameter in parameters]
+    parts = row[: sum(sizes)].split(sizes)
+    return [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
+
+
+def _state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """Return what Adam keeps of a parameter, made as Adam would before its first step."""
+    state: dict[str, Tensor] = optimizer.state[parameter]
+    if not state:
+        state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+        state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(parameter) for _ in range(2))
+    return state
+
+
+def _settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    group = optimizer.param_groups[0]
+    beta1, beta2 = group["betas"]
+    keys = ("lr", "eps", "weight_decay", "maximize", "amsgrad", "decoupled_weight_decay")
+    capturable = group["params"][0].is_cuda
+    return {k: group[k] for k in keys} | {
+        "beta1": beta1,
+        "beta2": beta2,
+        "capturable": capturable,
+    }
+
+
+def _layers(vector: Tensor, pixels: int, hidden: int, latent: int) -> Layers:
+    """Find the layers in a vector of parameters, or in a row for each model."""
+    shapes = (
+        (hidden, pixels),
+        (pixels, hidden),
+        (2 * latent, hidden),
+        (hidden, latent),
+        (hidden,),
+        (2 * latent,),
+        (hidden,),
+        (pixels,),
+    )
+    sizes = [math.prod(shape) for shape in shapes]
+    parts = vector[..., : sum(sizes)].split(sizes, -1)
+    return Layers(*(part.unflatten(-1, shape) for part, shape in zip(parts, shapes, strict=True)))

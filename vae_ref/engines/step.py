@@ -1,0 +1,159 @@
+r"""The textbook's step with its gradients by formula: nothing is recorded, nothing allocated.
+
+With :math:`c = (\mu, \mathrm{logvar})` from one matrix, hidden layers :math:`h_1, h_2`, logits
+:math:`\eta`, and the examples of a batch in the rows, the derivatives of the summed loss are
+
+.. math::
+    \dot\eta &= \sigma(\eta) - x, &
+    \dot h_2 &= \dot\eta\,W_4 \odot [h_2 > 0], \\
+    \dot z &= \dot h_2\,W_3, &
+    \dot c &= \big(\dot z + \beta\mu,\; \tfrac12 (\dot z \odot \varepsilon\sigma
+              + \beta(\sigma^2 - 1))\big), \\
+    \dot h_1 &= \dot c\,W_c \odot [h_1 > 0], &
+    \dot W &= \dot y^T x, \quad \dot b = \textstyle\sum \dot y
+    \quad\text{for a layer } y = x W^T + b.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Layers", "Step"]
+
+_FACTORS = 64  # of at least 1/2 each: their product is a normal number
+
+
+class Layers(NamedTuple):
+    """Weights and biases, or their gradients; of several models, with a leading axis."""
+
+    W1: Tensor
+    W4: Tensor
+    Wc: Tensor
+    W3: Tensor
+    b1: Tensor
+    bc: Tensor
+    b3: Tensor
+    b4: Tensor
+
+
+class Step:
+    """Computes loss and gradients of batches of one size, of one model or several side by side.
+
+    Args:
+        weights: The layers.
+        gradients: Where their gradients go.
+        batch: The examples of a batch.
+        beta: The weight of the divergence.
+    """
+
+    def __init__(self, weights: Layers, gradients: Layers, batch: int, beta: float) -> None:
+        *models, hidden, pixels = weights.W1.shape
+        latent = weights.W3.shape[-1]
+        self.weights, self.gradients, self.beta = weights, gradients, beta
+        self.mm = torch.bmm if models else torch.mm
+        self.affine = torch.baddbmm if models else torch.addmm
+        biases = (b.unsqueeze(-2) if models else b for b in weights[4:])
+        self.transposed = Layers(*(w.mT for w in weights[:4]), *biases)
+        self.one, self.half = (weights.W1.new_tensor(value) for value in (1.0, 0.5))
+
+        def empty(width: int) -> Tensor:
+            return weights.W1.new_empty((*models, batch, width))
+
+        self.bytes = empty(pixels).to(torch.uint8).view(-1, pixels)
+        self.x, self.logits, self.p, self.s = (empty(pixels) for _ in range(4))
+        self.h1, self.h2, self.d_h1, self.d_h2 = (empty(hidden) for _ in range(4))
+        self.c, self.d_c = empty(2 * latent), empty(2 * latent)
+        self.mu, self.logvar = self.c.chunk(2, -1)
+        self.d_mu, self.d_logvar = self.d_c.chunk(2, -1)
+        self.sigma, self.excess, self.noise, self.z, self.d_z = (empty(latent) for _ in range(5))
+        self.reconstruction, self.factors = empty(pixels), empty(pixels)
+        self.divergence = empty(latent)
+        # A transpose is a view that costs a microsecond to make.
+        self.p_t, self.d_h2_t, self.d_c_t, self.d_h1_t = (
+            d.mT for d in (self.p, self.d_h2, self.d_c, self.d_h1)
+        )
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new sum of losses."""
+        self.reconstruction.zero_()
+        self.divergence.zero_()
+        self.factors.fill_(1)
+        self.count = 0
+
+    def loss(self) -> Tensor:
+        """Return the sum of the losses since `reset`, of each model, in nats."""
+        self._take_logarithms()
+        reconstruction, divergence = (
+            part.sum((-2, -1), dtype=torch.float64)
+            for part in (self.reconstruction, self.divergence)
+        )
+        return reconstruction + self.beta * divergence / 2
+
+    def __call__(self, images: Tensor, index: Tensor, eps: Tensor) -> None:
+        """Compute the gradients, and add to the sum of losses.
+
+        Args:
+            images: All images, as bytes, shape ``(examples, pixels)``.
+            index: Which of them are the batch, shape ``(*models, batch)``.
+            eps: The noise, shape ``(*models, batch, latent)``.
+        """
+        torch.index_select(images, 0, index.reshape(-1), out=self.bytes)
+        self.x.copy_(self.bytes.view_as(self.x)).div_(255)
+        self._forward(eps)
+        self._score()
+        self._backward()
+
+    def _forward(self, eps: Tensor) -> None:
+        t = self.transposed
+        self.affine(t.b1, self.x, t.W1, out=self.h1).relu_()
+        self.affine(t.bc, self.h1, t.Wc, out=self.c)
+        torch.exp(self.logvar, out=self.excess)  # for now the variance
+        torch.sqrt(self.excess, out=self.sigma)
+        self.excess.sub_(self.one)
+        torch.mul(eps, self.sigma, out=self.noise)
+        torch.add(self.mu, self.noise, out=self.z)
+        self.affine(t.b3, self.z, t.W3, out=self.h2).relu_()
+        self.affine(t.b4, self.h2, t.W4, out=self.logits)
+
+    def _score(self) -> None:
+        r"""Add :math:`\max(\eta, 0) - x\eta - \log \max(p, 1 - p)` and twice the divergence.
+
+        A logarithm costs more than all the rest, so it is taken of a product of many steps.
+        """
+        self.divergence.add_(self.excess).addcmul_(self.mu, self.mu).sub_(self.logvar)
+        torch.sigmoid(self.logits, out=self.p)
+        torch.sub(self.one, self.p, out=self.s)
+        self.factors.mul_(torch.maximum(self.p, self.s, out=self.s))
+        self.count += 1
+        if self.count % _FACTORS == 0:
+            self._take_logarithms()
+        self.reconstruction.addcmul_(self.x, self.logits, value=-1).add_(self.logits.relu_())
+
+    def _take_logarithms(self) -> None:
+        self.reconstruction.sub_(self.factors.log_())
+        self.factors.fill_(1)
+
+    def _backward(self) -> None:
+        mm, w, d = self.mm, self.weights, self.gradients
+        d_logits = self.p.sub_(self.x)
+        mm(self.p_t, self.h2, out=d.W4)
+        torch.sum(d_logits, -2, out=d.b4)
+        _rectify(mm(d_logits, w.W4, out=self.d_h2), self.h2)
+        mm(self.d_h2_t, self.z, out=d.W3)
+        torch.sum(self.d_h2, -2, out=d.b3)
+        mm(self.d_h2, w.W3, out=self.d_z)
+        torch.add(self.d_z, self.mu, alpha=self.beta, out=self.d_mu)
+        torch.mul(self.d_z, self.noise, out=self.d_logvar)
+        self.d_logvar.add_(self.excess, alpha=self.beta).mul_(self.half)
+        mm(self.d_c_t, self.h1, out=d.Wc)
+        torch.sum(self.d_c, -2, out=d.bc)
+        _rectify(mm(self.d_c, w.Wc, out=self.d_h1), self.h1)
+        mm(self.d_h1_t, self.x, out=d.W1)
+        torch.sum(self.d_h1, -2, out=d.b1)
+
+
+def _rectify(d: Tensor, h: Tensor) -> None:
+    """Multiply a derivative by that of the rectifier."""
+    torch.ops.aten.threshold_backward.grad_input(d, h, 0, grad_input=d)
