@@ -165,6 +165,7 @@ def _conventions_table() -> str:
 
 def _substitute(app: Any, config: Any) -> None:
     import claims
+    import performance
     import text
 
     config.myst_substitutions = {
@@ -175,6 +176,7 @@ def _substitute(app: Any, config: Any) -> None:
         "subject": _subject_table(),
         **claims.substitutions(),
         **text.substitutions(),
+        **performance.substitutions(),
     }
 
 

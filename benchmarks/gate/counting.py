@@ -1,0 +1,152 @@
+"""Count what one call does, exactly: the same numbers on every run, however busy the machine.
+
+A worker loads this file by its path, so it imports nothing of the gate.
+"""
+
+import gc
+import re
+import weakref
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+#: Operations whose result is read by the host, or decides the size of what follows.
+WAITS = {"_local_scalar_dense", "equal", "nonzero", "masked_select", "_unique2"}
+#: Methods that read memory without an operation, where the tensor is the host's already.
+READS = {"tolist", "numpy", "__array__"}
+LAUNCHES = re.compile(r"cu(da)?(Launch(Cooperative)?Kernel|GraphLaunch)")
+
+
+def count(call: Callable[[], object]) -> dict[str, int]:
+    """Count one call. It is called once for every kind of measurement, and should be warm."""
+    gc.collect()
+    gc.disable()  # what lives until the collector comes shall live until the end
+    try:
+        with _Reads() as reads, _Operations() as seen:
+            call()
+        counts = {
+            "operations": seen.operations,
+            "flops": seen.flops,
+            "bytes": seen.bytes,
+            "peak_bytes": seen.peak,
+            "synchronisations": seen.waits + reads.reads,
+        }
+    finally:
+        gc.enable()
+    counts |= _saved(call)
+    if torch.cuda.is_initialized():
+        counts["kernel_launches"] = _launches(call)
+    return counts
+
+
+class _Operations(TorchDispatchMode):
+    """Sees every operation below autograd, those of the backward pass too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = self.flops = self.bytes = self.waits = 0
+        self.live = self.peak = 0
+        self.storages: dict[int, weakref.ref] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is None:  # in inference mode, linear arrives whole
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = func(*args, **kwargs)
+        inputs, outputs = _tensors((args, kwargs)), _tensors(out)
+        name = func.overloadpacket.__name__
+        self.operations += 1
+        self.flops += formula(*args, **kwargs, out_val=out) if formula else 0
+        self.bytes += _traffic(inputs, outputs, mutates=func._schema.is_mutable)
+        self.waits += name in WAITS or _waits(name, inputs, outputs)
+        for tensor in inputs:
+            self._holds(tensor.untyped_storage(), 0)  # older than the call, or known
+        for tensor in outputs:
+            self._holds(tensor.untyped_storage(), tensor.untyped_storage().nbytes())
+        return out
+
+    def _holds(self, storage: torch.UntypedStorage, size: int) -> None:
+        """Count a storage from the operation that returns it first until nothing holds it."""
+        key = storage._cdata
+        if key in self.storages:
+            return
+
+        def freed(_: object) -> None:
+            self.live -= size
+            del self.storages[key]
+
+        self.storages[key] = weakref.ref(storage, freed)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+
+
+class _Reads(TorchFunctionMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.reads += getattr(func, "__name__", "") in READS and args[0].device.type == "cpu"
+        return func(*args, **(kwargs or {}))
+
+
+def _tensors(tree: object) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _waits(name: str, inputs: list[Tensor], outputs: list[Tensor]) -> bool:
+    """Say whether an operation of this name waits for the device because of its arguments."""
+    if name in ("index", "index_put_"):  # a mask must be counted
+        return any(tensor.dtype is torch.bool for tensor in inputs[1:])
+    if name in ("_to_copy", "copy_"):
+        from_device = any(tensor.device.type != "cpu" for tensor in inputs)
+        return from_device and any(tensor.device.type == "cpu" for tensor in outputs)
+    return False
+
+
+def _traffic(inputs: list[Tensor], outputs: list[Tensor], *, mutates: bool) -> int:
+    """Add up what an operation reads and writes; a view does neither."""
+    known = {tensor.untyped_storage()._cdata for tensor in inputs}
+    if not mutates and outputs and all(t.untyped_storage()._cdata in known for t in outputs):
+        return 0
+    return sum(map(_extent, (*inputs, *outputs)))
+
+
+def _extent(tensor: Tensor) -> int:
+    """Return the bytes that a tensor has in memory: one that is broadcast has few."""
+    elements = tensor.element_size()
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        elements *= size if stride else min(size, 1)
+    return elements
+
+
+def _saved(call: Callable[[], object]) -> dict[str, int]:
+    """Count what the forward pass keeps for the backward pass."""
+    saved: Counter[str] = Counter(saved_tensors=0, saved_bytes=0)
+
+    def pack(tensor: Tensor) -> Tensor:
+        saved.update(saved_tensors=1, saved_bytes=_extent(tensor))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        call()
+    return dict(saved)
+
+
+def _launches(call: Callable[[], object]) -> int:
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        call()
+        torch.cuda.synchronize()
+    return sum(e.count for e in profiler.key_averages() if LAUNCHES.match(e.key))

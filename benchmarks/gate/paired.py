@@ -1,0 +1,183 @@
+"""Time two revisions against each other, and one against itself, in pairs of processes.
+
+A pair is three fresh processes, alive together and working in turns: A and B of the base and the
+head, and a second one of the base, C. They go A B C C B A, then B C A A C B, then C A B B A C: of
+any two of them A B B A, so that a machine that slows down or speeds up steadily does so to all
+alike; and each of them works as much as the others (a process that had done more was found to be
+up to 4 % slower) in each place. What differs from process to process, such as where the memory
+lies, is drawn anew with every pair.
+"""
+
+import json
+import math
+import os
+import select
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gate.revisions import GateError, Revision
+
+__all__ = ["Pair", "Settings", "count", "names", "time_pair"]
+
+WORKER = Path(__file__).with_name("worker.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How workers are run.
+
+    Args:
+        workloads: The file that names them.
+        source: The directory of a tree from which packages are imported.
+        threads: How many threads a process computes with.
+        seconds: What a block of calls should take.
+        pairs: How many pairs of processes are timed; none, if time is not asked for.
+        rounds: How often they go there and back in a pair; of three, each begins one.
+        patience: The seconds after which a worker that does not answer is given up.
+    """
+
+    workloads: Path
+    source: str = "."
+    threads: int = 1
+    seconds: float = 0.1
+    pairs: int = 8
+    rounds: int = 3
+    patience: float = 600.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What one pair of processes took for one workload.
+
+    Args:
+        effect: The logarithm of head over base.
+        null: That of the base over itself.
+        cpu: The logarithm of head over base in seconds of the processor.
+        seconds: A call on the base.
+    """
+
+    effect: float
+    null: float
+    cpu: float
+    seconds: float
+
+
+class Worker:
+    """The other end of `gate.worker`."""
+
+    def __init__(self, revision: Revision, settings: Settings) -> None:
+        source = revision.source(settings.source)
+        path = os.pathsep.join(filter(None, (str(source), os.environ.get("PYTHONPATH"))))
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(settings.threads))
+        self.revision, self.settings = revision, settings
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", WORKER, settings.workloads.resolve(), source],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            env=os.environ | threads | {"PYTHONPATH": path, "PYTHONHASHSEED": "0"},
+        )
+
+    def send(self, do: str, **request: Any) -> None:
+        self.asked = " ".join(filter(None, (do, request.get("workload"))))
+        try:
+            self.process.stdin.write(json.dumps({"do": do, **request}).encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise self._failure(self._last_words()) from None
+
+    def answer(self) -> dict[str, Any]:
+        ready, _, _ = select.select([self.process.stdout], [], [], self.settings.patience)
+        if not ready:
+            raise self._failure(f"no answer within {self.settings.patience:g} seconds")
+        if not (line := self.process.stdout.readline()):
+            raise self._failure(self._last_words())
+        answer = json.loads(line)
+        if "error" in answer:
+            raise self._failure(answer["error"])
+        return answer
+
+    def ask(self, do: str, **request: Any) -> dict[str, Any]:
+        self.send(do, **request)
+        return self.answer()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+        self.errors.close()
+
+    def _failure(self, why: str) -> GateError:
+        return GateError(f"{self.revision.name} cannot {self.asked}: {why}")
+
+    def _last_words(self) -> str:
+        self.process.wait()
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"it ended with status {self.process.returncode}"
+
+
+@contextmanager
+def _workers(settings: Settings, *revisions: Revision) -> Iterator[list[Worker]]:
+    with ExitStack() as stack:
+        workers = []
+        for revision in revisions:
+            workers.append(Worker(revision, settings))
+            stack.callback(workers[-1].close)
+        yield workers
+
+
+def names(revision: Revision, settings: Settings) -> list[str]:
+    """List the workloads of the file."""
+    with _workers(settings, revision) as [worker]:
+        return worker.ask("names")["names"]
+
+
+def count(settings: Settings, workload: str, *revisions: Revision) -> list[dict[str, Any]]:
+    """Count a workload on every revision at the same time, each in a process of its own."""
+    with _workers(settings, *revisions) as workers:
+        for worker in workers:
+            worker.send("count", workload=workload)
+        return [worker.answer() for worker in workers]
+
+
+def time_pair(
+    base: Revision, head: Revision, workloads: list[str], settings: Settings
+) -> dict[str, Pair]:
+    """Time workloads in one pair of processes."""
+    with _workers(settings, base, head, base) as [a, b, c]:
+        return {workload: _timed(a, b, c, workload, settings) for workload in workloads}
+
+
+def _timed(a: Worker, b: Worker, c: Worker, workload: str, settings: Settings) -> Pair:
+    # One after another: what is measured here decides how long the blocks are.
+    workers = {"A": a, "B": b, "C": c}
+    slowest = max(w.ask("prepare", workload=workload)["seconds"] for w in workers.values())
+    calls = max(1, round(settings.seconds / slowest))
+    rounds = []
+    for turn in range(settings.rounds):
+        there = ("ABC", "BCA", "CAB")[turn % 3]
+        blocks = [
+            (name, workers[name].ask("run", workload=workload, calls=calls))
+            for name in there + there[::-1]
+        ]
+        rounds.append(
+            {
+                (name, clock): sum(block[clock] for who, block in blocks if who == name)
+                for name in there
+                for clock in ("wall", "cpu")
+            }
+        )
+
+    def ratio(name: str, clock: str) -> float:
+        return statistics.median(math.log(r[name, clock] / r["A", clock]) for r in rounds)
+
+    seconds = min(r["A", "wall"] for r in rounds) / 2
+    return Pair(ratio("B", "wall"), ratio("C", "wall"), ratio("B", "cpu"), seconds)

@@ -1,0 +1,206 @@
+"""Tell what a comparison found: in a terminal, as JSON, and as Markdown for the page of a CI."""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from benchmarks.gate.revisions import Revision
+from benchmarks.gate.verdict import LEVEL, Change, Effect
+
+__all__ = ["Report", "Timing", "markdown", "show"]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What was found of the time of one workload.
+
+    Args:
+        name: ``workload/time``.
+        effect: The estimate that decided: the second, where the first was suspicious.
+        seconds: A call on the base.
+        cpu: The ratio in seconds of the processor, for information.
+        pairs: How many pairs were timed in all.
+        slower: Whether it is flagged.
+        suspected: Whether it was suspected at first.
+    """
+
+    name: str
+    effect: Effect
+    seconds: float
+    cpu: float
+    pairs: int
+    slower: bool
+    suspected: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All that a comparison found.
+
+    Args:
+        base: What was compared with.
+        head: What is judged.
+        changes: Every count on both sides.
+        timings: Every workload that was timed; none, if time was not asked for.
+        absent: Why a workload was not compared, by its name.
+        requests: Where the note of counts should be renewed.
+        accepted: The reason for which an increase is allowed, by a pattern of its name.
+        on: What it was measured on.
+        seconds: How long it took.
+    """
+
+    base: Revision
+    head: Revision
+    changes: list[Change]
+    timings: list[Timing]
+    absent: dict[str, str]
+    requests: list[str]
+    accepted: dict[str, str]
+    on: dict[str, Any]
+    seconds: float
+
+    def excuse(self, name: str) -> str | None:
+        """Return the reason for which an increase is accepted, if it is."""
+        return next((r for p, r in self.accepted.items() if fnmatchcase(name, p)), None)
+
+    @property
+    def regressions(self) -> list[str]:
+        worse = [change.name for change in self.changes if change.head > change.base]
+        worse += [timing.name for timing in self.timings if timing.slower]
+        return [name for name in worse if self.excuse(name) is None]
+
+    @property
+    def headline(self) -> str:
+        found = self.regressions
+        verdict = f"worse: {', '.join(found)}" if found else "nothing is worse"
+        return f"{_named(self.head)} against {_named(self.base)}: {verdict}"
+
+    def json(self) -> dict[str, Any]:
+        """Return everything, in types of JSON."""
+        return {
+            "status": int(bool(self.regressions)),
+            "regressions": self.regressions,
+            **{side: _facts(getattr(self, side)) for side in ("base", "head")},
+            "counts": [dataclasses.asdict(change) for change in self.changes],
+            "times": [
+                dataclasses.asdict(timing) | {"threshold": timing.effect.threshold}
+                for timing in self.timings
+            ],
+            "absent": self.absent,
+            "requests": self.requests,
+            "accepted": self.accepted,
+            "on": self.on,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+Rows = list[tuple[str, ...]]
+
+COUNTS = ("count", "base", "head", "change", "")
+TIMES = ("time", "base", "change", f"{LEVEL:.0%} interval", "A/A", "seen from", "CPU", "")
+
+
+def _facts(revision: Revision) -> dict[str, str | None]:
+    return {"name": revision.name, "commit": revision.commit}
+
+
+def _named(revision: Revision) -> str:
+    commit = (revision.commit or "")[:10]
+    return revision.name if revision.name.startswith(commit) else f"{revision.name} ({commit})"
+
+
+def _counts(report: Report) -> Rows:
+    """Show what changed; the JSON has the rest."""
+    return [
+        (
+            change.name,
+            f"{change.base:,}",
+            f"{change.head:,}",
+            f"{change.head / change.base - 1:+.1%}" if change.base else "new",
+            _word(report, change.name, worse=change.head > change.base, word="MORE") or "fewer",
+        )
+        for change in report.changes
+        if change.head != change.base
+    ]
+
+
+def _times(report: Report) -> Rows:
+    rows = []
+    for timing in report.timings:
+        effect = timing.effect
+        verdict = _word(report, timing.name, worse=timing.slower, word="SLOWER")
+        if not verdict and timing.suspected:
+            verdict = "suspected once, not again"
+        rows.append(
+            (
+                timing.name,
+                f"{timing.seconds * 1e3:.3g} ms",
+                f"{effect.ratio - 1:+.1%}",
+                f"{effect.low - 1:+.1%} to {effect.high - 1:+.1%}",
+                f"{effect.spread:.1%}",
+                f"{effect.threshold:+.1%}",
+                f"{timing.cpu - 1:+.1%}",
+                verdict or ("faster" if effect.faster else "as before"),
+            )
+        )
+    return rows
+
+
+def _word(report: Report, name: str, *, worse: bool, word: str) -> str:
+    if not worse:
+        return ""
+    reason = report.excuse(name)
+    return word if reason is None else f"accepted: {reason}"
+
+
+def _remarks(report: Report) -> list[str]:
+    same = sum(change.head == change.base for change in report.changes)
+    lines = [f"{same} of {len(report.changes)} counts are as they were."]
+    if not report.on.get("torch"):
+        lines.append("Nothing but imports was counted: the workloads do not use torch.")
+    elif report.on["device"] == "cpu":
+        lines.append("Kernel launches were not counted: there is no CUDA device.")
+    if not report.timings:
+        lines.append("Time was not measured.")
+    lines += [f"{name} was not compared: {why}" for name, why in report.absent.items()]
+    if report.requests:
+        lines.append("Please renew the note of counts (python -m benchmarks.counters --write):")
+        lines += [f"- {request}" for request in report.requests]
+    if report.regressions:
+        lines.append(
+            "What is meant is accepted by a line in a commit's message, "
+            f"`Costs: {report.regressions[0]} and why`."
+        )
+    return lines
+
+
+def show(report: Report) -> None:
+    """Print tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    wide = None if sys.stdout.isatty() else 140  # the log of a CI has no width
+    console = Console(highlight=False, soft_wrap=True, width=wide)
+    for heads, rows in ((COUNTS, _counts(report)), (TIMES, _times(report))):
+        if rows:
+            table = Table(*heads, box=None, pad_edge=False)
+            for row in rows:
+                table.add_row(*row)
+            console.print(table)
+    console.print(*_remarks(report), sep="\n", markup=False)
+    console.print(report.headline, style="red" if report.regressions else "green", markup=False)
+
+
+def markdown(report: Report) -> str:
+    """Write the same for a page: the verdict, the tables, the remarks."""
+    parts = [f"### Regression gate\n\n**{report.headline}**"]
+    for heads, rows in ((COUNTS, _counts(report)), (TIMES, _times(report))):
+        if rows:
+            lines = (heads, ("---",) * len(heads), *rows)
+            parts.append(
+                "\n".join(f"| {' | '.join(c.replace('|', '∣') for c in line)} |" for line in lines)
+            )
+    remarks = (f"  {line}" if line[0] == "-" else f"- {line}" for line in _remarks(report))
+    return "\n\n".join([*parts, "\n".join(remarks)]) + "\n"

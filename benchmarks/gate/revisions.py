@@ -1,0 +1,125 @@
+"""Find the files of a revision: of a commit, of the working tree, or of a plain directory."""
+
+import io
+import shutil
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["GateError", "Revision", "accepted", "check_out"]
+
+
+class GateError(Exception):
+    """Says in one line why nothing can be compared, and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """The files of one side of a comparison.
+
+    Args:
+        name: What it was asked for by.
+        tree: The directory of its files.
+        commit: Which commit it is; None for the working tree or a plain directory.
+    """
+
+    name: str
+    tree: Path
+    commit: str | None = None
+
+    def source(self, directory: str) -> Path:
+        """Return the directory of the tree from which packages are imported."""
+        source = self.tree / directory
+        if not source.is_dir():
+            raise GateError(f"--source must be a directory of {self.name}; {directory} is none.")
+        return source
+
+
+def check_out(name: str | None, into: Path, *, build: str | None = None) -> Revision:
+    """Lay the files of a revision out, and build them.
+
+    Args:
+        name: A commit, branch or tag of the repository in the current directory; else a
+            directory, used in place; None is the working tree, copied so that editing may go on.
+        into: An empty directory.
+        build: A shell command to run in the tree, for a project that is not Python alone.
+
+    Raises:
+        GateError: If there is no such revision, or the build fails.
+    """
+    if name is None:
+        revision = Revision("working tree", _copied(into))
+    elif commit := _commit(name):
+        archive = _git("archive", "--format=tar", commit, cwd=Path(_top()), text=False)
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            files.extractall(into, filter="data")
+        revision = Revision(name, into, commit)
+    elif Path(name).is_dir():
+        revision = Revision(name, Path(name).resolve())
+    else:
+        where = "this repository" if _top() else "a git repository (there is none here)"
+        raise GateError(
+            f"BASE and HEAD must be revisions of {where} or directories; {name} is neither. "
+            "In CI, fetch the whole history."
+        )
+    if build:
+        done = subprocess.run(
+            build, shell=True, cwd=revision.tree, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            raise GateError(f"--build fails in {revision.name}: {''.join(last) or build}")
+    return revision
+
+
+def accepted(base: Revision, head: Revision) -> dict[str, str]:
+    """Read what commits after the base accept: ``Costs: training/time the sum is exact now``.
+
+    Returns:
+        The reason by the name of what was accepted. The trailer is part of the change that it
+        excuses, is reviewed with it, and has no effect on any later one.
+    """
+    if not base.commit or not (head.commit or head.name == "working tree"):
+        return {}
+    span = f"{base.commit}..{head.commit or 'HEAD'}"
+    lines = _git("log", "--format=%(trailers:key=Costs,valueonly,unfold)", span).splitlines()
+    pairs = [line.strip().partition(" ") for line in lines if line.strip()]
+    return {name: reason.strip() or "no reason given" for name, _, reason in pairs}
+
+
+def _git(*arguments: str, cwd: Path | None = None, text: bool = True) -> str | bytes:
+    done = subprocess.run(
+        ["git", *arguments], cwd=cwd, capture_output=True, text=text, check=False
+    )
+    if done.returncode:
+        error = done.stderr if text else done.stderr.decode()
+        raise GateError(f"git {arguments[0]} fails: {error.strip().splitlines()[-1]}")
+    return done.stdout
+
+
+def _top() -> str | None:
+    try:
+        return _git("rev-parse", "--show-toplevel").strip()
+    except (GateError, FileNotFoundError):
+        return None
+
+
+def _commit(name: str) -> str | None:
+    try:
+        found = _git("rev-parse", "--verify", "--end-of-options", name + "^{commit}")
+    except (GateError, FileNotFoundError):
+        return None
+    return found.strip()
+
+
+def _copied(into: Path) -> Path:
+    """Copy the working tree but for what git ignores."""
+    if not (top := _top()):
+        raise GateError("HEAD is the working tree, but here is no git repository; name both.")
+    names = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=Path(top))
+    for name in filter(None, names.split("\0")):
+        if (file := Path(top, name)).is_file():  # not one that was deleted
+            (into / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, into / name)
+    return into

@@ -1,0 +1,121 @@
+"""A process of one revision, which sets workloads up, times them and counts them when asked.
+
+    python -P worker.py WORKLOADS SOURCE
+
+Requests and answers are JSON, one a line. SOURCE comes first in PYTHONPATH; this file is started
+by its path and loads its neighbour likewise, so that nothing but SOURCE decides which revision of
+a package is imported. torch is imported only by who needs it.
+"""
+
+import gc
+import importlib.util
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+PREFIX = "gate_loads_"
+
+
+class Process:
+    """What the requests are about: the workloads of a file, on the package of a tree."""
+
+    def __init__(self, workloads: str, source: str) -> None:
+        self.source = Path(source).resolve()
+        self.workloads = load(Path(workloads)).WORKLOADS
+        self.calls: dict[str, Callable[[], object]] = {}
+
+    def names(self) -> dict[str, Any]:
+        return {"names": list(self.workloads)}
+
+    def prepare(self, workload: str) -> dict[str, Any]:
+        """Set up and warm up; say what a call takes, or that this revision has no such thing."""
+        if "torch" in sys.modules:
+            sys.modules["torch"].manual_seed(0)
+        try:
+            call = self.calls[workload] = self.workloads[workload]()
+        except (ImportError, AttributeError) as error:
+            return {"absent": one_line(error)}
+        call()
+        if not any(self._ours(m) for n, m in [*sys.modules.items()] if not n.startswith(PREFIX)):
+            raise LookupError(f"it imports nothing from {self.source}; see --source")
+        gc.collect()
+        gc.freeze()
+        return {"seconds": min(self._seconds(workload) for _ in range(3))}
+
+    def run(self, workload: str, calls: int) -> dict[str, Any]:
+        """Time a block of calls."""
+        before = time.process_time()
+        seconds = [self._seconds(workload) for _ in range(calls)]
+        return {
+            "wall": statistics.mean(seconds),
+            "cpu": (time.process_time() - before) / calls + 1e-9,  # not zero, if it only waits
+        }
+
+    def count(self, workload: str) -> dict[str, Any]:
+        """Count a call, and the modules that were imported for it, this project's own apart."""
+        answer = self.prepare(workload)
+        if "absent" in answer:
+            return answer
+        counts = {"imports": sum(not self._ours(module) for module in [*sys.modules.values()])}
+        if "torch" in sys.modules:
+            counting = load(Path(__file__).with_name("counting.py"))
+            counts |= counting.count(self.calls[workload])
+        return {"counts": counts, "on": environment()}
+
+    def _seconds(self, workload: str) -> float:
+        start = time.perf_counter()
+        self.calls[workload]()
+        if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():
+            sys.modules["torch"].cuda.synchronize()
+        return time.perf_counter() - start
+
+    def _ours(self, module: ModuleType) -> bool:
+        file = getattr(module, "__file__", None)
+        return bool(file) and Path(file).resolve().is_relative_to(self.source)
+
+
+def load(path: Path) -> ModuleType:
+    """Import a file by its path, under a name that nobody else has."""
+    spec = importlib.util.spec_from_file_location(PREFIX + path.stem, path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def environment() -> dict[str, Any]:
+    """Name what the counts depend on beside the code."""
+    torch = sys.modules.get("torch")
+    return {
+        "python": ".".join(map(str, sys.version_info[:2])),
+        "torch": torch and str(torch.__version__),
+        "device": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else "cpu",
+    }
+
+
+def one_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what a workload prints is no answer
+    process = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            process = process or Process(*sys.argv[1:])
+            answer = getattr(process, request.pop("do"))(**request)
+        except Exception as error:  # whatever it is, the gate shall say it and end
+            answer = {"error": one_line(error)}
+        print(json.dumps(answer), file=answers)
+
+
+if __name__ == "__main__":
+    main()

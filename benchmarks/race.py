@@ -1,0 +1,172 @@
+"""Race the textbook script, a fair PyTorch loop, a JAX scan, vae_ref and the floor on MNIST.
+
+    python -m benchmarks.race --data DIR [--repetitions 5] [--epochs 6] [--threads 2]
+
+Every contestant runs in a process of its own, one after another; the next repetition begins with
+the next of them, so that none always runs first or after the same other. Prints the table and
+the targets, and writes benchmarks/results/race_MACHINE.json.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import environment
+from benchmarks.standings import CONTESTANTS, Result, Standings, interval
+from vae_ref import mnist
+from vae_ref.atomic import replacing
+from vae_ref.data import DataError
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+NEEDS = {"scan": "jax"}
+VERDICTS = {"met": "green", "missed": "red", "void": "red", "not measured": "yellow"}
+
+
+class RaceError(Exception):
+    """Says which contestant failed, and its last words."""
+
+
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--data", default=os.environ.get("VAE_REF_DATA", "data"), help="a torchvision root")
+    add("--repetitions", type=int, default=5)
+    add("--epochs", type=int, default=6)
+    add("--threads", type=int, default=environment.cores(), help="of each; all cores")
+    add("--only", nargs="+", choices=CONTESTANTS, default=[*CONTESTANTS], metavar="NAME")
+    add("--engine", help="of vae_ref; the one that it chooses")
+    add("--device", choices=("cpu", "cuda"), default="cpu")
+    add("--json", type=Path, metavar="FILE", help="where to write; results/race_MACHINE.json")
+    arguments = parser.parse_args(words)
+    for name, most in ("repetitions", 1000), ("epochs", 20), ("threads", environment.cores()):
+        if not 1 <= (value := getattr(arguments, name)) <= most:
+            parser.error(f"--{name} must be 1 to {most}; got {value}.")
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda needs a GPU that torch sees; there is none. Use cpu.")
+    try:
+        mnist(arguments.data, train=False)
+        race(arguments)
+    except DataError as error:
+        parser.exit(2, f"{error} Name a torchvision root with --data.\n")
+    except RaceError as error:
+        parser.exit(1, f"{error}\n")
+
+
+def race(arguments: argparse.Namespace) -> None:
+    surroundings = environment.describe(threads=arguments.threads, device=arguments.device)
+    results = []
+    for result in run(arguments):
+        results.append(result)
+        seconds = " ".join(f"{s:.2f}" for s in result.seconds)
+        print(f"{result.repetition} {result.contestant}: {seconds}", file=sys.stderr, flush=True)
+    content = {
+        "command": "python -m benchmarks.race",
+        "environment": surroundings,
+        "epochs": arguments.epochs,
+        "repetitions": arguments.repetitions,
+        "engine": arguments.engine,
+        "results": [dataclasses.asdict(result) for result in results],
+    }
+    path = arguments.json or RESULTS / f"race_{environment.machine(surroundings)}.json"
+    path.parent.mkdir(exist_ok=True, parents=True)
+    with replacing(path) as file:
+        file.write((json.dumps(content, indent=1) + "\n").encode())
+    show(Standings(results), surroundings)
+
+
+def run(arguments: argparse.Namespace) -> Iterator[Result]:
+    """Interleave the contestants."""
+    names = [name for name in CONTESTANTS if name in arguments.only]
+    for name in [name for name in names if is_missing(name)]:
+        print(f"{name} is left out: pip install -e '.[rivals]'", file=sys.stderr)
+        names.remove(name)
+    for repetition in range(1, arguments.repetitions + 1):
+        turn = (repetition - 1) % len(names) if names else 0
+        for name in names[turn:] + names[:turn]:
+            yield enter(name, repetition, arguments)
+
+
+def is_missing(name: str) -> bool:
+    return name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None
+
+
+def enter(name: str, repetition: int, arguments: argparse.Namespace) -> Result:
+    """Run one contestant in a process of its own."""
+    seed = repetition - 1
+    options = {
+        "data": arguments.data,
+        "epochs": arguments.epochs,
+        "threads": arguments.threads,
+        "seed": seed,
+        "device": arguments.device,
+        **({"engine": arguments.engine} if arguments.engine and name == "ours" else {}),
+    }
+    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    finished = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.contestants.{name}", *words],
+        env=os.environ | {"OMP_NUM_THREADS": str(arguments.threads), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if finished.returncode:
+        last = finished.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise RaceError(f"{name} ended with status {finished.returncode}: {last[0]}")
+    return read(name, repetition, seed, finished.stdout)
+
+
+def read(name: str, repetition: int, seed: int, output: str) -> Result:
+    """Take a result from the lines that a contestant printed."""
+    *epochs, last = [json.loads(line) for line in output.splitlines()]
+    return Result(
+        contestant=name,
+        repetition=repetition,
+        seed=seed,
+        seconds=[round(epoch["seconds"], 4) for epoch in epochs],
+        test_loss=last["test_loss"] and round(last["test_loss"], 4),
+    )
+
+
+def show(standings: Standings, surroundings: dict[str, Any]) -> None:
+    """Print the table, the interval of the losses and the targets."""
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(table(standings))
+    low, high = interval(standings.epochs[-1])
+    console.print(
+        f"Seconds and nats: median (range). Void: a loss outside {low:.2f} to {high:.2f}."
+    )
+    for statement, found, verdict in standings.targets():
+        console.print(f"[{VERDICTS[verdict]}]{verdict:>12}[/]  {statement}: {found or '-'}")
+    console.print(", ".join(f"{key} {value}" for key, value in surroundings.items()))
+
+
+def table(standings: Standings) -> Table:
+    """Set the contestants side by side."""
+    names = standings.names
+    result = Table("", *(CONTESTANTS[name] for name in names))
+    for epoch in standings.epochs:
+        result.add_row(f"epoch {epoch}", *(str(standings.seconds(n, epoch)) for n in names))
+    losses = {name: standings.loss(name) for name in names}
+    marks = {name: " void" if standings.is_void(name) else "" for name in names}
+    result.add_row("test loss", *(f"{losses[n] or '-'}{marks[n]}" for n in names))
+    for other in ("ours", "floor"):
+        if other in names:
+            ratios = (f"{standings.ratio(n, other).median:.2f}{marks[n]}" for n in names)
+            result.add_row(f"time / {CONTESTANTS[other]}", *ratios)
+    return result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""What a race says: medians and ranges, ratios, which loss is void, which target is met.
+
+Ratios are taken inside each repetition, between processes that ran minutes apart on a machine
+whose pace changes, and then their median.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+__all__ = [
+    "CONTESTANTS",
+    "Result",
+    "Spread",
+    "Standings",
+    "Target",
+    "interval",
+]
+
+CONTESTANTS = {
+    "textbook": "textbook script",
+    "fair": "fair PyTorch",
+    "scan": "JAX scan",
+    "ours": "vae_ref",
+    "floor": "floor",
+}
+STEADY = 3  #: the epoch from which a training is in its steady state
+TEXTBOOK, SCAN, FLOOR = 8.0, 1.15, 1.3  #: the targets
+
+SEEDS = Path(__file__).parent / "results" / "mnist_seeds.jsonl"
+ALPHA = 5e-7 / 32  # what the end-to-end tests of tests/test_mnist.py give to each comparison
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What one contestant did in one repetition.
+
+    Args:
+        contestant: Its name.
+        repetition: Which repetition, from 1.
+        seed: Of its weights, order and noise.
+        seconds: Of every epoch's training.
+        test_loss: After the last epoch, in nats per example; None for the floor.
+    """
+
+    contestant: str
+    repetition: int
+    seed: int
+    seconds: Sequence[float]
+    test_loss: float | None
+
+
+class Spread(NamedTuple):
+    """The median of some values and their range."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Spread":
+        found = list(values)
+        return cls(statistics.median(found), min(found), max(found))
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f}–{self.high:.2f})"
+
+
+class Target(NamedTuple):
+    """What was to be reached, what was, and the verdict."""
+
+    statement: str
+    found: str
+    verdict: Literal["met", "missed", "void", "not measured"]
+
+
+def interval(epoch: int) -> tuple[float, float]:
+    """Predict the test loss of one more seed from the seeds measured, as the tests do."""
+    losses = [json.loads(line)["test_loss"] for line in SEEDS.read_text().splitlines()]
+    values = np.array([loss[epoch - 1] for loss in losses])
+    t = stats.t.isf(ALPHA / 2, len(values) - 1)
+    reach = float(t * values.std(ddof=1) * np.sqrt(1 + 1 / len(values)))
+    return float(values.mean()) - reach, float(values.mean()) + reach
+
+
+@dataclass(frozen=True)
+class Standings:
+    """All results of a race.
+
+    Args:
+        results: Of every contestant and repetition.
+    """
+
+    results: Sequence[Result]
+
+    @classmethod
+    def read(cls, file: dict[str, Any]) -> "Standings":
+        """Take the results from the content of a result file."""
+        return cls([Result(**result) for result in file["results"]])
+
+    @property
+    def names(self) -> list[str]:
+        """The contestants that took part, in the table's order."""
+        return [name for name in CONTESTANTS if any(r.contestant == name for r in self.results)]
+
+    @property
+    def epochs(self) -> range:
+        return range(1, len(self.results[0].seconds) + 1)
+
+    def of(self, name: str) -> dict[int, Result]:
+        """Return a contestant's results by repetition."""
+        return {r.repetition: r for r in self.results if r.contestant == name}
+
+    def seconds(self, name: str, epoch: int) -> Spread:
+        return Spread.of(r.seconds[epoch - 1] for r in self.of(name).values())
+
+    def loss(self, name: str) -> Spread | None:
+        losses = [r.test_loss for r in self.of(name).values() if r.test_loss is not None]
+        return Spread.of(losses) if losses else None
+
+    def is_void(self, name: str) -> bool:
+        """Speed without the same loss is none. The floor trains nothing, and has no loss."""
+        low, high = interval(self.epochs[-1])
+        losses = [r.test_loss for r in self.of(name).values() if r.test_loss is not None]
+        # said so that a loss that is not a number is outside
+        return not all(low <= loss <= high for loss in losses)
+
+    def ratio(self, name: str, other: str, *, first: int = 1, last: int | None = None) -> Spread:
+        """Compare the seconds of some epochs, the first and the last included."""
+        part = slice(first - 1, last)
+        theirs = self.of(other)
+        return Spread.of(
+            sum(result.seconds[part]) / sum(theirs[repetition].seconds[part])
+            for repetition, result in self.of(name).items()
+            if repetition in theirs
+        )
+
+    def drift(self, name: str) -> Spread:
+        """Compare the last epoch with the first."""
+        return Spread.of(r.seconds[-1] / r.seconds[0] for r in self.of(name).values())
+
+    def targets(self) -> list[Target]:
+        """Say of each target whether it is met."""
+        # The floor does the same work in every epoch: what it drifts is the machine's noise.
+        noise = self.drift("floor").high if self.of("floor") else 1.0
+        return [
+            self._target(
+                f"at least {TEXTBOOK:g} times as fast as the textbook script, all epochs",
+                "textbook",
+                lambda: self.ratio("textbook", "ours"),
+                at_least=TEXTBOOK,
+            ),
+            self._target(
+                f"at least {SCAN:g} times as fast as the JAX scan, from epoch {STEADY} on",
+                "scan",
+                lambda: self.ratio("scan", "ours", first=STEADY),
+                at_least=SCAN,
+                epochs=STEADY,
+            ),
+            self._target(
+                f"at most {FLOOR:g} times the floor, in every epoch",
+                "floor",
+                lambda: max(self.ratio("ours", "floor", first=e, last=e) for e in self.epochs),
+                at_most=FLOOR,
+            ),
+            self._target(
+                "the last epoch no slower than the first, but for the floor's own drift",
+                "floor",
+                lambda: self.drift("ours"),
+                at_most=max(1.0, noise),
+                epochs=2,
+            ),
+        ]
+
+    def _target(
+        self,
+        statement: str,
+        rival: str,
+        compare: Callable[[], Spread],
+        *,
+        at_least: float = 0,
+        at_most: float = math.inf,
+        epochs: int = 1,
+    ) -> Target:
+        if not {"ours", rival} <= set(self.names) or len(self.epochs) < epochs:
+            return Target(statement, "", "not measured")
+        found = compare()
+        if self.is_void("ours") or self.is_void(rival):
+            return Target(statement, str(found), "void")
+        is_met = at_least <= found.median <= at_most
+        return Target(statement, str(found), "met" if is_met else "missed")

@@ -1,0 +1,225 @@
+"""The page of the benchmarks: tables and plots of the result files that are there."""
+
+import ast
+import json
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from benchmarks.scaling import slope
+from benchmarks.standings import CONTESTANTS, Standings, interval
+
+__all__ = ["substitutions"]
+
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "benchmarks" / "results"
+PICTURES = HERE / "_generated"  # made at every build, and no source
+
+MARKS = {"met": "✓ met", "missed": "✗ missed", "void": "✗ void", "not measured": "– not measured"}
+AXES = {
+    "examples": "examples",
+    "batch_size": "batch size",
+    "latent_dim": "latent size",
+    "hidden_dim": "hidden width",
+    "threads": "threads",
+}
+UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (0.0, "ns"))
+
+
+def substitutions() -> dict[str, str]:
+    """Return what the page takes from the results, as Markdown."""
+    PICTURES.mkdir(exist_ok=True)
+    return {
+        "performance_race": _all("race", _race, "python -m benchmarks.race"),
+        "performance_contestants": "\n".join(_contestants()),
+        "performance_scaling": _all("scaling", _scaling, "python -m benchmarks.scaling"),
+        "performance_suite": _all("suite", _suite, "pytest benchmarks"),
+        "performance_gpu": "\n\n".join(
+            _all(kind, section, command, device="cuda")
+            for kind, section, command in (
+                ("race", _race, "python -m benchmarks.race --device cuda"),
+                ("suite", _suite, "pytest benchmarks"),
+            )
+        ),
+    }
+
+
+def _all(kind: str, section: Any, command: str, *, device: str = "cpu") -> str:
+    """Join the sections of every machine that was measured, or say that none was."""
+    lines = []
+    for path in sorted(RESULTS.glob(f"{kind}_*.json")):
+        content = json.loads(path.read_text())
+        content.setdefault("environment", content.get("machine_info", {}))
+        if found := list(section(content, path.stem, device)):
+            lines += [*found, "", _source(content, path, device), ""]
+    return "\n".join(lines) or f"Not measured; `{command}` would."
+
+
+def _source(content: dict[str, Any], path: Path, device: str) -> str:
+    on = content["environment"]
+    gpu = f"{on['gpu']}, " if device == "cuda" else ""
+    jax = f", jax {on['jax']}" if on["jax"] else ""
+    return (
+        f"*{gpu}{on['processor']}, {on['cores']} cores, {on['memory_gib']} GiB, {on['threads']} "
+        f"threads; torch {on['torch']}{jax}, Python {on['python']}, vae_ref {on['vae_ref']}, "
+        f"commit {on['commit']}, {on['date']}; load before: "
+        f"{', '.join(map(str, on['load'])) or 'unknown'}. "
+        f"From `benchmarks/results/{path.name}`.*"
+    )
+
+
+def _race(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
+    if content["environment"]["device"] != device:
+        return
+    standings = Standings.read(content)
+    names = standings.names
+    yield f"| | {' | '.join(CONTESTANTS[n] for n in names)} |"
+    yield f"|---{'|--:' * len(names)}|"
+    for epoch in standings.epochs:
+        cells = (standings.seconds(n, epoch) for n in names)
+        yield f"| epoch {epoch}, s | {' | '.join(map(str, cells))} |"
+    void = {n: ", **void**" if standings.is_void(n) else "" for n in names}
+    losses = (f"{standings.loss(n) or '–'}{void[n]}" for n in names)
+    yield f"| test loss, nats | {' | '.join(losses)} |"
+    for other in ("ours", "floor"):
+        if other in names:
+            cells = (f"{standings.ratio(n, other).median:.2f}{void[n]}" for n in names)
+            yield f"| time / {CONTESTANTS[other]} | {' | '.join(cells)} |"
+    low, high = interval(standings.epochs[-1])
+    yield ""
+    yield (
+        f"Median and range of {content['repetitions']} repetitions; the loss has to be within "
+        f"{low:.2f} to {high:.2f}. Ratios are of the sums over the epochs, in each repetition; "
+        "then the median."
+    )
+    yield ""
+    yield "| target | reached | |"
+    yield "|---|--:|---|"
+    for target in standings.targets():
+        yield f"| {target.statement} | {target.found or '–'} | {MARKS[target.verdict]} |"
+    yield from ("", *_picture(name, _draw_race(standings), "Seconds of every epoch"))
+
+
+def _draw_race(standings: Standings) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
+    epochs = list(standings.epochs)
+    for name in standings.names:
+        found = [standings.seconds(name, epoch) for epoch in epochs]
+        middle = [spread.median for spread in found]
+        reach = [[s.median - s.low for s in found], [s.high - s.median for s in found]]
+        style = "k--" if name == "floor" else "o-"
+        axis.errorbar(epochs, middle, reach, fmt=style, capsize=3, label=CONTESTANTS[name])
+    axis.set(xlabel="epoch", ylabel="seconds", xticks=epochs)
+    _logarithmic(axis)
+    axis.grid(visible=True, alpha=0.3)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def _logarithmic(axis: Any) -> None:
+    """Let the second axis show ratios, with numbers that can be read, half a decade at least."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = axis.dataLim.minpos[1] / 1.1, axis.dataLim.y1 * 1.1
+    axis.set(yscale="log", ylim=(low, max(high, 3 * low)))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _picture(name: str, figure: Any, alternative: str) -> Iterator[str]:
+    import matplotlib as mpl
+
+    with mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(PICTURES / f"{name}.svg", metadata={"Date": None})
+    yield from (f"```{{image}} _generated/{name}.svg", f":alt: {alternative}", "```")
+
+
+def _contestants() -> Iterator[str]:
+    """Describe the contestants in the words of their files."""
+    for name, title in CONTESTANTS.items():
+        path = HERE.parent / "benchmarks" / "contestants" / f"{name}.py"
+        head, *rest = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")
+        yield f"**{title}** (`benchmarks/contestants/{name}.py`)"
+        yield f": {' '.join(' '.join([head, *rest]).split())}"
+        yield ""
+
+
+def _scaling(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
+    if content["environment"]["device"] != device:
+        return
+    yield "| varied | from | to | seconds per epoch, from | to | exponent |"
+    yield "|---|--:|--:|--:|--:|--:|"
+    for key, points in content["curves"].items():
+        ends = points[0], points[-1]
+        values, seconds = ([point[part] for point in ends] for part in ("value", "seconds"))
+        exponent = f"{slope(points):.2f}" if len(points) > 2 else "–"
+        yield (
+            f"| {AXES[key]} | {values[0]} | {values[1]} | {seconds[0]:.3f} | {seconds[1]:.3f} "
+            f"| {exponent} |"
+        )
+    yield ""
+    yield (
+        f"Epochs of {content['examples']} examples where they are not what is varied. The "
+        "exponent $a$ of $\\mathrm{cost} \\propto \\mathrm{value}^a$ is fitted to the upper half "
+        "of the values."
+    )
+    if content["memory"]:
+        before, first, *_, last = content["memory"]
+        count = len(content["memory"]) - 1
+        yield (
+            f"The process held {before:.0f} MiB before it trained, {first:.0f} after the first "
+            f"epoch and {last:.0f} after epoch {count} of {content['memory_examples']} examples."
+        )
+    yield from ("", *_picture(name, _draw_scaling(content), "How the cost of training grows"))
+
+
+def _draw_scaling(content: dict[str, Any]) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    *axes, last = figure.subplots(2, 3).flat
+    for axis, (key, points) in zip(axes, content["curves"].items(), strict=True):
+        values = [point["value"] for point in points]
+        axis.plot(values, [point["seconds"] for point in points], "o-")
+        axis.set(xlabel=AXES[key], ylabel="seconds per epoch")
+        if key == "threads":
+            axis.set(xticks=values, ylim=(0, None))
+            continue
+        _logarithmic(axis)
+        axis.set_xscale("log")
+        axis.set_xticks(values, map(str, values), rotation=45)
+        axis.minorticks_off()
+    last.plot(content["memory"])
+    last.set(xlabel="epochs", ylabel="memory, MiB", ylim=(0, None))
+    for axis in (*axes, last):
+        axis.grid(visible=True, alpha=0.3)
+    return figure
+
+
+def _suite(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
+    found = [b for b in content["benchmarks"] if b["extra_info"]["device"] == device]
+    if not found:
+        return
+    yield "| what | whose | median | fastest | rounds | loss, nats |"
+    yield "|---|---|--:|--:|--:|--:|"
+    for group, members in groupby(found, lambda bench: bench["group"]):
+        label = group.removesuffix(f" on {device}")
+        for bench in members:
+            stats, params = bench["stats"], bench["params"] or {}
+            loss = bench["extra_info"].get("loss")
+            whose = CONTESTANTS.get(params.get("contestant", "ours"), params.get("contestant"))
+            yield (
+                f"| {label} | {whose} | {_time(stats['median'])} | {_time(stats['min'])} "
+                f"| {stats['rounds']} | {'' if loss is None else f'{loss:.2f}'} |"
+            )
+            label = ""
+
+
+def _time(seconds: float) -> str:
+    unit, name = next((unit, name) for unit, name in UNITS if seconds >= unit)
+    return f"{seconds / (unit or 1e-9):.3g} {name}"

@@ -1,0 +1,90 @@
+"""Revisions of the package with something wrong, made by adding to the text of a copy."""
+
+import shutil
+from pathlib import Path
+
+import vae_ref
+from benchmarks.gate.revisions import Revision
+
+#: What is wrong: the module, what is added to it, and counts that must rise.
+INJECTIONS = {
+    "doubled-decoder": (
+        "model",
+        """
+_once = LatentModel.decode_logits
+LatentModel.decode_logits = lambda self, z: (_once(self, z) + _once(self, z)) / 2
+""",
+        {"flops", "operations", "bytes", "saved_tensors"},
+    ),
+    "float64-leak": (
+        "gaussian",
+        """
+_single = kl_to_standard_normal
+def kl_to_standard_normal(mu, logvar):
+    return _single(mu.double(), logvar.double())
+""",
+        {"bytes", "saved_bytes"},
+    ),
+    "batch-by-batch-broadcast": (
+        "objective",
+        """
+def _broadcast(self, beta=1.0):
+    return (self.reconstruction[:, None] + beta * self.divergence).mean(1)
+Terms.loss = _broadcast
+""",
+        {"bytes", "operations"},
+    ),
+    "item-per-step": (
+        "objective",
+        """
+_silent = Terms.loss
+def _logged(self, beta=1.0):
+    loss = _silent(self, beta)
+    loss.sum().item()
+    return loss
+Terms.loss = _logged
+""",
+        {"synchronisations"},
+    ),
+    "per-example-loop": (
+        "objective",
+        """
+_batched = negative_elbo
+def negative_elbo(x, outputs, mu, logvar, **options):
+    rows = [_batched(*(t[i : i + 1] for t in (x, outputs, mu, logvar)), **options)
+            for i in range(len(x))]
+    return Terms(*(torch.cat(terms) for terms in zip(*rows)))
+""",
+        {"operations", "saved_tensors"},
+    ),
+    "import-at-start": ("shapes", "import sqlite3\n", {"imports"}),
+}
+
+#: Waits a tenth of every step more. Only the clock can see it.
+SLOWER = """
+import time as _time
+from collections import deque as _deque
+from statistics import median as _median
+_terms, _steps, _left = VAE.terms, _deque(maxlen=9), None
+def _slower(self, x, eps=None):
+    global _left
+    now = _time.perf_counter()
+    if _left is not None:
+        _steps.append(now - _left)  # since the last time: a step
+        while _time.perf_counter() < now + {share} * _median(_steps):
+            pass
+    _left = _time.perf_counter()
+    return _terms(self, x, eps)
+VAE.terms = _slower
+"""
+
+
+def copy_of(directory: Path, module: str = "", addition: str = "") -> Revision:
+    """Copy the package, and add to the text of one of its modules."""
+    package = Path(vae_ref.__file__).parent
+    ignored = shutil.ignore_patterns("__pycache__", "conformance")
+    shutil.copytree(package, directory / "vae_ref", ignore=ignored)
+    if module:
+        with (directory / "vae_ref" / f"{module}.py").open("a") as file:
+            file.write(addition)
+    return Revision(directory.name, directory)

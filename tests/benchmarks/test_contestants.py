@@ -1,0 +1,212 @@
+"""The contestants compute one function: under the same weights, images and noise they agree."""
+
+from collections import Counter
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.contestants import fair, floor, textbook
+from vae_ref import VAE
+
+COUNT, STEPS = 8, 3
+TEXTBOOK = {
+    "encoder.0": "fc1",
+    "mu": "fc21",
+    "logvar": "fc22",
+    "decoder.0": "fc3",
+    "decoder.2": "fc4",
+}
+
+
+@pytest.fixture
+def batches():
+    generator = torch.Generator().manual_seed(0)
+    return [
+        (torch.rand(COUNT, 784, generator=generator), torch.randn(COUNT, 20, generator=generator))
+        for _ in range(STEPS)
+    ]
+
+
+@pytest.fixture
+def weights():
+    torch.manual_seed(0)
+    return VAE().state_dict()
+
+
+@pytest.fixture
+def reference(weights, batches):
+    """The losses of some steps of vae_ref, and the weights after them."""
+    model = VAE()
+    model.load_state_dict(weights)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    losses = []
+    for x, eps in batches:
+        loss = model.terms(x, eps).loss().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, model.state_dict()
+
+
+def merged(weights):
+    """The layers of those who compute both heads at once."""
+    heads = {
+        kind: torch.cat([weights[f"mu.{kind}"], weights[f"logvar.{kind}"]])
+        for kind in ("weight", "bias")
+    }
+    return {
+        f"{layer}.{kind}": heads[kind] if layer == "heads" else weights[f"{layer}.{kind}"]
+        for layer in ("encoder.0", "heads", "decoder.0", "decoder.2")
+        for kind in ("weight", "bias")
+    }
+
+
+def agree(found, expected):
+    assert found.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-7, atol=1e-9)
+
+
+def test_the_textbook(reference, weights, batches, monkeypatch, capsys):
+    noise = iter([eps for _, eps in batches])
+    monkeypatch.setattr(torch, "randn_like", lambda _: next(noise))
+    names = {f"{a}.{k}": f"{b}.{k}" for a, b in TEXTBOOK.items() for k in ("weight", "bias")}
+    model = textbook.VAE()
+    model.load_state_dict({names[name]: value for name, value in weights.items()})
+    images = torch.cat([x for x, _ in batches]).view(-1, 1, 28, 28)
+    loader = DataLoader(TensorDataset(images, torch.zeros(len(images))), batch_size=COUNT)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    train_loss = textbook.train(model, optimizer, loader, epoch=1)
+    losses, expected = reference
+    assert train_loss == pytest.approx(sum(losses) / len(images), rel=1e-9)
+    agree(model.state_dict(), {names[name]: value for name, value in expected.items()})
+    assert "Train epoch: 1" in capsys.readouterr().err
+
+
+def test_the_fair_loop(reference, weights, batches):
+    names = {"heads": "encoder.2"}
+    model = fair.VAE()
+
+    def own(state):
+        pairs = ((name.rpartition("."), value) for name, value in merged(state).items())
+        return {f"{names.get(layer, layer)}.{kind}": value for (layer, _, kind), value in pairs}
+
+    model.load_state_dict(own(weights))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    found = [fair.step(model, optimizer, x, eps).item() for x, eps in batches]
+    losses, expected = reference
+    assert found == pytest.approx(losses, rel=1e-9)
+    agree(model.state_dict(), own(expected))
+
+
+@pytest.fixture
+def scan():
+    jax = pytest.importorskip("jax")
+    from benchmarks.contestants import scan
+
+    with jax.enable_x64(True):
+        yield scan
+
+
+def test_the_scan(scan, reference, weights, batches):
+    import jax
+
+    own = {"encoder.0": "fc1", "heads": "heads", "decoder.0": "fc3", "decoder.2": "fc4"}
+
+    def numbers(state):
+        layers = merged(state)
+        return {
+            name: tuple(layers[f"{layer}.{kind}"].t().numpy() for kind in ("weight", "bias"))
+            for layer, name in own.items()
+        }
+
+    state = scan.begin(jax.tree.map(jax.numpy.asarray, numbers(weights)))
+    step, found = jax.jit(scan.step), []
+    for x, eps in batches:
+        state, loss = step(state, x.numpy(), eps.numpy())
+        found.append(float(loss))
+    losses, expected = reference
+    assert found == pytest.approx(losses, rel=1e-9)
+    for name, layer in numbers(expected).items():
+        for ours, theirs in zip(layer, state.weights[name], strict=True):
+            torch.testing.assert_close(
+                torch.tensor(theirs.tolist()), torch.tensor(ours), rtol=1e-7, atol=1e-9
+            )
+
+
+def test_the_scan_trains_on_the_short_last_batch_too(scan):
+    import jax
+
+    images = jax.numpy.zeros((300, 784))
+    state, loss = scan.train(scan.start(jax.random.key(0)), images, jax.random.key(1))
+    assert int(state.steps) == 3  # 128 + 128 + 44
+    assert 400 < float(loss) < 784 * 0.8  # log 2 per pixel before the first step
+
+
+def test_the_scan_starts_from_torchs_distribution(scan, weights):
+    import jax
+
+    state = scan.start(jax.random.key(0))
+    torchs = {"fc1": "encoder.0", "fc3": "decoder.0", "fc4": "decoder.2"}
+    for name, layer in torchs.items():
+        weight, bias = (abs(part).max().item() for part in state.weights[name])
+        reach = state.weights[name][0].shape[0] ** -0.5
+        assert weight == pytest.approx(weights[f"{layer}.weight"].abs().max().item(), rel=0.01)
+        assert max(weight, bias) <= reach
+
+
+class Products(TorchDispatchMode):
+    """Count the shapes of matrix products."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm):
+            a, b = args[-2:]
+            self.shapes[tuple(a.shape), tuple(b.shape)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_floor_is_the_products_of_a_step(batches):
+    model = fair.VAE()
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    x, eps = batches[0]
+    with Products() as of_step:
+        fair.step(model, optimizer, x, eps)
+    with Products() as of_floor:
+        floor.step(floor.products(len(x)))
+    assert of_floor.shapes == of_step.shapes
+    assert of_floor.shapes.total() == 11
+
+
+def test_the_floor_has_the_operations_of_our_step(batches):
+    model, (x, eps) = VAE(), batches[0]
+    with FlopCounterMode(display=False) as of_step:
+        model.terms(x, eps).loss().sum().backward()
+    with FlopCounterMode(display=False) as of_floor:
+        floor.step(floor.products(len(x)))
+    assert of_floor.get_total_flops() == of_step.get_total_flops()
+
+
+def test_the_floor_computes_with_ordinary_numbers():
+    torch.set_default_dtype(torch.float32)
+    parts = floor.products(96)
+    for _ in range(2):
+        floor.step(parts)
+    smallest = torch.finfo(torch.float32).tiny
+    for _, _, out in parts:
+        assert out.isfinite().all()
+        assert (out.abs() >= smallest).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("width", [fair.VAE, textbook.VAE])
+def test_all_have_as_many_parameters(width):
+    assert sum(p.numel() for p in width().parameters()) == sum(
+        p.numel() for p in VAE().parameters()
+    )

@@ -1,0 +1,179 @@
+"""The counts are exact and the same on every run, and see what costs."""
+
+import gc
+import json
+
+import pytest
+import torch
+
+from benchmarks import counters
+from benchmarks.counters import Counted
+from benchmarks.gate import paired
+from benchmarks.gate.counting import count
+from benchmarks.gate.paired import Settings
+from benchmarks.gate.revisions import GateError
+from benchmarks.gate.verdict import compared
+from tests.benchmarks.injections import INJECTIONS, copy_of
+
+SETTINGS = Settings(workloads=counters.WORKLOADS)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 4), (torch.float64, 8)])
+def test_a_product(dtype, size):
+    a, b = torch.ones(5, 7, dtype=dtype), torch.ones(7, 3, dtype=dtype)
+    assert count(lambda: a @ b) == {
+        "operations": 1,
+        "flops": 2 * 5 * 7 * 3,
+        "bytes": size * (35 + 21 + 15),
+        "peak_bytes": size * 15,
+        "synchronisations": 0,
+        "saved_tensors": 0,
+        "saved_bytes": 0,
+    }
+
+
+def test_the_backward_pass_is_counted():
+    a, b = torch.ones(5, 7, requires_grad=True), torch.ones(7, 3, requires_grad=True)
+
+    def call():
+        a.grad = b.grad = None
+        (a @ b).sum().backward()
+
+    counts = count(call)
+    assert counts["flops"] == 3 * 2 * 5 * 7 * 3
+    assert (counts["saved_tensors"], counts["saved_bytes"]) == (2, 8 * (35 + 21))
+
+
+def test_inference_mode_hides_nothing():
+    layer, x = torch.nn.Linear(7, 3), torch.ones(5, 7)
+    with torch.no_grad():
+        expected = count(lambda: layer(x))
+    with torch.inference_mode():
+        found = count(lambda: layer(x))
+    assert found["flops"] == expected["flops"] == 2 * 5 * 7 * 3
+    assert found["bytes"] == expected["bytes"]
+
+
+def test_a_view_moves_nothing_and_a_broadcast_little():
+    x = torch.ones(100, 100)
+    assert count(lambda: x.t()[:50].view(50, 100))["bytes"] == 0
+    assert count(lambda: x.expand(9, 100, 100).sum())["bytes"] == 8 * (100 * 100 + 1)
+
+
+def test_the_peak_is_of_what_is_alive_at_once():
+    x = torch.ones(1000)
+
+    def one_by_one():
+        for _ in range(5):
+            x.exp()
+
+    assert count(one_by_one)["peak_bytes"] == 8000
+    assert count(lambda: [x.exp() for _ in range(5)])["peak_bytes"] == 40000
+    assert count(lambda: x.exp().exp().exp())["peak_bytes"] == 16000
+
+
+def test_what_is_older_is_not_allocated():
+    x = torch.ones(1000)
+    assert count(lambda: x.mul_(1))["peak_bytes"] == 0
+    assert count(lambda: torch.exp(x, out=x))["peak_bytes"] == 0
+
+
+def test_what_waits_for_the_collector_lives_until_the_end():
+    def cycle():
+        for _ in range(5):
+            kept = [torch.ones(1000)]
+            kept.append(kept)
+
+    assert count(cycle)["peak_bytes"] == 40000
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda x: x[0].item(),
+        lambda x: float(x[0]),
+        lambda x: bool(x[0] > 0),
+        lambda x: x.tolist(),
+        lambda x: x.numpy(),
+        lambda x: x.nonzero(),
+        lambda x: x[x > 0],
+        lambda x: torch.equal(x, x),
+    ],
+)
+def test_the_host_reads_once(wait):
+    x = torch.ones(3)
+    assert count(lambda: wait(x))["synchronisations"] == 1
+
+
+def test_a_call_that_fails_leaves_the_collector_on():
+    with pytest.raises(ZeroDivisionError):
+        count(lambda: 1 / 0)
+    assert gc.isenabled()
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return copy_of(tmp_path_factory.mktemp("base"))
+
+
+@pytest.mark.parametrize("workload", ["objective", "textbook", "training", "eager", "evaluation"])
+def test_counts_are_the_same_in_every_process(base, workload):
+    first, second = paired.count(SETTINGS, workload, base, base)
+    assert first == second
+    assert first["counts"]["flops"] > 1e8
+    assert first["counts"]["imports"] > 500
+
+
+def test_the_eager_engine_is_the_one_that_differentiates(base):
+    """Whatever an engine is chosen by."""
+    [found] = paired.count(SETTINGS, "eager", base)
+    assert found["counts"]["saved_tensors"] > 4 * 10
+
+
+@pytest.fixture(scope="module")
+def objective(base):
+    return paired.count(SETTINGS, "objective", base)[0]["counts"]
+
+
+@pytest.mark.parametrize("name", INJECTIONS)
+def test_what_is_wrong_costs(objective, name, tmp_path):
+    module, addition, expected = INJECTIONS[name]
+    [found] = paired.count(SETTINGS, "objective", copy_of(tmp_path, module, addition))
+    changes = compared({"objective": objective}, {"objective": found["counts"]})
+    risen = {
+        change.name.removeprefix("objective/") for change in changes if change.head > change.base
+    }
+    assert risen >= expected
+
+
+def test_a_file_of_the_package_more_is_no_import_more(objective, tmp_path):
+    head = copy_of(tmp_path, "shapes", "import vae_ref.more\n")
+    (head.tree / "vae_ref" / "more.py").write_text("")
+    [found] = paired.count(SETTINGS, "objective", head)
+    assert found["counts"] == objective
+
+
+HERE = {"python": "3.11", "torch": "2", "device": "cpu"}
+
+
+def counted(value: int, on: dict[str, str] = HERE) -> Counted:
+    return Counted({"step": {"operations": value}}, {}, on)
+
+
+def test_a_note_is_held_against_the_counts(tmp_path):
+    note = tmp_path / "results" / "counters.json"
+    assert counters.outdated(note, counted(5)) is None, "there is none"
+    counters.write(note, counted(5))
+    assert counters.outdated(note, counted(5)) == []
+    assert counters.outdated(note, counted(4)) == ["step/operations: 5 -> 4 (-20.0%)"]
+    assert counters.outdated(note, counted(5, HERE | {"torch": "3"})) is None
+    more = Counted(counted(5).counts | {"new": {"operations": 1}}, {}, HERE)
+    assert counters.outdated(note, more) == ["new: not in the note"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"on": HERE})])
+def test_a_note_that_is_none(tmp_path, text):
+    (tmp_path / "note.json").write_text(text)
+    with pytest.raises(GateError, match=r"note.json is no note of counts; write it anew"):
+        counters.outdated(tmp_path / "note.json", counted(5))

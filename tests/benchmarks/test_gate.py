@@ -1,0 +1,335 @@
+"""The command, on a project of a few lines: real processes, without torch, that start at once."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import compare, counters
+from benchmarks.gate import paired
+from benchmarks.gate.paired import Settings
+from tests.benchmarks.injections import SLOWER, copy_of
+
+STEP = "def step(n=20_000):\n    return sum(range(n))\n"
+TWICE = STEP.replace("20_000", "40_000")
+WORKLOADS = """
+def step():
+    from toy import step
+    return step
+
+WORKLOADS = {"step": step}
+"""
+
+
+def git(directory: Path, *arguments: str) -> None:
+    identity = (
+        "-c",
+        "user.name=t",
+        "-c",
+        "user.email=t@example.org",
+        "-c",
+        "commit.gpgsign=false",
+    )
+    subprocess.run(["git", *identity, *arguments], cwd=directory, check=True, capture_output=True)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A repository with a tag ``base``; the working tree may be changed."""
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "toy.py").write_text(STEP)
+    (root / "workloads.py").write_text(WORKLOADS)
+    git(root, "init", "-q")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "first")
+    git(root, "tag", "base")
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.fixture
+def gate(tmp_path, capsys):
+    """Run the command in this process; return status, what it wrote, and its errors."""
+
+    def run(*arguments: str, pairs: int = 0):
+        file = tmp_path / "gate.json"
+        file.unlink(missing_ok=True)
+        options = ("--workloads", "workloads.py", "--json", str(file), "--pairs", str(pairs))
+        status = compare.main([*options, "--seconds", "0.01", *arguments])
+        output, errors = capsys.readouterr()
+        assert "Traceback" not in output + errors
+        return status, json.loads(file.read_text()) if file.exists() else output, errors
+
+    return run
+
+
+def test_nothing_is_worse(project, gate, tmp_path):
+    summary = tmp_path / "summary.md"
+    status, found, _ = gate("base", "--markdown", str(summary), pairs=3)
+    assert status == found["status"] == 0
+    assert found["base"]["commit"]
+    assert found["head"] == {"name": "working tree", "commit": None}
+    assert [time["name"] for time in found["times"]] == ["step/time"]
+    text = summary.read_text()
+    assert "nothing is worse" in text
+    assert "| step/time |" in text
+
+
+def test_twice_the_time_is_flagged(project, gate, tmp_path):
+    (project / "toy.py").write_text(TWICE)
+    summary = tmp_path / "summary.md"
+    status, found, _ = gate("base", "--markdown", str(summary), pairs=4)
+    assert status == 1
+    assert found["regressions"] == ["step/time"]
+    [time] = found["times"]
+    assert time["effect"]["ratio"] == pytest.approx(2, rel=0.3)
+    assert time["cpu"] == pytest.approx(2, rel=0.3)
+    assert time["pairs"] == 12, "it was not measured again"
+    text = summary.read_text()
+    assert "worse: step/time" in text
+    assert "SLOWER" in text
+    assert "`Costs: step/time and why`" in text
+
+
+def test_half_the_time_is_none(project, gate):
+    (project / "toy.py").write_text(STEP.replace("20_000", "10_000"))
+    status, found, _ = gate("base", pairs=4)
+    assert status == 0
+    assert found["times"][0]["effect"]["ratio"] == pytest.approx(0.5, rel=0.3)
+
+
+def test_a_slowdown_that_does_not_recur_is_none(project, gate, monkeypatch, capsys):
+    """The first pairs look slow, as if somebody else had used the machine; the second do not."""
+    real, calls = compare._pairs, []
+
+    def first_slow(*arguments):
+        calls.append(arguments)
+        found = real(*arguments)
+        if len(calls) > 1:
+            return found
+        slow = {"effect": 0.5, "null": 0.0, "cpu": 0.0, "seconds": 1.0}
+        return {name: [compare.Pair(**slow)] * len(pairs) for name, pairs in found.items()}
+
+    monkeypatch.setattr(compare, "_pairs", first_slow)
+    status, found, _ = gate("base", pairs=4)
+    assert (status, len(calls)) == (0, 2)
+    assert found["times"][0]["suspected"]
+    assert not found["times"][0]["slower"]
+
+
+def more_imports(project: Path, message: str = "second") -> None:
+    (project / "toy.py").write_text("import wave\n" + STEP)
+    git(project, "commit", "-qam", message)
+
+
+def test_an_import_more_is_flagged(project, gate):
+    more_imports(project)
+    status, found, _ = gate("base", "HEAD")
+    assert status == 1
+    assert found["regressions"] == ["step/imports"]
+    assert gate("HEAD", "base")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "line", ["Costs: step/imports it reads sound", "costs: */imports it reads sound"]
+)
+@pytest.mark.parametrize("head", [("HEAD",), ()])
+def test_an_increase_is_accepted_in_the_message_of_its_commit(project, gate, line, head):
+    more_imports(project, f"Read sound\n\nAs was asked.\n\n{line}")
+    status, found, _ = gate("base", *head)
+    assert status == 0
+    assert list(found["accepted"].values()) == ["it reads sound"]
+    git(project, "tag", "next")
+    (project / "toy.py").write_text("import wave, colorsys\n" + STEP)
+    assert gate("next", *head)[0] == (0 if head else 1), "it is no excuse for what comes later"
+
+
+def test_an_increase_is_accepted_on_the_command_line(project, gate):
+    more_imports(project)
+    assert gate("base", "--accept", "step/*")[0] == 0
+    assert gate("base", "--accept", "step/time")[0] == 1
+
+
+def test_a_decrease_asks_for_a_note(project, gate):
+    more_imports(project)
+    status, found, _ = gate("HEAD", "base")
+    assert status == 0
+    assert len(found["requests"]) == 1
+    assert found["requests"][0].startswith("step/imports: ")
+
+
+def test_the_note_that_was_asked_for_is_enough(project, gate, capsys):
+    options = ("--workloads", "workloads.py", "--note", "note.json")
+    assert counters.main([*options]) == 2
+    assert "note.json" in capsys.readouterr().err
+    assert counters.main([*options, "--write"]) == 0
+    assert counters.main([*options]) == 0
+    assert gate("base", "--note", "note.json")[1]["requests"] == []
+    (project / "toy.py").write_text("import wave\n" + STEP)
+    assert counters.main([*options]) == 1
+    assert "step/imports" in capsys.readouterr().out
+
+
+def test_a_workload_is_new(project, gate):
+    (project / "toy.py").write_text(STEP + "jump = step\n")
+    more = "def jump():\n    import toy\n    return toy.jump\nWORKLOADS['jump'] = jump\n"
+    (project / "workloads.py").write_text(WORKLOADS + more)
+    status, found, _ = gate("base")
+    assert status == 0
+    assert list(found["absent"]) == ["jump"]
+    assert found["absent"]["jump"].startswith("new, AttributeError: module 'toy' has no")
+    status, _, errors = gate("HEAD", "base", "--only", "jump")
+    assert status == 2
+    assert "no workload exists on both sides" in errors
+
+
+def test_a_workload_that_is_lost_is_not_passed_over(project, gate):
+    (project / "toy.py").write_text(STEP.replace("step", "stop"))
+    status, _, errors = gate("base")
+    assert status == 2
+    assert errors.splitlines()[-1].startswith(
+        "benchmarks.compare: working tree has lost the workload step: ImportError: cannot import"
+    )
+
+
+def test_directories(project, gate, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "toy.py").write_text("import wave\n" + STEP)
+    assert gate("base", str(tmp_path / "other"))[0] == 1
+    assert gate(str(tmp_path / "other"), ".")[0] == 0
+
+
+def test_a_source_directory_and_a_build(project, gate):
+    (project / "build.sh").write_text("mkdir -p src && cp toy.py src")
+    git(project, "add", ".")
+    git(project, "commit", "-qm", "build")
+    more_imports(project)
+    status, found, _ = gate("HEAD^", "HEAD", "--source", "src", "--build", "sh build.sh")
+    assert (status, found["regressions"]) == (1, ["step/imports"])
+    assert not (project / "src").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("v9",), "BASE and HEAD must be revisions of this repository or directories; v9 is"),
+        (("base", "--only", "x*"), "--only must match a workload; x* matches none."),
+        (("base", "--source", "src"), "--source must be a directory of working tree; src is none"),
+        (("base", "--workloads", "w.py"), "--workloads must be a file; w.py is none."),
+        (("base", "--pairs", "2"), "--pairs must be 0, or 3 or more; got 2."),
+        (("base", "--seconds", "0"), "--seconds must be between 0 and 60; got 0."),
+        (("base", "--threads", "0"), "--threads must be 1 or more; got 0."),
+        (("base", "--markdown", "no/x.md"), "there is no directory no for x.md; make it."),
+        (("base", "--build", "echo no >&2; exit 3"), "--build fails in base: no"),
+    ],
+)
+def test_misuse_is_one_line(project, capsys, arguments, message):
+    options = ["--workloads", "workloads.py", "--pairs", "0"]
+    assert compare.main([*options, *arguments]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        (
+            "toy.py",
+            "raise ValueError('no\\nway')",
+            "tree cannot count step: ValueError: no",
+        ),
+        ("toy.py", "import os; os._exit(7)", "cannot count step: it ended with status 7"),
+        ("toy.py", "def step(): print('1/2'); raise OSError", "cannot count step: OSError"),
+        ("workloads.py", "import no_such_module", "cannot names: ModuleNotFoundError: No module"),
+        ("workloads.py", "x = 1", "has no attribute 'WORKLOADS'"),
+        ("workloads.py", "WORKLOADS = {'a': lambda: print}", "it imports nothing from"),
+    ],
+)
+def test_what_cannot_run_is_one_line(project, gate, file, text, message):
+    (project / file).write_text(text)
+    status, _, errors = gate("base")
+    assert status == 2
+    assert message in errors.splitlines()[-1]
+
+
+def test_what_does_not_answer_is_given_up(project, gate, monkeypatch):
+    (project / "toy.py").write_text("def step(): import time; time.sleep(60)")
+    real = counters.settings_of
+    monkeypatch.setattr(counters, "settings_of", lambda o, **m: real(o, patience=0.5, **m))
+    status, _, errors = gate("base")
+    assert status == 2
+    assert "working tree cannot count step: no answer within 0.5 seconds" in errors
+
+
+def test_where_there_is_no_repository(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    (tmp_path / "workloads.py").write_text(WORKLOADS)
+    options = ["--workloads", "workloads.py", "--pairs", "0"]
+    assert compare.main([".", *options]) == 2
+    assert "here is no git repository; name both" in capsys.readouterr().err
+    assert compare.main(["v9", *options]) == 2
+    assert "there is none here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [("compare", "base", "--pairs", "0"), ("counters", "--write")])
+def test_another_project_runs_it_by_its_name(project, command):
+    """Also one with benchmarks of its own."""
+    (project / "benchmarks").mkdir()
+    (project / "benchmarks" / "__init__.py").write_text("")
+    name, *arguments = (*command, "--workloads", "workloads.py")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", f"benchmarks.{name}", *arguments],
+        env=os.environ | {"PYTHONPATH": str(Path(compare.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "nothing is worse" in done.stdout or "imports" in done.stdout
+
+
+PRODUCTS = """
+import numpy as np
+
+x, w = np.ones((128, 784), np.float32), np.ones((784, 400), np.float32)
+
+def step():
+    return np.maximum(x @ w, 0) @ w.T
+"""
+
+
+@pytest.mark.slow
+def test_twenty_comparisons_of_equals_raise_no_alarm(project, gate):
+    (project / "toy.py").write_text(PRODUCTS)
+    git(project, "commit", "-qam", "products")
+    git(project, "tag", "-f", "base")
+    for _ in range(20):
+        status, found, _ = gate("base", "--seconds", "0.03", pairs=3)
+        assert (status, found["regressions"]) == (0, [])
+        assert found["times"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return copy_of(tmp_path_factory.mktemp("base"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_nor_do_those_of_every_workload_of_the_package(base, attempt):
+    settings = Settings(workloads=counters.WORKLOADS, pairs=3, seconds=0.05)
+    found = compare.timed(base, base, paired.names(base, settings), settings)
+    assert len(found) == 5
+    assert [timing.name for timing in found if timing.slower] == []
+
+
+@pytest.mark.slow
+def test_ten_percent_of_the_step_are_flagged(base, tmp_path):
+    head = copy_of(tmp_path, "model", SLOWER.format(share=0.1))
+    settings = Settings(workloads=counters.WORKLOADS, pairs=5)
+    found = compare.compare(base, head, settings, only="eager")
+    assert found.regressions == ["eager/time"]
+    assert found.timings[0].effect.ratio == pytest.approx(1.1, abs=0.05)

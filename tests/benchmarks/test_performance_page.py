@@ -1,0 +1,121 @@
+"""The page of the benchmarks is made of whatever result files are there."""
+
+import dataclasses
+import importlib.util
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from benchmarks import environment, scaling
+from benchmarks.standings import CONTESTANTS
+from tests.benchmarks.races import results
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture
+def page(monkeypatch, tmp_path):
+    """The module of the page, with a directory for results in the place of ours."""
+    spec = importlib.util.spec_from_file_location("performance_page", DOCS / "performance.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    monkeypatch.setattr(module, "PICTURES", tmp_path / "pictures")
+    return module
+
+
+def race(device="cpu", **changed):
+    found = environment.describe(threads=2) | {"device": device, "gpu": "a GPU"}
+    rows = [dataclasses.asdict(result) for result in results(**changed)]
+    return {"environment": found, "repetitions": 5, "results": rows}
+
+
+def write(folder, name, content):
+    (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def test_without_results_it_says_so(page):
+    found = page.substitutions()
+    for name, command in {
+        "race": "python -m benchmarks.race",
+        "scaling": "python -m benchmarks.scaling",
+        "suite": "pytest benchmarks",
+        "gpu": "python -m benchmarks.race --device cuda",
+    }.items():
+        assert f"Not measured; `{command}` would." in found[f"performance_{name}"]
+
+
+def test_a_race(page, tmp_path):
+    write(tmp_path, "race_here", race())
+    found = page.substitutions()
+    table = found["performance_race"]
+    assert "| epoch 6, s | 12.00 (12.00–12.00) | 1.80 (1.80–1.80) |" in table
+    assert "| time / vae_ref | 10.00 | 1.50 | 1.33 | 1.00 | 0.92 |" in table
+    assert table.count("✓ met") == 4
+    assert "race_here.json" in table
+    ET.parse(tmp_path / "pictures" / "race_here.svg")
+    assert "Not measured" in found["performance_gpu"]
+
+
+def test_a_race_on_a_gpu_is_in_its_own_section(page, tmp_path):
+    write(tmp_path, "race_gpu", race("cuda"))
+    found = page.substitutions()
+    assert "Not measured" in found["performance_race"]
+    assert "*a GPU, " in found["performance_gpu"]
+
+
+def test_a_void_loss_is_marked(page, tmp_path):
+    write(tmp_path, "race_here", race(losses={"scan": 90.0}))
+    table = page.substitutions()["performance_race"]
+    assert "90.00 (90.00–90.00), **void**" in table
+    assert "✗ void" in table
+
+
+def test_scaling(page, tmp_path):
+    points = {
+        name: [{"value": v, "seconds": v / 100, "steps": 1, "examples": 1} for v in values]
+        for name, values in (scaling.CURVES | {"threads": (1, 2)}).items()
+    }
+    content = {
+        "environment": environment.describe(threads=2),
+        "curves": points,
+        "memory": [300.0, 310.0, 311.0, 311.0],
+        "memory_examples": 100,
+        "examples": 1000,
+    }
+    write(tmp_path, "scaling_here", content)
+    found = page.substitutions()["performance_scaling"]
+    assert "| hidden width | 50 | 800 | 0.500 | 8.000 | 1.00 |" in found
+    assert "| threads | 1 | 2 | 0.010 | 0.020 | – |" in found
+    assert "310 after the first epoch and 311 after epoch 3" in found
+    ET.parse(tmp_path / "pictures" / "scaling_here.svg")
+
+
+def test_the_suite(page, tmp_path):
+    found = environment.describe(threads=2)
+    members = [
+        {
+            "group": "KL on cpu",
+            "params": {"contestant": whose},
+            "extra_info": found | loss,
+            "stats": {"median": seconds, "min": seconds / 2, "rounds": 7},
+        }
+        for whose, seconds, loss in (("vae_ref", 2e-5, {}), ("naive", 3e-3, {"loss": 104.125}))
+    ]
+    write(tmp_path, "suite_here", {"machine_info": found, "benchmarks": members})
+    lines = page.substitutions()["performance_suite"].splitlines()
+    assert "| KL | vae_ref | 20 µs | 10 µs | 7 |  |" in lines
+    assert "|  | naive | 3 ms | 1.5 ms | 7 | 104.12 |" in lines
+
+
+def test_every_contestant_is_described(page):
+    found = page.substitutions()["performance_contestants"]
+    for name in CONTESTANTS:
+        assert f"benchmarks/contestants/{name}.py" in found
+
+
+def test_the_page_takes_all_that_is_made(page):
+    text = (DOCS / "performance.md").read_text()
+    assert {f"{{{{ {name} }}}}" for name in page.substitutions()} <= set(text.splitlines())

@@ -1,0 +1,182 @@
+"""A race is read right: ratios inside repetitions, targets, losses that make a time void."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from benchmarks import environment, race
+from benchmarks.standings import CONTESTANTS, Result, Standings, interval
+from tests import test_mnist
+from tests.benchmarks.races import EPOCHS, LOSS, SECONDS, results
+
+
+def verdicts(found):
+    return [target.verdict for target in Standings(found).targets()]
+
+
+def test_the_interval_is_that_of_the_tests():
+    assert interval(EPOCHS) == pytest.approx(test_mnist.interval("test_loss", EPOCHS))
+
+
+def test_all_targets_met():
+    assert verdicts(results()) == ["met"] * 4
+
+
+@pytest.mark.parametrize(
+    ("missed", "changed"),
+    [(0, {"textbook": 8 * 1.2 - 0.01}), (1, {"scan": 1.15 * 1.2 - 0.01}), (2, {"floor": 0.92})],
+)
+def test_a_target_missed(missed, changed):
+    expected = ["missed" if n == missed else "met" for n in range(4)]
+    assert verdicts(results(SECONDS | changed)) == expected
+
+
+def test_one_epoch_far_above_the_floor_is_enough():
+    found = [
+        dataclasses.replace(r, seconds=[1.6, *r.seconds[1:]]) if r.contestant == "ours" else r
+        for r in results()
+    ]
+    assert verdicts(found)[2] == "missed"
+
+
+@pytest.mark.parametrize(("drift", "verdict"), [(1.05, "met"), (1.2, "missed")])
+def test_an_epoch_may_drift_as_far_as_the_floors(drift, verdict):
+    def seconds(result):
+        factor = {"ours": drift, "floor": 1 + 0.02 * result.repetition}.get(result.contestant, 1)
+        return [*result.seconds[:-1], result.seconds[-1] * factor]
+
+    found = [dataclasses.replace(r, seconds=seconds(r)) for r in results()]
+    assert verdicts(found)[3] == verdict
+
+
+def test_ratios_are_taken_inside_a_repetition():
+    """A machine that slows down fivefold between two of them changes none."""
+    steady = Standings(results())
+    changing = Standings(results(pace=lambda repetition, _: 5.0 ** (repetition % 3)))
+    for name in CONTESTANTS:
+        assert changing.ratio(name, "ours") == pytest.approx(steady.ratio(name, "ours"))
+
+
+def test_a_ratio_of_some_epochs():
+    common = {"repetition": 1, "seed": 0, "test_loss": LOSS}
+    found = Standings(
+        [
+            Result(contestant="ours", seconds=[1, 1, 1, 1, 1, 1], **common),
+            Result(contestant="fair", seconds=[9, 7, 2, 2, 2, 2], **common),
+        ]
+    )
+    assert found.ratio("fair", "ours", first=3) == (2, 2, 2)
+    assert found.ratio("fair", "ours", first=2, last=2) == (7, 7, 7)
+    assert found.ratio("fair", "ours") == (4, 4, 4)
+
+
+@pytest.mark.parametrize("loss", [90.0, 120.0, math.nan])
+def test_speed_without_the_loss_is_void(loss):
+    found = results(losses={"scan": loss})
+    assert [name for name in SECONDS if Standings(found).is_void(name)] == ["scan"]
+    assert verdicts(found) == ["met", "void", "met", "met"]
+    assert verdicts(results(losses={"ours": loss})) == ["void"] * 4
+
+
+def test_what_was_not_there_is_not_measured():
+    found = [r for r in results() if r.contestant not in ("scan", "floor")]
+    assert verdicts(found) == ["met", "not measured", "not measured", "not measured"]
+
+
+def test_a_short_race_measures_no_steady_state():
+    found = [dataclasses.replace(r, seconds=r.seconds[:2], test_loss=None) for r in results()]
+    assert verdicts(found) == ["met", "not measured", "met", "met"]
+
+
+@pytest.fixture
+def entered(monkeypatch):
+    """Have contestants finish at once, and tell who was called."""
+    calls = []
+
+    def enter(name, repetition, arguments):
+        calls.append((repetition, name))
+        (found,) = [r for r in results() if (r.contestant, r.repetition) == (name, repetition)]
+        return found
+
+    monkeypatch.setattr(race, "enter", enter)
+    monkeypatch.setattr(race, "mnist", lambda *_, **__: None)
+    return calls
+
+
+def test_each_repetition_begins_with_the_next(entered, tmp_path, capsys):
+    race.main(["--repetitions", "2", "--json", str(tmp_path / "race.json")])
+    names = [*CONTESTANTS]
+    assert entered == [(1, n) for n in names] + [(2, n) for n in names[1:] + names[:1]]
+
+
+def test_the_file_is_what_the_table_was_made_of(entered, tmp_path, capsys):
+    race.main(["--json", str(tmp_path / "race.json")])
+    content = json.loads((tmp_path / "race.json").read_text())
+    assert Standings.read(content).targets() == Standings(results()).targets()
+    assert {"processor", "cores", "threads", "torch", "commit", "load"} <= content[
+        "environment"
+    ].keys()
+    output = capsys.readouterr().out
+    for words in (
+        "textbook script",
+        "epoch 6",
+        "test loss",
+        "time / floor",
+        "1.20 (1.20–1.20)",
+    ):
+        assert words in output
+
+
+def test_a_rival_that_is_not_installed_is_left_out(entered, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(race, "NEEDS", {"scan": "no_such_package"})
+    race.main(["--repetitions", "1", "--json", str(tmp_path / "race.json")])
+    assert [name for _, name in entered] == [name for name in CONTESTANTS if name != "scan"]
+    output = capsys.readouterr()
+    assert "scan is left out: pip install -e '.[rivals]'" in output.err
+    assert "not measured" in output.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--repetitions", "0"], "--repetitions must be 1 to 1000; got 0."),
+        (["--threads", "9999"], "--threads must be 1 to"),
+        (["--device", "cuda"], "--device cuda needs a GPU"),
+        (["--data", "nowhere"], "MNIST is not in nowhere"),
+    ],
+)
+def test_wrong_calls_are_answered_in_a_line(words, message, capsys, monkeypatch):
+    monkeypatch.setattr(race.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as stop:
+        race.main(words)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_contestant_that_fails_ends_the_race(monkeypatch, mnist_root, tmp_path, capsys):
+    monkeypatch.setattr(race.sys, "executable", "/bin/false")
+    with pytest.raises(SystemExit) as stop:
+        race.main(["--data", str(mnist_root), "--only", "floor", "--json", str(tmp_path / "x")])
+    assert stop.value.code == 1
+    assert "floor ended with status 1: no message" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+def test_a_race(mnist_root, tmp_path, capsys):
+    words = ["--repetitions", "1", "--epochs", "1", "--json", str(tmp_path / "race.json")]
+    race.main(["--data", str(mnist_root), *words])
+    standings = Standings.read(json.loads((tmp_path / "race.json").read_text()))
+    assert standings.names == [*CONTESTANTS]
+    assert not any(standings.is_void(name) for name in standings.names)
+
+
+def test_a_machine_has_a_name_for_files():
+    found = environment.describe(threads=1)
+    assert environment.machine(found).replace("-", "").isalnum()
+    assert (
+        environment.machine({"device": "cuda", "gpu": "A B-1", "processor": "", "cores": 1})
+        == "a-b-1"
+    )

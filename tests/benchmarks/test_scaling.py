@@ -1,0 +1,94 @@
+"""The curves vary what they say, and what is written can be shown."""
+
+import json
+
+import pytest
+import torch
+
+from benchmarks import scaling
+from vae_ref import glyphs
+
+
+@pytest.fixture
+def brief(monkeypatch, small, user):
+    """Curves of two small values each, on glyphs."""
+    torch.set_default_dtype(torch.float32)
+    values = {name: scaling.CURVES[name][:2] for name in scaling.CURVES}
+    monkeypatch.setattr(scaling, "CURVES", values | {"examples": (100, 200)})
+    monkeypatch.setattr(scaling, "COUNT", 200)
+    monkeypatch.setattr(scaling, "MEMORY_EPOCHS", 3)
+    monkeypatch.setattr(scaling, "mnist", lambda *_, **__: small[0])
+
+
+def test_what_is_measured_is_written_and_shown(brief, tmp_path, capsys):
+    threads = torch.get_num_threads()
+    scaling.main(["--json", str(tmp_path / "scaling.json")])
+    assert torch.get_num_threads() == threads
+    content = json.loads((tmp_path / "scaling.json").read_text())
+    assert {name: [p["value"] for p in points] for name, points in content["curves"].items()} == {
+        name: list(values) for name, values in scaling.CURVES.items()
+    }
+    assert all(p["seconds"] > 0 for points in content["curves"].values() for p in points)
+    assert [p["steps"] for p in content["curves"]["examples"]] == [1, 2]
+    assert [p["steps"] for p in content["curves"]["batch_size"]] == [13, 7]
+    assert len(content["memory"]) == 4
+    assert {"processor", "threads", "commit"} <= content["environment"].keys()
+    output = capsys.readouterr().out
+    for words in ("latent_dim", "hidden_dim", "threads", "after epoch 3"):
+        assert words in output
+
+
+@pytest.mark.parametrize("name", ["batch_size", "latent_dim", "hidden_dim"])
+def test_a_curve_varies_its_ingredient_alone(brief, small, monkeypatch, name):
+    recipes = []
+
+    def epochs(recipe, data, count, **options):
+        recipes.append(recipe)
+        return [1.0] * count
+
+    monkeypatch.setattr(scaling, "epochs", epochs)
+    list(scaling.curve(name, small[0]))
+    for value, recipe in zip(scaling.CURVES[name], recipes, strict=True):
+        assert recipe == scaling.Recipe(**{name: value})
+
+
+def test_the_threads_are_those_of_the_point(brief, small, monkeypatch):
+    monkeypatch.setattr(scaling, "CURVES", {"threads": (1, 2)})
+    seen = []
+    monkeypatch.setattr(
+        scaling, "epochs", lambda *_, **__: seen.append(torch.get_num_threads()) or [1.0, 1.0]
+    )
+    list(scaling.curve("threads", small[0]))
+    assert seen == [1, 2]
+
+
+def test_epochs_that_warm_up_are_not_measured(brief, small, monkeypatch):
+    monkeypatch.setattr(scaling, "epochs", lambda *_, **__: [100.0, 3.0, 1.0, 2.0])
+    assert {point["seconds"] for point in scaling.curve("latent_dim", small[0])} == {2.0}
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
+def test_the_exponent_is_that_of_large_values(exponent):
+    points = [
+        {"value": 2**k, "seconds": 1.0 if k < 2 else 2.0 ** (k * exponent)} for k in range(5)
+    ]
+    assert scaling.slope(points) == pytest.approx(exponent, abs=1e-9)
+
+
+def test_memory_is_seen(brief):
+    before = scaling.resident()
+    more = torch.ones(8 * 2**20)  # 32 MiB of float32
+    assert 24 < scaling.resident() - before < 40
+    del more
+
+
+def test_without_mnist_it_says_so(capsys):
+    with pytest.raises(SystemExit) as stop:
+        scaling.main(["--data", "nowhere"])
+    assert stop.value.code == 2
+    assert "MNIST is not in nowhere" in capsys.readouterr().err
+
+
+def test_the_first_images_are_those():
+    data = glyphs(5)
+    assert (scaling.first(data, 3).images == data.images[:3]).all()

@@ -1,0 +1,127 @@
+"""The decision, on made-up measurements whose truth is known."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.gate import paired
+from benchmarks.gate.verdict import Change, compared, effect
+
+PAIRS = 8
+
+
+def measured(seed: int, slowdown: float, noise: float, *, pairs: int = PAIRS):
+    """Draw pairs with heavy tails, the slowdown in those of the head only."""
+    draw, tails = np.random.default_rng(seed), 4
+    scale = noise / math.sqrt(tails / (tails - 2))
+    effects = math.log1p(slowdown) + scale * draw.standard_t(tails, pairs)
+    return effect(effects, scale * draw.standard_t(tails, pairs))
+
+
+def flagged(seed: int, slowdown: float, noise: float) -> bool:
+    """Decide as the gate does: twice, the second time from pairs of its own, twice as many."""
+    first = measured(seed, slowdown, noise)
+    return first.slower and measured(seed + 500_000, slowdown, noise, pairs=2 * PAIRS).slower
+
+
+def rate(slowdown: float, noise: float, trials: int = 1000) -> float:
+    return sum(flagged(seed, slowdown, noise) for seed in range(trials)) / trials
+
+
+@pytest.mark.parametrize("noise", [0.001, 0.01, 0.03, 0.1, 0.3])
+def test_no_slowdown_is_never_flagged(noise):
+    assert rate(0.0, noise) == 0
+
+
+@pytest.mark.parametrize(("noise", "at_most"), [(0.001, 0), (0.01, 0.005), (0.03, 0.05)])
+def test_four_percent_are_let_pass(noise, at_most):
+    assert rate(0.04, noise) <= at_most
+
+
+@pytest.mark.parametrize(("slowdown", "noise"), [(0.1, 0.001), (0.1, 0.02), (0.2, 0.05)])
+def test_ten_percent_are_flagged_where_the_machine_lets_them_be_seen(slowdown, noise):
+    assert rate(slowdown, noise) >= 0.98
+
+
+def test_what_the_machine_does_by_itself_raises_the_threshold():
+    quiet = effect([0.1] * PAIRS, [0.01, -0.01] * (PAIRS // 2))
+    noisy = effect([0.1] * PAIRS, [0.15, -0.15] * (PAIRS // 2))
+    assert quiet.threshold == 0.05
+    assert noisy.threshold == pytest.approx(3 * math.expm1(0.15 / math.sqrt(PAIRS)))
+    assert quiet.slower
+    assert not noisy.slower
+
+
+def test_equal_processes_that_differ_for_good_raise_it_too():
+    """Were the spread taken about its mean, it would be zero."""
+    assert not effect([0.1] * PAIRS, [0.1] * PAIRS).slower
+
+
+def test_an_interval_that_holds_1_is_no_evidence():
+    found = effect([0.9, *[-0.01] * (PAIRS - 1)], [0.0] * PAIRS)
+    assert found.ratio - 1 > found.threshold
+    assert found.low < 1
+    assert not found.slower
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    held = [
+        found.low <= 1.02 <= found.high
+        for found in (measured(seed, 0.02, 0.02) for seed in range(1000))
+    ]
+    # 99 % at many pairs; eight from heavy tails give less, which the other two conditions cover.
+    assert 0.92 <= np.mean(held) <= 0.999
+
+
+def test_faster_is_said_and_is_no_regression():
+    found = effect([math.log(0.8)] * PAIRS, [0.0] * PAIRS)
+    assert found.faster
+    assert not found.slower
+    assert not effect([math.log(0.97)] * PAIRS, [0.0] * PAIRS).faster
+
+
+def test_the_same_measurements_give_the_same_verdict():
+    assert measured(0, 0.05, 0.03) == measured(0, 0.05, 0.03)
+
+
+class Slope:
+    """A worker on a machine that takes longer from block to block."""
+
+    clock = itertools.count()
+
+    def __init__(self, cost: float, drift: float) -> None:
+        self.cost, self.drift = cost, drift
+
+    def ask(self, do, workload, calls=0):
+        seconds = self.cost * (1 + self.drift * next(self.clock))
+        return {"seconds": 0.05, "wall": seconds, "cpu": seconds}
+
+
+@pytest.mark.parametrize("slowdown", [0.0, 0.1])
+def test_a_steady_drift_cancels(slowdown):
+    """Each block takes 2 % longer than the one before; A before B would see 4 %."""
+    Slope.clock = itertools.count()
+    a, b, c = Slope(1, 0.02), Slope(1 + slowdown, 0.02), Slope(1, 0.02)
+    settings = paired.Settings(workloads=None)
+    pair = paired._timed(a, b, c, "step", settings)
+    assert pair.effect == pytest.approx(math.log1p(slowdown), abs=1e-8)
+    assert pair.null == pytest.approx(0, abs=1e-8)
+
+
+def test_counts_are_paired_where_both_sides_have_them():
+    base = {"step": {"operations": 5, "flops": 7}, "gone": {"operations": 1}}
+    head = {"step": {"operations": 6, "launches": 1}, "new": {"operations": 1}}
+    assert compared(base, head) == [Change("step/operations", 5, 6)]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (Change("step/flops", 1000, 1500), "step/flops: 1,000 -> 1,500 (+50.0%)"),
+        (Change("step/waits", 0, 2), "step/waits: 0 -> 2"),
+    ],
+)
+def test_a_change_in_words(change, text):
+    assert str(change) == text
