@@ -157,10 +157,13 @@ def time_pair(
 
 
 def _timed(a: Worker, b: Worker, c: Worker, workload: str, settings: Settings) -> Pair:
-    # One after another: what is measured here decides how long the blocks are.
     workers = {"A": a, "B": b, "C": c}
-    slowest = max(w.ask("prepare", workload=workload)["seconds"] for w in workers.values())
-    calls = max(1, round(settings.seconds / slowest))
+    for worker in workers.values():  # at the same time; from here on one after another
+        worker.send("prepare", workload=workload)
+    for worker in workers.values():
+        worker.answer()
+    trials = (w.ask("run", workload=workload, calls=3) for w in workers.values())
+    calls = max(1, round(settings.seconds / max(trial["wall"] for trial in trials)))
     rounds = []
     for turn in range(settings.rounds):
         there = ("ABC", "BCA", "CAB")[turn % 3]

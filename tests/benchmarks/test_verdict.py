@@ -94,9 +94,15 @@ class Slope:
     def __init__(self, cost: float, drift: float) -> None:
         self.cost, self.drift = cost, drift
 
-    def ask(self, do, workload, calls=0):
+    def send(self, do, workload):
+        assert do == "prepare"
+
+    def answer(self):
+        return {}
+
+    def ask(self, do, workload, calls):
         seconds = self.cost * (1 + self.drift * next(self.clock))
-        return {"seconds": 0.05, "wall": seconds, "cpu": seconds}
+        return {"wall": seconds, "cpu": seconds}
 
 
 @pytest.mark.parametrize("slowdown", [0.0, 0.1])

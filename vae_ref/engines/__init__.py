@@ -18,8 +18,8 @@ __all__ = ["AUTO", "Engine", "EngineName", "choose", "make"]
 EngineName = Literal["eager", "analytic", "graph"]
 AUTO = Literal["auto", "eager", "analytic", "graph"]
 
-#: Trains models for an epoch: takes the images, a plan for each model and the number of the
-#: epoch, and returns the loss of each model in nats per example.
+# Trains models for an epoch: takes the images, a plan for each model and the number of the
+# epoch, and returns the loss of each model in nats per example.
 Engine = Callable[[ImageSet, Sequence[Plan], int], list[float]]
 
 
