@@ -67,7 +67,7 @@ class _Operations(TorchDispatchMode):
         name = func.overloadpacket.__name__
         self.operations += 1
         self.flops += formula(*args, **kwargs, out_val=out) if formula else 0
-        self.bytes += _traffic(inputs, outputs, mutates=func._schema.is_mutable)
+        self.bytes += _traffic(func._schema, args, kwargs, inputs, outputs)
         self.waits += name in WAITS or _waits(name, inputs, outputs)
         for tensor in inputs:
             self._holds(tensor.untyped_storage(), 0)  # older than the call, or known
@@ -114,12 +114,20 @@ def _waits(name: str, inputs: list[Tensor], outputs: list[Tensor]) -> bool:
     return False
 
 
-def _traffic(inputs: list[Tensor], outputs: list[Tensor], *, mutates: bool) -> int:
+def _traffic(schema, args, kwargs, inputs: list[Tensor], outputs: list[Tensor]) -> int:
     """Add up what an operation reads and writes; a view does neither."""
     known = {tensor.untyped_storage()._cdata for tensor in inputs}
-    if not mutates and outputs and all(t.untyped_storage()._cdata in known for t in outputs):
+    fresh = [tensor for tensor in outputs if tensor.untyped_storage()._cdata not in known]
+    if not schema.is_mutable and outputs and not fresh:
         return 0
-    return sum(map(_extent, (*inputs, *outputs)))
+    names = (argument.name for argument in schema.arguments)
+    given = dict(zip(names, args, strict=False)) | kwargs
+    moved = sum(map(_extent, (*inputs, *fresh)))
+    for argument in schema.arguments:
+        # An argument that is changed is written too; one named `out` is written only.
+        if argument.alias_info and argument.alias_info.is_write and not argument.is_out:
+            moved += sum(map(_extent, _tensors(given.get(argument.name))))
+    return moved
 
 
 def _extent(tensor: Tensor) -> int:

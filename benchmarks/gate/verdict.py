@@ -4,6 +4,14 @@ Pure functions of numbers. A slowdown is suspected only if three things hold of 
 over base: its bootstrap interval excludes 1; it exceeds 5 %; and it exceeds three times the
 spread that the base has against itself, measured in the same minutes. It is flagged if all three
 hold again for twice as many pairs, measured afresh.
+
+Measured on a virtual machine of two cores, whose pairs scatter by 1.3 to 3 % and by 7 % in bad
+minutes: 20 of 20 comparisons of equals, and of the package's workloads 15 of 15, raise no alarm.
+Drawing eight pairs again and again from those measured, equals are suspected in none of 1500
+draws, or in one where two other processes keep both cores busy by fits and starts; a step slowed
+by 10 % in all of them, or 92 to 98 % in the bad minutes. Time of the processor is no steadier than
+that of the clock, unless others compute beside it, and is shown for information only; the fastest
+block is no steadier than the mean.
 """
 
 import math

@@ -60,6 +60,13 @@ def test_a_view_moves_nothing_and_a_broadcast_little():
     assert count(lambda: x.expand(9, 100, 100).sum())["bytes"] == 8 * (100 * 100 + 1)
 
 
+def test_what_is_changed_is_read_and_written_and_a_buffer_only_written():
+    x, y = torch.ones(100), torch.ones(100)
+    assert count(lambda: x.mul_(1))["bytes"] == 8 * 200
+    assert count(lambda: torch.exp(x, out=y))["bytes"] == 8 * 200
+    assert count(lambda: torch._foreach_add_([x, y], 1))["bytes"] == 8 * 400
+
+
 def test_the_peak_is_of_what_is_alive_at_once():
     x = torch.ones(1000)
 
