@@ -1,4 +1,4 @@
-"""Measure how the cost of training grows with examples, batch, code, width, threads and epochs.
+"""Measure how training's cost grows with examples, batch, code, width, threads, seeds and epochs.
 
     python -m benchmarks.scaling [--data DIR]
 
@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import environment
-from vae_ref import ImageSet, InputError, Recipe, Run, fit, mnist
+from vae_ref import ImageSet, InputError, Recipe, Run, fit, fit_together, mnist
 from vae_ref.atomic import replacing
 from vae_ref.data import DataError
 from vae_ref.engines.platform import denormals_flushed
@@ -33,13 +33,14 @@ COUNT = 12_800  #: examples of a point, where they are not what varies: 100 step
 WARM, MEASURED = 1, 3  #: epochs of a point
 MEMORY_COUNT, MEMORY_EPOCHS = 3_200, 60
 
-#: What is varied, and over which values; threads go up to what there are.
+#: What is varied, and over which values; threads go up to what there are, seeds train together.
 CURVES = {
     "examples": (1_600, 3_200, 6_400, 12_800, 25_600, 51_200),
     "batch_size": (16, 32, 64, 128, 256, 512, 1024),
     "latent_dim": (2, 5, 10, 20, 50, 100),
     "hidden_dim": (50, 100, 200, 400, 800),
     "threads": tuple(range(1, environment.cores() + 1)),
+    "seeds": (1, 2, 4, 8),
 }
 
 
@@ -86,23 +87,30 @@ def curve(name: str, data: ImageSet, **options: str) -> Iterator[dict[str, Any]]
     """Measure the points of one curve."""
     for value in CURVES[name]:
         count = value if name == "examples" else COUNT
-        recipe = Recipe() if name in ("examples", "threads") else Recipe(**{name: value})
+        seeds = value if name == "seeds" else 1
+        own = name in ("batch_size", "latent_dim", "hidden_dim")
+        recipe = Recipe(**{name: value}) if own else Recipe()
         before = torch.get_num_threads()
         torch.set_num_threads(value if name == "threads" else before)
-        seconds = epochs(recipe, first(data, count), WARM + MEASURED, **options)[WARM:]
+        part = first(data, count)
+        seconds = epochs(recipe, part, WARM + MEASURED, seeds=seeds, **options)[WARM:]
         torch.set_num_threads(before)
         yield {
             "value": value,
             "seconds": round(statistics.median(seconds), 5),
             "steps": -(-count // recipe.batch_size),
-            "examples": count,
+            "examples": count * seeds,
         }
 
 
-def epochs(recipe: Recipe, data: ImageSet, count: int, **options: str) -> list[float]:
-    """Train, and return the seconds of every epoch."""
-    run = Run.start(recipe, data.size, **options)
-    return [record.seconds for record in fit(run, data, first(data, 1), epochs=count)]
+def epochs(
+    recipe: Recipe, data: ImageSet, count: int, *, seeds: int = 1, **options: str
+) -> list[float]:
+    """Train, several seeds in one program, and return the seconds of every epoch."""
+    recipes = [replace(recipe, seed=seed) for seed in range(seeds)]
+    runs = [Run.start(recipe, data.size, **options) for recipe in recipes]
+    together = fit_together(runs, data, first(data, 1), epochs=count)
+    return [records[0].seconds for records in together]
 
 
 def memory(data: ImageSet, examples: int, count: int, **options: str) -> Iterator[float]:

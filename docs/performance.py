@@ -23,6 +23,7 @@ AXES = {
     "latent_dim": "latent size",
     "hidden_dim": "hidden width",
     "threads": "threads",
+    "seeds": "seeds together",
 }
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (0.0, "ns"))
 
@@ -181,8 +182,12 @@ def _scaling(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
 def _draw_scaling(content: dict[str, Any]) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    *axes, last = figure.subplots(2, 3).flat
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    panels = list(figure.subplots(2, 4).flat)
+    count = len(content["curves"])
+    axes, last = panels[:count], panels[count]
+    for unused in panels[count + 1 :]:
+        unused.remove()
     for axis, (key, points) in zip(axes, content["curves"].items(), strict=True):
         values = [point["value"] for point in points]
         axis.plot(values, [point["seconds"] for point in points], "o-")

@@ -5,13 +5,13 @@ over base: its bootstrap interval excludes 1; it exceeds 5 %; and it exceeds thr
 spread that the base has against itself, measured in the same minutes. It is flagged if all three
 hold again for twice as many pairs, measured afresh.
 
-Measured on a virtual machine of two cores, whose pairs scatter by 1.3 to 3 % and by 7 % in bad
-minutes: 20 of 20 comparisons of equals, and of the package's workloads 15 of 15, raise no alarm.
-Drawing eight pairs again and again from those measured, equals are suspected in none of 1500
-draws, or in one where two other processes keep both cores busy by fits and starts; a step slowed
-by 10 % in all of them, or 92 to 98 % in the bad minutes. Time of the processor is no steadier than
-that of the clock, unless others compute beside it, and is shown for information only; the fastest
-block is no steadier than the mean.
+Measured on a virtual machine of two cores, whose pairs scatter by 1.3 to 3 %, and by up to 7 % in
+bad minutes: 20 of 20 comparisons of equals raise no alarm, nor do 10 of 10 of the package's
+workloads (tests/benchmarks/test_gate.py). Drawing eight pairs again and again from 48 measured
+ones, equals are suspected in none of 1500 draws, or in one where two other processes keep both
+cores busy by fits and starts. A step slowed by 10 % is suspected in all of them, in the bad ones
+in 92 to 98 %. Time of the processor is no steadier than that of the clock, unless others compute
+beside it, and is shown for information only; the fastest block is no steadier than the mean.
 """
 
 import math
