@@ -15,7 +15,14 @@ SUBJECTS = [name for name, text in files().items() if "Subject(" in text]
 WRONG = {"clamped.py": {"kl/large-logvar"}}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+# The pages whose sessions take long.
+LONG = [
+    pytest.param(page, id=page.name, marks=pytest.mark.slow if page == GUIDE else ())
+    for page in PAGES
+]
+
+
+@pytest.mark.parametrize("page", LONG)
 def test_sessions_go_as_shown(page, tmp_path):
     """If they rightly go otherwise, run `python -m tests.transcripts`."""
     answers = transcripts.run(page, tmp_path)

@@ -124,6 +124,7 @@ def base(tmp_path_factory):
     return copy_of(tmp_path_factory.mktemp("base"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workload", ["objective", "textbook", "training", "eager", "evaluation"])
 def test_counts_are_the_same_in_every_process(base, workload):
     first, second = paired.count(SETTINGS, workload, base, base)
@@ -143,6 +144,7 @@ def objective(base):
     return paired.count(SETTINGS, "objective", base)[0]["counts"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INJECTIONS)
 def test_what_is_wrong_costs(objective, name, tmp_path):
     module, addition, expected = INJECTIONS[name]
