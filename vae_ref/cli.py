@@ -13,7 +13,7 @@ from vae_ref.checks import InputError
 from vae_ref.data import DataError, ImageSet, fashion_mnist, mnist
 from vae_ref.display import Display
 from vae_ref.drawing import glyphs
-from vae_ref.engines import AUTO
+from vae_ref.engines import EngineOption
 from vae_ref.engines.platform import denormals_flushed
 from vae_ref.model import VAE
 from vae_ref.plan import Plan
@@ -84,7 +84,7 @@ def train_command(
     seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
     device: DeviceOption = "auto",
     engine: Annotated[
-        AUTO, typer.Option(help="How an epoch is executed; auto is the fastest that can.")
+        EngineOption, typer.Option(help="How an epoch is executed; auto is the fastest that can.")
     ] = "auto",
     out: Annotated[
         Path | None,

@@ -9,7 +9,7 @@ from vae_ref import history, pictures
 from vae_ref.checkpoint import CheckpointError
 from vae_ref.checks import InputError
 from vae_ref.data import ImageSet
-from vae_ref.engines import AUTO
+from vae_ref.engines import EngineOption
 from vae_ref.history import Record
 from vae_ref.recipe import Recipe
 from vae_ref.run import Run
@@ -39,7 +39,7 @@ class RunDirectory:
         self.images.mkdir(parents=True, exist_ok=True)
 
     def resume(
-        self, recipe: Recipe, device: torch.device, engine: AUTO = "auto"
+        self, recipe: Recipe, device: torch.device, engine: EngineOption = "auto"
     ) -> tuple[Run, list[Record]]:
         """Load the run and the records of the epochs that it has completed.
 

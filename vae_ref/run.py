@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vae_ref import checkpoint
 from vae_ref.checkpoint import CheckpointError
-from vae_ref.engines import AUTO, choose
+from vae_ref.engines import EngineOption, choose
 from vae_ref.model import LatentModel
 from vae_ref.plan import Plan
 from vae_ref.recipe import Recipe
@@ -71,7 +71,7 @@ class Run:
     model: LatentModel
     optimizer: torch.optim.Optimizer
     epoch: int = 0
-    engine: AUTO = "auto"
+    engine: EngineOption = "auto"
     environment: Environment = field(default_factory=lambda: Environment.current("cpu"))
 
     @classmethod
@@ -81,7 +81,7 @@ class Run:
         size: tuple[int, int],
         *,
         device: torch.device | str = "cpu",
-        engine: AUTO = "auto",
+        engine: EngineOption = "auto",
     ) -> "Run":
         """Begin a training.
 
@@ -125,7 +125,7 @@ class Run:
         path: str | os.PathLike[str],
         *,
         device: torch.device | str = "cpu",
-        engine: AUTO = "auto",
+        engine: EngineOption = "auto",
     ) -> "Run":
         """Read a state that `save` wrote.
 

@@ -13,10 +13,10 @@ from vae_ref.engines.graph import Graph
 from vae_ref.model import LatentModel
 from vae_ref.plan import Plan
 
-__all__ = ["AUTO", "Engine", "EngineName", "choose", "make"]
+__all__ = ["Engine", "EngineName", "EngineOption", "choose", "make"]
 
 EngineName = Literal["eager", "analytic", "graph"]
-AUTO = Literal["auto", "eager", "analytic", "graph"]
+EngineOption = Literal["auto", "eager", "analytic", "graph"]
 
 # Trains models for an epoch: takes the images, a plan for each model and the number of the
 # epoch, and returns the loss of each model in nats per example.
@@ -41,8 +41,10 @@ def choose(name: str, model: LatentModel, optimizer: torch.optim.Optimizer) -> E
         'analytic'
         'eager'
     """
-    if name not in get_args(AUTO):
-        raise InputError("engine", f"be one of {', '.join(get_args(AUTO))}", name, "Choose one.")
+    if name not in get_args(EngineOption):
+        raise InputError(
+            "engine", f"be one of {', '.join(get_args(EngineOption))}", name, "Choose one."
+        )
     problem, cuda = objection(model, optimizer), model.device.type == "cuda"
     match name:
         case "auto":
