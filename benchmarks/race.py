@@ -114,11 +114,9 @@ def enter(name: str, repetition: int, arguments: argparse.Namespace) -> Result:
         **({"engine": arguments.engine} if arguments.engine and name == "ours" else {}),
     }
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-    # Where a kernel moves OpenMP's threads about, a step takes up to twice as long for minutes.
-    openmp = {"OMP_NUM_THREADS": str(arguments.threads), "OMP_PROC_BIND": "true"}
     finished = subprocess.run(
         [sys.executable, "-m", f"benchmarks.contestants.{name}", *words],
-        env=os.environ | openmp | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"OMP_NUM_THREADS": str(arguments.threads), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
