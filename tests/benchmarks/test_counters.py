@@ -133,6 +133,7 @@ def test_counts_are_the_same_in_every_process(base, workload):
     assert first["counts"]["imports"] > 500
 
 
+@pytest.mark.slow
 def test_the_eager_engine_is_the_one_that_differentiates(base):
     """Whatever an engine is chosen by."""
     [found] = paired.count(SETTINGS, "eager", base)

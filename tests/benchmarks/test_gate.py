@@ -13,6 +13,8 @@ from benchmarks.gate import paired
 from benchmarks.gate.paired import Settings
 from tests.benchmarks.injections import SLOWER, copy_of
 
+pytestmark = pytest.mark.slow  # processes of torch, one after another
+
 STEP = "def step(n=20_000):\n    return sum(range(n))\n"
 TWICE = STEP.replace("20_000", "40_000")
 WORKLOADS = """
@@ -301,7 +303,6 @@ def step():
 """
 
 
-@pytest.mark.slow
 def test_twenty_comparisons_of_equals_raise_no_alarm(project, gate):
     (project / "toy.py").write_text(PRODUCTS)
     git(project, "commit", "-qam", "products")
@@ -317,7 +318,6 @@ def base(tmp_path_factory):
     return copy_of(tmp_path_factory.mktemp("base"))
 
 
-@pytest.mark.slow
 def test_nor_do_those_of_every_workload_of_the_package(base):
     settings = Settings(workloads=counters.WORKLOADS, pairs=3, seconds=0.05)
     found = compare.timed(base, base, paired.names(base, settings), settings)
@@ -325,7 +325,6 @@ def test_nor_do_those_of_every_workload_of_the_package(base):
     assert [timing.name for timing in found if timing.slower] == []
 
 
-@pytest.mark.slow
 def test_ten_percent_of_the_step_are_flagged(base, tmp_path):
     head = copy_of(tmp_path, "model", SLOWER.format(share=0.1))
     settings = Settings(workloads=counters.WORKLOADS, pairs=4)
