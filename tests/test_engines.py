@@ -149,7 +149,7 @@ def test_the_formulas_are_the_derivatives(small, device, beta, models):
     execute = engine("analytic", runs, beta=beta)
     images = small[0].images.to(device)
     index = torch.stack([torch.arange(50, device=device) + 7 * n for n in range(models)])
-    eps = torch.randn(models, 50, 3, device=device)
+    eps = torch.randn(models, 3, 50, device=device)
     if models == 1:
         index, eps = index[0], eps[0]
     with torch.no_grad():
@@ -159,7 +159,7 @@ def test_the_formulas_are_the_derivatives(small, device, beta, models):
     gradients = execute.gradients.view(models, -1)
     for n, run in enumerate(runs):
         x = small[0].to(device).batch(index.view(models, -1)[n], torch.float64)
-        loss = run.model.terms(x, eps.view(models, 50, 3)[n]).loss(beta).sum()
+        loss = run.model.terms(x, eps.view(models, 3, 50)[n].mT).loss(beta).sum()
         torch.testing.assert_close(losses[n], loss.detach(), rtol=1e-12, atol=0)
         loss.backward()
         parameters = execute.parameters[n]
@@ -175,13 +175,13 @@ def test_the_loss_is_exact_for_logits_of_any_size(small, scale):
     with torch.no_grad():
         run.model.decoder[2].bias.normal_(0, scale)
     execute = engine("analytic", [run])
-    index, eps = torch.arange(100), torch.randn(100, 3)
+    index, eps = torch.arange(100), torch.randn(3, 100)
     with torch.no_grad():
         execute._load()
         for _ in range(130):  # more than one product of factors
             execute._step(100)(small[0].images, index, eps)
         expected = (
-            run.model.double().terms(small[0].batch(index, torch.float64), eps.double()).loss()
+            run.model.double().terms(small[0].batch(index, torch.float64), eps.mT.double()).loss()
         )
     assert execute._step(100).loss().item() == pytest.approx(130 * expected.sum().item(), rel=2e-6)
 

@@ -1,7 +1,7 @@
 """The floor: the eleven matrix products of a step alone, in the shapes and layouts of a step.
 
-Weights are stored as (out, in) and activations as (batch, features); every product writes into
-the same buffer again. No bias, activation, loss, noise, optimiser or data: what uses the same
+Weights are stored as (out, in) and activations as (features, batch), the faster way; every product
+writes into the same buffer again. No bias, activation, loss, noise, optimiser or data: what uses the same
 library's products cannot be faster, if it does not leave some of them out.
 """
 
@@ -31,22 +31,22 @@ def products(batch: int, *, device: torch.device | str = "cpu") -> list[Product]
     def buffer(*shape: int) -> Tensor:
         return torch.empty(shape, device=device)
 
-    x, z = torch.rand(batch, 784).to(device), torch.randn(batch, 20).to(device)
+    x, z = torch.rand(784, batch).to(device), torch.randn(20, batch).to(device)
     w1, heads, w3, w4 = drawn(400, 784), drawn(40, 400), drawn(400, 20), drawn(784, 400)
-    h1, codes, h3, logits = (buffer(batch, n) for n in (400, 40, 400, 784))
-    dh3, dz, dh1 = (buffer(batch, n) for n in (400, 20, 400))
+    h1, codes, h3, logits = (buffer(n, batch) for n in (400, 40, 400, 784))
+    dh3, dz, dh1 = (buffer(n, batch) for n in (400, 20, 400))
     return [
-        (x, w1.t(), h1),
-        (h1, heads.t(), codes),
-        (z, w3.t(), h3),
-        (h3, w4.t(), logits),
-        (logits.t(), h3, buffer(784, 400)),
-        (logits, w4, dh3),
-        (dh3.t(), z, buffer(400, 20)),
-        (dh3, w3, dz),
-        (codes.t(), h1, buffer(40, 400)),
-        (codes, heads, dh1),
-        (dh1.t(), x, buffer(400, 784)),
+        (w1, x, h1),
+        (heads, h1, codes),
+        (w3, z, h3),
+        (w4, h3, logits),
+        (logits, h3.t(), buffer(784, 400)),
+        (w4.t(), logits, dh3),
+        (dh3, z.t(), buffer(400, 20)),
+        (w3.t(), dh3, dz),
+        (codes, h1.t(), buffer(40, 400)),
+        (heads.t(), codes, dh1),
+        (dh1, x.t(), buffer(400, 784)),
     ]
 
 

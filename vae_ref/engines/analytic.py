@@ -1,6 +1,5 @@
 """An epoch by formula, of one model or of several side by side."""
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,18 +16,16 @@ from vae_ref.plan import Plan
 
 __all__ = ["Analytic", "objection"]
 
-# Where a model's parameters lie in a vector: both heads side by side, to be one matrix.
-_ORDER = (
-    "encoder.0.weight",
-    "decoder.2.weight",
-    "mu.weight",
-    "logvar.weight",
-    "decoder.0.weight",
-    "encoder.0.bias",
-    "mu.bias",
-    "logvar.bias",
-    "decoder.0.bias",
-    "decoder.2.bias",
+# Whose parameters the fields of `Layers` are, in a vector: both heads are one matrix.
+_LAYERS = (
+    ("encoder.0.weight",),
+    ("decoder.2.weight",),
+    ("mu.weight", "logvar.weight"),
+    ("decoder.0.weight",),
+    ("encoder.0.bias",),
+    ("mu.bias", "logvar.bias"),
+    ("decoder.0.bias",),
+    ("decoder.2.bias",),
 )
 _MODULES = [VAE, nn.Sequential, nn.Linear, nn.ReLU, nn.Linear]
 _MODULES += [nn.Sequential, nn.Linear, nn.ReLU, nn.Linear, nn.Linear]
@@ -61,7 +58,8 @@ class Analytic:
         self.batch_size, self.beta, self.latent_dim = batch_size, beta, models[0].latent_dim
         self.optimizers = optimizers
         self.parameters = [
-            [dict(model.named_parameters())[name] for name in _ORDER] for model in models
+            [dict(model.named_parameters())[name] for layer in _LAYERS for name in layer]
+            for model in models
         ]
         first = self.parameters[0]
         # Rows of models, each on a cache line; of one model vectors, for products of matrices.
@@ -70,7 +68,13 @@ class Analytic:
         self.weights, self.gradients, self.exp_avg, self.exp_avg_sq = (
             first[0].detach().new_zeros(shape) for _ in range(4)
         )
-        self.adam_step = torch.zeros((), dtype=torch.float32, device=first[0].device)
+        # In halves, of which a core updates halves: the first are the rows of a matrix whose
+        # gradient it has just computed, and need not come from another core's cache.
+        self.halves = [
+            list(vector.view(-1).chunk(2))
+            for vector in (self.weights, self.gradients, self.exp_avg, self.exp_avg_sq)
+        ]
+        self.adam_steps = torch.zeros(2, dtype=torch.float32, device=first[0].device)
         self.steps: dict[int, Step] = {}
         self.order = torch.empty(0, dtype=torch.int64)
         self.noise = torch.empty(0)
@@ -101,14 +105,14 @@ class Analytic:
             for row, tensors in zip(rows, (parameters, *moments), strict=True):
                 for tensor, part in zip(tensors, _parts(row, parameters), strict=True):
                     part.copy_(tensor)
-            self.adam_step.copy_(states[0]["step"])
+            self.adam_steps.fill_(states[0]["step"])
 
     def _store(self) -> None:
         for parameters, optimizer, *rows in self._each():
             kept = (_parts(row, parameters) for row in rows)
             for parameter, *parts in zip(parameters, *kept, strict=True):
                 state = _state(optimizer, parameter)
-                state["step"].copy_(self.adam_step)
+                state["step"].copy_(self.adam_steps[0])
                 tensors = (parameter, state["exp_avg"], state["exp_avg_sq"])
                 for tensor, part in zip(tensors, parts, strict=True):
                     tensor.copy_(part)
@@ -128,7 +132,7 @@ class Analytic:
             orders = self.order.split(self.batch_size, -1)
             noises = self.noise.split(self.batch_size, -2)
             self.batches = [
-                (self._step(index.shape[-1]), index, eps)
+                (self._step(index.shape[-1]), index, eps.mT)
                 for index, eps in zip(orders, noises, strict=True)
             ]
         rows = self.order.view(-1, count), self.noise.view(-1, count, self.latent_dim)
@@ -139,30 +143,19 @@ class Analytic:
     def _execute(self, images: Tensor) -> Tensor:
         """Take the epoch's steps, and return the sum of each model's losses."""
         settings = _settings(self.optimizers[0])
-        steps = {step for step, _, _ in self.batches}
+        steps, counts = list(self.steps.values()), list(self.adam_steps)
+        weights, gradients, exp_avg, exp_avg_sq = self.halves
         for step in steps:
             step.reset()
         for step, index, eps in self.batches:
             step(images, index, eps)
-            adam(
-                [self.weights],
-                [self.gradients],
-                [self.exp_avg],
-                [self.exp_avg_sq],
-                [],
-                [self.adam_step],
-                fused=True,
-                **settings,
-            )
+            adam(weights, gradients, exp_avg, exp_avg_sq, [], counts, fused=True, **settings)
         return torch.stack([step.loss() for step in steps]).sum(0)
 
     def _step(self, batch: int) -> Step:
         if batch not in self.steps:
-            hidden, pixels = self.parameters[0][0].shape
-            weights, gradients = (
-                _layers(vector, pixels, hidden, self.latent_dim)
-                for vector in (self.weights, self.gradients)
-            )
+            vectors = (self.weights, self.gradients)
+            weights, gradients = (_layers(vector, self.parameters[0]) for vector in vectors)
             self.steps[batch] = Step(weights, gradients, batch, self.beta)
         return self.steps[batch]
 
@@ -213,18 +206,15 @@ def _settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     }
 
 
-def _layers(vector: Tensor, pixels: int, hidden: int, latent: int) -> Layers:
+def _layers(vector: Tensor, parameters: Sequence[Tensor]) -> Layers:
     """Find the layers in a vector of parameters, or in a row for each model."""
-    shapes = (
-        (hidden, pixels),
-        (pixels, hidden),
-        (2 * latent, hidden),
-        (hidden, latent),
-        (hidden,),
-        (2 * latent,),
-        (hidden,),
-        (pixels,),
+    rest = iter(parameters)
+    layers = [[next(rest) for _ in names] for names in _LAYERS]
+    sizes = [sum(part.numel() for part in layer) for layer in layers]
+    found = vector[..., : sum(sizes)].split(sizes, -1)
+    return Layers(
+        *(
+            part.unflatten(-1, (-1, *layer[0].shape[1:]))
+            for part, layer in zip(found, layers, strict=True)
+        )
     )
-    sizes = [math.prod(shape) for shape in shapes]
-    parts = vector[..., : sum(sizes)].split(sizes, -1)
-    return Layers(*(part.unflatten(-1, shape) for part, shape in zip(parts, shapes, strict=True)))

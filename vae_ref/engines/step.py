@@ -1,17 +1,20 @@
 r"""The textbook's step with its gradients by formula: nothing is recorded, nothing allocated.
 
 With :math:`c = (\mu, \mathrm{logvar})` from one matrix, hidden layers :math:`h_1, h_2`, logits
-:math:`\eta`, and the examples of a batch in the rows, the derivatives of the summed loss are
+:math:`\eta`, and the examples of a batch in the columns, so that a layer is :math:`y = W x + b`,
+the derivatives of the summed loss are
 
 .. math::
     \dot\eta &= \sigma(\eta) - x, &
-    \dot h_2 &= \dot\eta\,W_4 \odot [h_2 > 0], \\
-    \dot z &= \dot h_2\,W_3, &
+    \dot h_2 &= W_4^T \dot\eta \odot [h_2 > 0], \\
+    \dot z &= W_3^T \dot h_2, &
     \dot c &= \big(\dot z + \beta\mu,\; \tfrac12 (\dot z \odot \varepsilon\sigma
               + \beta(\sigma^2 - 1))\big), \\
-    \dot h_1 &= \dot c\,W_c \odot [h_1 > 0], &
-    \dot W &= \dot y^T x, \quad \dot b = \textstyle\sum \dot y
-    \quad\text{for a layer } y = x W^T + b.
+    \dot h_1 &= W_c^T \dot c \odot [h_1 > 0], &
+    \dot W &= \dot y\,x^T, \quad \dot b = \textstyle\sum \dot y \quad\text{for every layer.}
+
+The columns are no mere notation: a product that writes 784 rows of 128 is up to a third faster
+than one that writes 128 rows of 784.
 """
 
 from typing import NamedTuple
@@ -53,25 +56,26 @@ class Step:
         self.weights, self.gradients, self.beta = weights, gradients, beta
         self.mm = torch.bmm if models else torch.mm
         self.affine = torch.baddbmm if models else torch.addmm
-        biases = (b.unsqueeze(-2) if models else b for b in weights[4:])
-        self.transposed = Layers(*(w.mT for w in weights[:4]), *biases)
+        self.biases = [b.unsqueeze(-1) for b in weights[4:]]
         self.one, self.half = (weights.W1.new_tensor(value) for value in (1.0, 0.5))
 
         def empty(width: int) -> Tensor:
-            return weights.W1.new_empty((*models, batch, width))
+            return weights.W1.new_empty((*models, width, batch))
 
-        self.bytes = empty(pixels).to(torch.uint8).view(-1, pixels)
+        self.rows = empty(pixels).to(torch.uint8).view(-1, pixels)
+        self.bytes = self.rows.view(*models, batch, pixels).mT
         self.x, self.logits, self.p, self.s = (empty(pixels) for _ in range(4))
         self.h1, self.h2, self.d_h1, self.d_h2 = (empty(hidden) for _ in range(4))
         self.c, self.d_c = empty(2 * latent), empty(2 * latent)
-        self.mu, self.logvar = self.c.chunk(2, -1)
-        self.d_mu, self.d_logvar = self.d_c.chunk(2, -1)
+        self.mu, self.logvar = self.c.chunk(2, -2)
+        self.d_mu, self.d_logvar = self.d_c.chunk(2, -2)
         self.sigma, self.excess, self.noise, self.z, self.d_z = (empty(latent) for _ in range(5))
         self.reconstruction, self.factors = empty(pixels), empty(pixels)
         self.divergence = empty(latent)
         # A transpose is a view that costs a microsecond to make.
-        self.p_t, self.d_h2_t, self.d_c_t, self.d_h1_t = (
-            d.mT for d in (self.p, self.d_h2, self.d_c, self.d_h1)
+        self.W4_t, self.W3_t, self.Wc_t = weights.W4.mT, weights.W3.mT, weights.Wc.mT
+        self.x_t, self.h1_t, self.z_t, self.h2_t = (
+            a.mT for a in (self.x, self.h1, self.z, self.h2)
         )
         self.reset()
 
@@ -97,25 +101,25 @@ class Step:
         Args:
             images: All images, as bytes, shape ``(examples, pixels)``.
             index: Which of them are the batch, shape ``(*models, batch)``.
-            eps: The noise, shape ``(*models, batch, latent)``.
+            eps: The noise, shape ``(*models, latent, batch)``.
         """
-        torch.index_select(images, 0, index.reshape(-1), out=self.bytes)
-        self.x.copy_(self.bytes.view_as(self.x)).div_(255)
+        torch.index_select(images, 0, index.reshape(-1), out=self.rows)
+        self.x.copy_(self.bytes).div_(255)
         self._forward(eps)
         self._score()
         self._backward()
 
     def _forward(self, eps: Tensor) -> None:
-        t = self.transposed
-        self.affine(t.b1, self.x, t.W1, out=self.h1).relu_()
-        self.affine(t.bc, self.h1, t.Wc, out=self.c)
+        affine, w, (b1, bc, b3, b4) = self.affine, self.weights, self.biases
+        affine(b1, w.W1, self.x, out=self.h1).relu_()
+        affine(bc, w.Wc, self.h1, out=self.c)
         torch.exp(self.logvar, out=self.excess)  # for now the variance
         torch.sqrt(self.excess, out=self.sigma)
         self.excess.sub_(self.one)
         torch.mul(eps, self.sigma, out=self.noise)
         torch.add(self.mu, self.noise, out=self.z)
-        self.affine(t.b3, self.z, t.W3, out=self.h2).relu_()
-        self.affine(t.b4, self.h2, t.W4, out=self.logits)
+        affine(b3, w.W3, self.z, out=self.h2).relu_()
+        affine(b4, w.W4, self.h2, out=self.logits)
 
     def _score(self) -> None:
         r"""Add :math:`\max(\eta, 0) - x\eta - \log \max(p, 1 - p)` and twice the divergence.
@@ -136,22 +140,22 @@ class Step:
         self.factors.fill_(1)
 
     def _backward(self) -> None:
-        mm, w, d = self.mm, self.weights, self.gradients
+        mm, d = self.mm, self.gradients
         d_logits = self.p.sub_(self.x)
-        mm(self.p_t, self.h2, out=d.W4)
-        torch.sum(d_logits, -2, out=d.b4)
-        _rectify(mm(d_logits, w.W4, out=self.d_h2), self.h2)
-        mm(self.d_h2_t, self.z, out=d.W3)
-        torch.sum(self.d_h2, -2, out=d.b3)
-        mm(self.d_h2, w.W3, out=self.d_z)
+        mm(d_logits, self.h2_t, out=d.W4)
+        torch.sum(d_logits, -1, out=d.b4)
+        _rectify(mm(self.W4_t, d_logits, out=self.d_h2), self.h2)
+        mm(self.d_h2, self.z_t, out=d.W3)
+        torch.sum(self.d_h2, -1, out=d.b3)
+        mm(self.W3_t, self.d_h2, out=self.d_z)
         torch.add(self.d_z, self.mu, alpha=self.beta, out=self.d_mu)
         torch.mul(self.d_z, self.noise, out=self.d_logvar)
         self.d_logvar.add_(self.excess, alpha=self.beta).mul_(self.half)
-        mm(self.d_c_t, self.h1, out=d.Wc)
-        torch.sum(self.d_c, -2, out=d.bc)
-        _rectify(mm(self.d_c, w.Wc, out=self.d_h1), self.h1)
-        mm(self.d_h1_t, self.x, out=d.W1)
-        torch.sum(self.d_h1, -2, out=d.b1)
+        mm(self.d_c, self.h1_t, out=d.Wc)
+        torch.sum(self.d_c, -1, out=d.bc)
+        _rectify(mm(self.Wc_t, self.d_c, out=self.d_h1), self.h1)
+        mm(self.d_h1, self.x_t, out=d.W1)
+        torch.sum(self.d_h1, -1, out=d.b1)
 
 
 def _rectify(d: Tensor, h: Tensor) -> None:
