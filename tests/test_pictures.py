@@ -3,6 +3,7 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 from PIL import Image
+from torchvision.utils import make_grid
 
 from vae_ref import VAE, Autoencoder, Gaussian, pictures
 from vae_ref.history import Record
@@ -51,6 +52,16 @@ def test_samples_are_decoded_noise_in_reading_order(tmp_path):
     grid = tiles(tmp_path / "s.png", 8, 8)
     for n in (0, 1, 8, 63):
         assert (grid[n // 8][n % 8] == shown(model.decode(eps[n]))).all()
+
+
+@pytest.mark.parametrize("count", [2, 5, 8, 11])
+def test_a_grid_is_that_of_torchvision(tmp_path, count):
+    model, eps = VAE(), torch.randn(count, 20)
+    pictures.samples(tmp_path / "s.png", model, eps, (28, 28))
+    images = model.decode(eps).detach().view(-1, 1, 28, 28)
+    grid = make_grid(images, nrow=8, padding=1, pad_value=0.25)
+    expected = (grid[0] * 255).round().byte().numpy().repeat(ZOOM, 0).repeat(ZOOM, 1)
+    assert (read(tmp_path / "s.png") == expected).all()
 
 
 def test_interpolation_goes_from_one_original_to_another(small, tmp_path):

@@ -147,6 +147,13 @@ def test_import_is_light():
     assert run.stdout.strip() == "[]"
 
 
+def test_training_waits_for_no_download():
+    """torchvision takes a second to import, and only a download needs it."""
+    code = "import vae_ref.directory, vae_ref.training, sys; print('torchvision' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
+
+
 def test_lazy_names_are_those_of_the_type_checker():
     source = (PACKAGE / "__init__.py").read_text()
     imports = {

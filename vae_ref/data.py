@@ -4,11 +4,10 @@ import hashlib
 import math
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -93,9 +92,7 @@ def mnist(root: str | os.PathLike[str], *, train: bool, download: bool = False) 
     Raises:
         DataError: If a file is missing, cannot be fetched, is truncated or corrupted.
     """
-    from torchvision.datasets import MNIST
-
-    return _load(MNIST, Path(root), train=train, download=download, digests=_MNIST_DIGESTS)
+    return _load("MNIST", Path(root), train=train, download=download, digests=_MNIST_DIGESTS)
 
 
 def fashion_mnist(
@@ -111,9 +108,7 @@ def fashion_mnist(
     Raises:
         DataError: If a file is missing, cannot be fetched, is truncated or corrupted.
     """
-    from torchvision.datasets import FashionMNIST
-
-    return _load(FashionMNIST, Path(root), train=train, download=download, digests={})
+    return _load("FashionMNIST", Path(root), train=train, download=download, digests={})
 
 
 # MD5 of the uncompressed files. (Those of the archives are torchvision's, checked on download.)
@@ -126,21 +121,15 @@ _MNIST_DIGESTS = {
 
 
 def _load(
-    dataset: Callable[..., Any],
-    root: Path,
-    *,
-    train: bool,
-    download: bool,
-    digests: Mapping[str, str],
+    name: str, root: Path, *, train: bool, download: bool, digests: Mapping[str, str]
 ) -> ImageSet:
-    name = dataset.__name__
     folder = root / name / "raw"
     split = "train" if train else "t10k"
     files = [folder / f"{split}-images-idx3-ubyte", folder / f"{split}-labels-idx1-ubyte"]
     if not all(file.is_file() for file in files):
         if not download:
             raise DataError(f"{name} is not in {root} (no {folder}).")
-        _download(dataset, root, folder)
+        _download(name, root, folder)
     images, labels = (
         _read_idx(file, axes, digests.get(file.name))
         for file, axes in zip(files, (3, 1), strict=True)
@@ -151,18 +140,20 @@ def _load(
     return ImageSet(images.flatten(1), labels.long(), (height, width))
 
 
-def _download(dataset: Callable[..., Any], root: Path, folder: Path) -> None:
+def _download(name: str, root: Path, folder: Path) -> None:
     """Have torchvision fetch, verify and unpack the archives."""
+    from torchvision import datasets  # a second to import, and of no other use here
+
     existed = root.exists()
     try:
-        dataset(root, download=True)
+        getattr(datasets, name)(root, download=True)
     except (RuntimeError, OSError) as error:
         for made in (folder, folder.parent, *(() if existed else (root,))):
             with suppress(OSError):  # only what is empty goes
                 made.rmdir()
         reason = next((line for line in reversed(str(error).splitlines()) if line), repr(error))
         raise DataError(
-            f"{dataset.__name__} is not in {root} and could not be downloaded ({reason})."
+            f"{name} is not in {root} and could not be downloaded ({reason})."
         ) from error
 
 

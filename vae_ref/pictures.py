@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
-from torchvision.utils import make_grid
+from torch.nn import functional as F
 
 from vae_ref.atomic import replacing
 from vae_ref.data import ImageSet
@@ -19,6 +19,7 @@ from vae_ref.shapes import Codes
 __all__ = ["curves", "interpolation", "manifold", "posterior", "reconstruction", "samples"]
 
 _ZOOM = 2
+_BORDER = 0.25
 
 
 @torch.inference_mode()
@@ -109,10 +110,14 @@ def _one_of_each(data: ImageSet) -> Tensor:
 def _save_tiles(
     path: Path, images: Tensor, size: tuple[int, int], *, columns: int, padding: int = 1
 ) -> None:
-    tiles = images.reshape(-1, 1, *size).clamp(0, 1)  # Gaussian means may lie a little outside
-    tiles = tiles.repeat_interleave(_ZOOM, -1).repeat_interleave(_ZOOM, -2)
-    grid = make_grid(tiles, nrow=columns, padding=padding * _ZOOM, pad_value=0.25)
-    pixels = grid[0].mul(255).round().to("cpu", torch.uint8).numpy()
+    tiles = images.reshape(-1, *size).clamp(0, 1)  # Gaussian means may lie a little outside
+    columns = min(columns, len(tiles))
+    missing = -len(tiles) % columns
+    tiles = F.pad(tiles, (0, padding, 0, padding, 0, missing), value=_BORDER)
+    rows = tiles.unflatten(0, (-1, columns)).transpose(1, 2).flatten(2).flatten(0, 1)
+    page = F.pad(rows, (padding, 0, padding, 0), value=_BORDER)
+    page = page.repeat_interleave(_ZOOM, 0).repeat_interleave(_ZOOM, 1)
+    pixels = page.mul(255).round().to("cpu", torch.uint8).numpy()
     with replacing(path) as file:
         Image.fromarray(pixels).save(file, format="PNG")
 

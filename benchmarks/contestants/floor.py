@@ -1,8 +1,8 @@
 """The floor: the eleven matrix products of a step alone, in the shapes and layouts of a step.
 
-Weights are stored as (out, in) and activations as (features, batch), the faster way; every product
-writes into the same buffer again. No bias, activation, loss, noise, optimiser or data: what uses the same
-library's products cannot be faster, if it does not leave some of them out.
+Weights are stored as (out, in) and activations as (features, batch), the faster way; every
+product writes into the same buffer again. No bias, activation, loss, noise, optimiser or data:
+what uses the same library's products cannot be faster, if it does not leave some of them out.
 """
 
 import argparse
