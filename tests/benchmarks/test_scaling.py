@@ -1,5 +1,6 @@
 """The curves vary what they say, and what is written can be shown."""
 
+import gc
 import json
 
 import pytest
@@ -76,9 +77,11 @@ def test_the_exponent_is_that_of_large_values(exponent):
 
 
 def test_memory_is_seen(brief):
+    """Far more than what others release meanwhile."""
+    gc.collect()
     before = scaling.resident()
-    more = torch.ones(8 * 2**20)  # 32 MiB of float32
-    assert 24 < scaling.resident() - before < 40
+    more = torch.ones(64 * 2**20, dtype=torch.float32)  # 256 MiB
+    assert 200 < scaling.resident() - before < 300
     del more
 
 
