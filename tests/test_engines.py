@@ -24,6 +24,7 @@ from vae_ref import (
     fit_together,
 )
 from vae_ref.engines import analytic, choose, eager, make, step
+from vae_ref.engines.product import BackProduct
 
 SMALL = Recipe(dataset="glyphs", hidden_dim=32, latent_dim=3)
 
@@ -77,6 +78,12 @@ def taped(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
     return tapes
+
+
+@pytest.fixture(params=[1, 2], ids="threads={}".format)
+def threads(request, monkeypatch):
+    """As many as torch says it uses: two divide a product."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: request.param)
 
 
 def engine(name, runs, **changes):
@@ -140,6 +147,7 @@ def test_an_epoch_of_the_textbook_is_that_of_the_eager_engine_in_single_precisio
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 3.0])
 @pytest.mark.parametrize("models", [1, 3])
+@pytest.mark.usefixtures("threads")
 def test_the_formulas_are_the_derivatives(small, device, beta, models):
     """Of each layer, against automatic differentiation of the model's own loss."""
     runs = [
@@ -190,17 +198,41 @@ def test_a_product_of_factors_cannot_underflow():
     assert torch.finfo(torch.float32).tiny < 0.5**step._FACTORS
 
 
+@pytest.mark.parametrize(
+    ("threads", "models", "rows", "halved"),
+    [
+        (2, [], 6, True),
+        (2, [], 5, False),
+        (2, [3], 6, False),
+        (1, [], 6, False),
+        (3, [], 6, False),
+    ],
+)
+def test_two_cores_divide_a_product(monkeypatch, threads, models, rows, halved):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    weight, d, out = (torch.randn(*models, *shape) for shape in ((rows, 4), (rows, 7), (4, 7)))
+    product = BackProduct(weight, d, out)
+    assert product.halved == halved
+    for _ in range(2):
+        d.normal_()
+        assert product() is out
+        torch.testing.assert_close(out, weight.mT @ d)
+
+
 def test_the_formulas_fit_on_a_page():
     assert len(Path(step.__file__).read_text().splitlines()) < 150 + len(step.__doc__.splitlines())
 
 
+@pytest.mark.usefixtures("threads")
 def test_a_step_is_eleven_products_of_matrices_and_allocates_nothing(small):
     run = Run.start(SMALL, (28, 28))
     execute = engine("analytic", [run])
     execute(small[0], [Plan(0)], 1)
     with Tape() as tape:
         execute._execute(small[0].images)
-    assert sum(name in ("mm", "addmm") for name in tape.names()) == 11 * math.ceil(600 / 128)
+    assert sum(name in ("mm", "bmm", "addmm") for name in tape.names()) == 11 * math.ceil(
+        600 / 128
+    )
     held = {t.untyped_storage().data_ptr() for t in everything(execute)}
     made = [
         (func, result.shape)
@@ -213,7 +245,8 @@ def test_a_step_is_eleven_products_of_matrices_and_allocates_nothing(small):
 
 
 def everything(execute):
-    owners = [execute, *execute.steps.values()]
+    steps = execute.steps.values()
+    owners = [execute, *steps, *(step.through_W4 for step in steps)]
     found = [value for owner in owners for value in vars(owner).values()]
     return [leaf for leaf in tree_leaves(found) if isinstance(leaf, torch.Tensor)]
 

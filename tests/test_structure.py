@@ -31,7 +31,8 @@ LAYERS = {
     "history": {"atomic", "checkpoint"},
     "recipe": {"checks", "likelihood", "model", "plan"},
     "engines.platform": set(),
-    "engines.step": set(),
+    "engines.product": set(),
+    "engines.step": {"engines.product"},
     "engines.eager": {"checks", "data", "model", "plan"},
     "engines.analytic": {
         "data",

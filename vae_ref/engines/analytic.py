@@ -68,13 +68,16 @@ class Analytic:
         self.weights, self.gradients, self.exp_avg, self.exp_avg_sq = (
             first[0].detach().new_zeros(shape) for _ in range(4)
         )
-        # In halves, of which a core updates halves: the first are the rows of a matrix whose
-        # gradient it has just computed, and need not come from another core's cache.
-        self.halves = [
-            list(vector.view(-1).chunk(2))
+        # Adam goes through one matrix after the other, so that the core that updates a row is the
+        # one that computed its gradient, and need not fetch it from another's cache.
+        sizes = [first[0].numel(), first[1].numel()]
+        self.adam = [
+            [vector] if len(models) > 1 else list(vector.split([*sizes, width - sum(sizes)]))
             for vector in (self.weights, self.gradients, self.exp_avg, self.exp_avg_sq)
         ]
-        self.adam_steps = torch.zeros(2, dtype=torch.float32, device=first[0].device)
+        self.adam_steps = torch.zeros(
+            len(self.adam[0]), dtype=torch.float32, device=first[0].device
+        )
         self.steps: dict[int, Step] = {}
         self.order = torch.empty(0, dtype=torch.int64)
         self.noise = torch.empty(0)
@@ -144,7 +147,7 @@ class Analytic:
         """Take the epoch's steps, and return the sum of each model's losses."""
         settings = _settings(self.optimizers[0])
         steps, counts = list(self.steps.values()), list(self.adam_steps)
-        weights, gradients, exp_avg, exp_avg_sq = self.halves
+        weights, gradients, exp_avg, exp_avg_sq = self.adam
         for step in steps:
             step.reset()
         for step, index, eps in self.batches:

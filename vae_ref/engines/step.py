@@ -22,6 +22,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vae_ref.engines.product import BackProduct
+
 __all__ = ["Layers", "Step"]
 
 _FACTORS = 64  # of at least 1/2 each: their product is a normal number
@@ -73,10 +75,11 @@ class Step:
         self.reconstruction, self.factors = empty(pixels), empty(pixels)
         self.divergence = empty(latent)
         # A transpose is a view that costs a microsecond to make.
-        self.W4_t, self.W3_t, self.Wc_t = weights.W4.mT, weights.W3.mT, weights.Wc.mT
+        self.W3_t, self.Wc_t = weights.W3.mT, weights.Wc.mT
         self.x_t, self.h1_t, self.z_t, self.h2_t = (
             a.mT for a in (self.x, self.h1, self.z, self.h2)
         )
+        self.through_W4 = BackProduct(weights.W4, self.p, self.d_h2)
         self.reset()
 
     def reset(self) -> None:
@@ -144,7 +147,7 @@ class Step:
         d_logits = self.p.sub_(self.x)
         mm(d_logits, self.h2_t, out=d.W4)
         torch.sum(d_logits, -1, out=d.b4)
-        _rectify(mm(self.W4_t, d_logits, out=self.d_h2), self.h2)
+        _rectify(self.through_W4(), self.h2)
         mm(self.d_h2, self.z_t, out=d.W3)
         torch.sum(self.d_h2, -1, out=d.b3)
         mm(self.W3_t, self.d_h2, out=self.d_z)

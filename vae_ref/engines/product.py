@@ -1,0 +1,37 @@
+"""A product whose long sum two cores divide between them."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["BackProduct"]
+
+
+class BackProduct:
+    r"""Computes :math:`W^T \dot y`, a sum over the rows of both, into one buffer again and again.
+
+    Of two cores each adds up the half of the rows that it wrote itself: where they share no cache,
+    what the other wrote, or has read since, costs a quarter of a microsecond per line of 64 bytes.
+    More cores, several models or an odd number of rows are left to the library.
+
+    Args:
+        weight: The weights, shape ``(*models, outputs, inputs)``.
+        d: The derivatives by the outputs, shape ``(*models, outputs, batch)``.
+        out: Where those by the inputs go, shape ``(*models, inputs, batch)``.
+    """
+
+    def __init__(self, weight: Tensor, d: Tensor, out: Tensor) -> None:
+        self.weight_t, self.d, self.out = weight.mT, d, out
+        self.mm = torch.bmm if weight.dim() > 2 else torch.mm
+        two_cores = weight.device.type == "cpu" and torch.get_num_threads() == 2
+        self.halved = two_cores and weight.dim() == 2 and len(weight) % 2 == 0
+        if self.halved:
+            self.weight_t, self.d = weight.unflatten(0, (2, -1)).mT, d.unflatten(0, (2, -1))
+            self.halves = out.new_empty(2, *out.shape)
+            self.first, self.second = self.halves
+
+    def __call__(self) -> Tensor:
+        """Compute the product of what is there, and return the buffer."""
+        if not self.halved:
+            return self.mm(self.weight_t, self.d, out=self.out)
+        torch.bmm(self.weight_t, self.d, out=self.halves)
+        return torch.add(self.first, self.second, out=self.out)
