@@ -49,6 +49,7 @@ LAYERS = {
         "checks",
         "data",
         "engines",
+        "engines.platform",
         "history",
         "model",
         "objective",

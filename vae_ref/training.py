@@ -11,6 +11,7 @@ import torch
 from vae_ref.checks import InputError, positive_integer, unchecked
 from vae_ref.data import ImageSet
 from vae_ref.engines import choose, make
+from vae_ref.engines.platform import constants_in_memory
 from vae_ref.history import Record
 from vae_ref.model import VAE, LatentModel
 from vae_ref.objective import importance_weighted_bound, log_weight
@@ -92,6 +93,7 @@ def fit_together(
             "runs", "share recipe, epoch and engine", f"{len(kinds)} kinds", "Vary only the seed."
         )
     ((recipe, done, here),) = kinds
+    constants_in_memory()
     models = [run.model for run in runs]
     train, test = (data.to(models[0].device) for data in (train, test))
     execute = make(
@@ -157,6 +159,7 @@ def evaluate(model: LatentModel, data: ImageSet, eps: Codes, *, chunk: int = 100
         >>> evaluate(VAE(), glyphs(100), torch.zeros(100, 20)).divergence >= 0
         True
     """
+    constants_in_memory()
     device, dtype = data.images.device, model.dtype
     total = torch.zeros(2, dtype=torch.float64, device=device)
     indices = torch.arange(len(data), device=device)
@@ -196,6 +199,7 @@ def log_likelihood(model: VAE, data: ImageSet, *, samples: int, plan: Plan) -> P
         Burda, Grosse and Salakhutdinov, *Importance Weighted Autoencoders*, 2016, section 3.
     """
     positive_integer("samples", samples)
+    constants_in_memory()
     device, dtype = data.images.device, model.dtype
     generator = plan.generator("importance")
     bounds = [torch.empty(0, dtype=torch.float64)]
