@@ -33,7 +33,7 @@ def constants_in_memory() -> None:
     """Have the constants of log1p and expm1 in memory, for a softplus six times as fast.
 
     Torch's kernels for AVX-512 load what they return for -0 under a mask that is empty for all
-    other numbers. From a page that is not in memory such a load costs a thousand cycles every
+    other numbers. From a page that is not in memory such a load costs some 400 cycles every
     time, and never fetches the page, for an empty mask cannot fault. A -0 does.
     """
     for function in (torch.log1p, torch.expm1):

@@ -10,7 +10,7 @@ class BackProduct:
     r"""Computes :math:`W^T \dot y`, a sum over the rows of both, into one buffer again and again.
 
     Of two cores each adds up the half of the rows that it wrote itself: where they share no cache,
-    what the other wrote, or has read since, costs a quarter of a microsecond per line of 64 bytes.
+    what the other wrote, or has read since, costs up to a fifth of a microsecond per 64 bytes.
     More cores, several models or an odd number of rows are left to the library.
 
     Args:
