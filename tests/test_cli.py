@@ -431,6 +431,7 @@ def test_help_teaches(vae_ref_command, monkeypatch, arguments):
             assert words in output
 
 
+@pytest.mark.slow
 def test_on_a_terminal_there_is_a_bar_with_loss_and_speed(tmp_path):
     """Through a pseudo-terminal, as a person would see it."""
     import pty

@@ -316,6 +316,7 @@ def test_the_reported_loss_is_the_maximum(trained, optimum, x):
     assert -error <= trained.loss <= error + 0.002
 
 
+@pytest.mark.slow
 def test_another_weight_of_the_kl_moves_the_posterior_variances(misled):
     """Beyond the tolerance, to where it should."""
     beta, result = misled
@@ -323,6 +324,7 @@ def test_another_weight_of_the_kl_moves_the_posterior_variances(misled):
     assert (result.log_variances - shifts(beta)[1]).abs().max() < LOG_VARIANCE_TOLERANCE
 
 
+@pytest.mark.slow
 def test_another_weight_of_the_kl_moves_the_pixel_variance(misled):
     beta, result = misled
     assert abs(result.log_s2) > LOG_S2_TOLERANCE

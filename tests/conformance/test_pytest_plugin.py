@@ -84,6 +84,7 @@ def behave(monkeypatch, check, **changes):
 # Subjects on the command line.
 
 
+@pytest.mark.slow
 def test_subjects_need_no_test_file(pytest_run):
     run = pytest_run(
         "--vae-subject=subjects:mine",
