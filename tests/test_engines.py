@@ -108,7 +108,7 @@ def assert_equal_states(ours, theirs, ulp):
 
 
 # In double precision, where what Adam makes of rounding stays small for an epoch or two.
-@pytest.mark.parametrize("name", ["analytic", "graph"])
+@pytest.mark.parametrize("name", ["analytic", "native", "graph"])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -135,11 +135,12 @@ def test_an_epoch_is_that_of_the_eager_engine(small, device, taped, name, change
         assert_equal_states(ours, theirs, ulp=1e5)
 
 
-def test_an_epoch_of_the_textbook_is_that_of_the_eager_engine_in_single_precision(small):
+@pytest.mark.parametrize("name", ["analytic", "native"])
+def test_an_epoch_of_the_textbook_is_that_of_the_eager_engine_in_single_precision(small, name):
     """To a tenth of a step of Adam, which moves a weight of almost no gradient by rounding."""
     torch.set_default_dtype(torch.float32)
     ours, theirs = (Run.start(Recipe(dataset="glyphs"), (28, 28)) for _ in range(2))
-    (loss,) = engine("analytic", [ours])(small[0], [Plan(0)], 1)
+    (loss,) = engine(name, [ours])(small[0], [Plan(0)], 1)
     expected = eager.run_epoch(
         theirs.model, theirs.optimizer, small[0], Plan(0), 1, batch_size=128, beta=1.0
     )
@@ -173,7 +174,7 @@ def test_the_formulas_are_the_derivatives(small, device, beta, models):
         torch.testing.assert_close(losses[n], loss.detach(), rtol=1e-12, atol=0)
         loss.backward()
         parameters = execute.parameters[n]
-        found = analytic._parts(gradients[n], parameters)
+        found = execute._parts(gradients[n], parameters)
         for parameter, gradient in zip(parameters, found, strict=True):
             torch.testing.assert_close(gradient, parameter.grad, rtol=1e-10, atol=1e-11)
 
@@ -226,15 +227,15 @@ def test_the_formulas_fit_on_a_page():
 
 
 @pytest.mark.usefixtures("threads")
-def test_a_step_is_eleven_products_of_matrices_and_allocates_nothing(small):
+@pytest.mark.parametrize(("name", "products"), [("analytic", 11), ("native", 9)])
+def test_a_step_is_so_many_products_of_matrices_and_allocates_nothing(small, name, products):
     run = Run.start(SMALL, (28, 28))
-    execute = engine("analytic", [run])
+    execute = engine(name, [run])
     execute(small[0], [Plan(0)], 1)
     with Tape() as tape:
         execute._execute(small[0].images)
-    assert sum(name in ("mm", "bmm", "addmm") for name in tape.names()) == 11 * math.ceil(
-        600 / 128
-    )
+    found = sum(name in ("mm", "bmm", "addmm") for name in tape.names())
+    assert found == products * math.ceil(600 / 128)
     held = {t.untyped_storage().data_ptr() for t in everything(execute)}
     made = [
         (func, result.shape)
@@ -253,7 +254,7 @@ def everything(execute):
     return [leaf for leaf in tree_leaves(found) if isinstance(leaf, torch.Tensor)]
 
 
-@pytest.mark.parametrize("name", ["analytic", "graph"])
+@pytest.mark.parametrize("name", ["analytic", "native", "graph"])
 def test_the_host_waits_once_per_epoch(small, taped, name):
     run = Run.start(SMALL, (28, 28))
     execute = engine(name, [run])
@@ -287,7 +288,7 @@ def test_a_graph_is_recorded_again_where_what_it_holds_has_changed(small, taped)
         assert len(taped) == count
 
 
-@pytest.mark.parametrize("name", ["analytic", "graph"])
+@pytest.mark.parametrize("name", ["analytic", "native", "graph"])
 def test_an_epoch_that_is_interrupted_changes_nothing(small, taped, monkeypatch, name):
     run = Run.start(SMALL, (28, 28))
     before = {key: value.clone() for key, value in run.model.state_dict().items()}
@@ -366,14 +367,16 @@ def test_what_the_formulas_do_not_hold_for_is_left_to_the_eager_engine(reason):
 def test_a_name_that_is_no_engine_and_a_graph_without_a_gpu(user):
     model = VAE()
     optimizer = torch.optim.Adam(model.parameters())
-    with pytest.raises(InputError, match="^engine must be one of auto, eager, analytic, graph"):
+    with pytest.raises(
+        InputError, match="^engine must be one of auto, eager, analytic, native, graph"
+    ):
         choose("jit", model, optimizer)
     with pytest.raises(InputError, match="^engine must be another on the CPU; got graph"):
         choose("graph", model, optimizer)
-    assert choose("auto", model, optimizer) == "analytic"
+    assert choose("auto", model, optimizer) == "native"
 
 
-@pytest.mark.parametrize("name", ["eager", "analytic"])
+@pytest.mark.parametrize("name", ["eager", "analytic", "native"])
 def test_seeds_together_are_each_what_they_are_alone(small, name):
     recipes = [dataclasses.replace(SMALL, seed=seed) for seed in (3, 0, 5)]
     together = [Run.start(recipe, (28, 28), engine=name) for recipe in recipes]
@@ -404,7 +407,7 @@ def test_an_engine_that_is_asked_for_is_kept(small, tmp_path):
     run.save(tmp_path / "c.safetensors")
     assert run.environment.engine == "eager"
     again = Run.load(tmp_path / "c.safetensors")
-    assert (again.environment.engine, again.here.engine) == ("eager", "analytic")
+    assert (again.environment.engine, again.here.engine) == ("eager", "native")
     with pytest.raises(InputError, match="engine must be another on the CPU"):
         Run.load(tmp_path / "c.safetensors", engine="graph")
 

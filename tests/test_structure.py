@@ -43,7 +43,17 @@ LAYERS = {
         "plan",
     },
     "engines.graph": {"engines.analytic"},
-    "engines": {"checks", "data", "engines", "engines.analytic", "engines.graph", "model", "plan"},
+    "engines.native": {"engines.analytic", "engines.step", "model"},
+    "engines": {
+        "checks",
+        "data",
+        "engines",
+        "engines.analytic",
+        "engines.graph",
+        "engines.native",
+        "model",
+        "plan",
+    },
     "run": {"checkpoint", "engines", "model", "plan", "recipe"},
     "training": {
         "checks",

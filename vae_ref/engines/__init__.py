@@ -1,22 +1,23 @@
 """How an epoch is executed. Every engine computes the function that `eager` defines."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
 from vae_ref.checks import InputError
 from vae_ref.data import ImageSet
-from vae_ref.engines import eager
+from vae_ref.engines import eager, native
 from vae_ref.engines.analytic import Analytic, objection
 from vae_ref.engines.graph import Graph
+from vae_ref.engines.native import Native
 from vae_ref.model import LatentModel
 from vae_ref.plan import Plan
 
 __all__ = ["Engine", "EngineName", "EngineOption", "choose", "make"]
 
-EngineName = Literal["eager", "analytic", "graph"]
-EngineOption = Literal["auto", "eager", "analytic", "graph"]
+EngineName = Literal["eager", "analytic", "native", "graph"]
+EngineOption = Literal["auto", "eager", "analytic", "native", "graph"]
 
 # Trains models for an epoch: takes the images, a plan for each model and the number of the
 # epoch, and returns the loss of each model in nats per example.
@@ -35,10 +36,9 @@ def choose(name: str, model: LatentModel, optimizer: torch.optim.Optimizer) -> E
         InputError: If there is no such engine, or it cannot train this model here.
 
     Example:
-        >>> from vae_ref import VAE, Autoencoder
-        >>> for model in VAE(), Autoencoder():
-        ...     choose("auto", model, torch.optim.Adam(model.parameters(), fused=True))
-        'analytic'
+        >>> from vae_ref import Autoencoder
+        >>> model = Autoencoder()
+        >>> choose("auto", model, torch.optim.Adam(model.parameters(), fused=True))
         'eager'
     """
     if name not in get_args(EngineOption):
@@ -48,12 +48,17 @@ def choose(name: str, model: LatentModel, optimizer: torch.optim.Optimizer) -> E
     problem, cuda = objection(model, optimizer), model.device.type == "cuda"
     match name:
         case "auto":
-            return "eager" if problem else "graph" if cuda else "analytic"
+            compiled = not (problem or cuda or native.objection(model, optimizer))
+            return (
+                "eager" if problem else "graph" if cuda else "native" if compiled else "analytic"
+            )
         case "graph" if not cuda:
             raise InputError("engine", "be another on the CPU", name, "Choose auto.")
-        case "analytic" | "graph" if problem:
+        case "analytic" | "graph" | "native" if problem:
             raise InputError("engine", f"be eager, since {problem}", name, "Choose auto.")
-        case "analytic" | "graph":
+        case "native" if missing := native.objection(model, optimizer):
+            raise InputError("engine", f"be another, since {missing}", name, "Choose auto.")
+        case "analytic" | "graph" | "native":
             return name
         case _:
             return "eager"
@@ -76,16 +81,23 @@ def make(
         batch_size: Examples per step; what remains at the end is a step of its own.
         beta: The weight of the divergence.
     """
-    if name == "eager":
+    kept: dict[str, Any] = {"batch_size": batch_size, "beta": beta}
+    if name in ("analytic", "graph"):
+        kind = Graph if name == "graph" else Analytic
+        return kind(models, optimizers, **kept)
 
-        def one_after_the_other(data: ImageSet, plans: Sequence[Plan], epoch: int) -> list[float]:
-            return [
-                eager.run_epoch(
-                    model, optimizer, data, plan, epoch, batch_size=batch_size, beta=beta
-                )
-                for model, optimizer, plan in zip(models, optimizers, plans, strict=True)
-            ]
+    def alone(model: LatentModel, optimizer: torch.optim.Optimizer) -> Engine:
+        if name == "native":
+            return Native(model, optimizer, **kept)
+        return lambda data, plans, epoch: [
+            eager.run_epoch(model, optimizer, data, plans[0], epoch, **kept)
+        ]
 
-        return one_after_the_other
-    kind = Graph if name == "graph" else Analytic
-    return kind(models, optimizers, batch_size=batch_size, beta=beta)
+    engines = [alone(*pair) for pair in zip(models, optimizers, strict=True)]
+
+    def one_after_the_other(data: ImageSet, plans: Sequence[Plan], epoch: int) -> list[float]:
+        return [
+            execute(data, [plan], epoch)[0] for execute, plan in zip(engines, plans, strict=True)
+        ]
+
+    return engines[0] if len(engines) == 1 else one_after_the_other

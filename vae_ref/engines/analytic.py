@@ -14,7 +14,7 @@ from vae_ref.likelihood import Bernoulli
 from vae_ref.model import VAE, LatentModel
 from vae_ref.plan import Plan
 
-__all__ = ["Analytic", "objection"]
+__all__ = ["Analytic", "objection", "settings"]
 
 # Whose parameters the fields of `Layers` are, in a vector: both heads are one matrix.
 _LAYERS = (
@@ -102,29 +102,35 @@ class Analytic:
             return [loss / len(data) for loss in total.reshape(-1).tolist()]
 
     def _load(self) -> None:
-        for parameters, optimizer, *rows in self._each():
-            states = [_state(optimizer, parameter) for parameter in parameters]
-            moments = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq"))
-            for row, tensors in zip(rows, (parameters, *moments), strict=True):
-                for tensor, part in zip(tensors, _parts(row, parameters), strict=True):
-                    part.copy_(tensor)
-            self.adam_steps.fill_(states[0]["step"])
+        for here, there in self._kept():
+            here.copy_(there)
+        self.adam_steps.fill_(_state(self.optimizers[0], self.parameters[0][0])["step"])
 
     def _store(self) -> None:
-        for parameters, optimizer, *rows in self._each():
-            kept = (_parts(row, parameters) for row in rows)
-            for parameter, *parts in zip(parameters, *kept, strict=True):
-                state = _state(optimizer, parameter)
-                state["step"].copy_(self.adam_steps[0])
-                tensors = (parameter, state["exp_avg"], state["exp_avg_sq"])
-                for tensor, part in zip(tensors, parts, strict=True):
-                    tensor.copy_(part)
+        for here, there in self._kept():
+            there.copy_(here)
+        for parameters, optimizer in zip(self.parameters, self.optimizers, strict=True):
+            for parameter in parameters:
+                _state(optimizer, parameter)["step"].copy_(self.adam_steps[0])
 
-    def _each(self) -> Iterator[tuple[Any, ...]]:
-        """Pair each model's parameters and optimiser with its rows of weights and moments."""
+    def _kept(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pair what is here with the models' parameters and the optimisers' moments."""
         vectors = (self.weights, self.exp_avg, self.exp_avg_sq)
         rows = (vector.view(len(self.parameters), -1) for vector in vectors)
-        return zip(self.parameters, self.optimizers, *rows, strict=True)
+        for parameters, optimizer, *mine in zip(
+            self.parameters, self.optimizers, *rows, strict=True
+        ):
+            states = [_state(optimizer, parameter) for parameter in parameters]
+            moments = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq"))
+            for row, tensors in zip(mine, (parameters, *moments), strict=True):
+                for part, tensor in zip(self._parts(row, parameters), tensors, strict=True):
+                    yield part, tensor.view(part.shape)
+
+    def _parts(self, row: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """Find the parameters, or what belongs to them, in a model's row."""
+        sizes = [parameter.numel() for parameter in parameters]
+        parts = row[: sum(sizes)].split(sizes)
+        return [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
 
     def _draw(self, plans: Sequence[Plan], epoch: int, count: int) -> None:
         """Fill the buffers of order and noise, which stay where they are."""
@@ -145,22 +151,25 @@ class Analytic:
 
     def _execute(self, images: Tensor) -> Tensor:
         """Take the epoch's steps, and return the sum of each model's losses."""
-        settings = _settings(self.optimizers[0])
+        chosen = settings(self.optimizers[0])
         steps, counts = list(self.steps.values()), list(self.adam_steps)
         weights, gradients, exp_avg, exp_avg_sq = self.adam
         for step in steps:
             step.reset()
         for step, index, eps in self.batches:
             step(images, index, eps)
-            adam(weights, gradients, exp_avg, exp_avg_sq, [], counts, fused=True, **settings)
+            adam(weights, gradients, exp_avg, exp_avg_sq, [], counts, fused=True, **chosen)
         return torch.stack([step.loss() for step in steps]).sum(0)
 
     def _step(self, batch: int) -> Step:
         if batch not in self.steps:
             vectors = (self.weights, self.gradients)
             weights, gradients = (_layers(vector, self.parameters[0]) for vector in vectors)
-            self.steps[batch] = Step(weights, gradients, batch, self.beta)
+            self.steps[batch] = self._make_step(weights, gradients, batch)
         return self.steps[batch]
+
+    def _make_step(self, weights: Layers, gradients: Layers, batch: int) -> Step:
+        return Step(weights, gradients, batch, self.beta)
 
 
 def objection(model: LatentModel, optimizer: torch.optim.Optimizer) -> str | None:
@@ -181,13 +190,6 @@ def objection(model: LatentModel, optimizer: torch.optim.Optimizer) -> str | Non
     return next((objection for objection, holds in objections.items() if holds), None)
 
 
-def _parts(row: Tensor, parameters: list[Tensor]) -> list[Tensor]:
-    """Find the parameters, or what belongs to them, in a model's row."""
-    sizes = [parameter.numel() for parameter in parameters]
-    parts = row[: sum(sizes)].split(sizes)
-    return [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
-
-
 def _state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
     """Return what Adam keeps of a parameter, made as Adam would before its first step."""
     state: dict[str, Tensor] = optimizer.state[parameter]
@@ -197,7 +199,8 @@ def _state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Ten
     return state
 
 
-def _settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return Adam's settings by the names of its functional form."""
     group = optimizer.param_groups[0]
     beta1, beta2 = group["betas"]
     keys = ("lr", "eps", "weight_decay", "maximize", "amsgrad", "decoupled_weight_decay")

@@ -72,13 +72,10 @@ class Step:
         self.mu, self.logvar = self.c.chunk(2, -2)
         self.d_mu, self.d_logvar = self.d_c.chunk(2, -2)
         self.sigma, self.excess, self.noise, self.z, self.d_z = (empty(latent) for _ in range(5))
-        self.reconstruction, self.factors = empty(pixels), empty(pixels)
-        self.divergence = empty(latent)
+        self.reconstruction, self.factors, self.divergence = map(empty, (pixels, pixels, latent))
         # A transpose is a view that costs a microsecond to make.
-        self.W3_t, self.Wc_t = weights.W3.mT, weights.Wc.mT
-        self.x_t, self.h1_t, self.z_t, self.h2_t = (
-            a.mT for a in (self.x, self.h1, self.z, self.h2)
-        )
+        self.x_t, self.h1_t, self.z_t = self.x.mT, self.h1.mT, self.z.mT
+        self.h2_t, self.W3_t, self.Wc_t = self.h2.mT, weights.W3.mT, weights.Wc.mT
         self.through_W4 = BackProduct(weights.W4, self.p, self.d_h2)
         self.reset()
 
@@ -92,10 +89,8 @@ class Step:
     def loss(self) -> Tensor:
         """Return the sum of the losses since `reset`, of each model, in nats."""
         self._take_logarithms()
-        reconstruction, divergence = (
-            part.sum((-2, -1), dtype=torch.float64)
-            for part in (self.reconstruction, self.divergence)
-        )
+        parts = (self.reconstruction, self.divergence)
+        reconstruction, divergence = (part.sum((-2, -1), dtype=torch.float64) for part in parts)
         return reconstruction + self.beta * divergence / 2
 
     def __call__(self, images: Tensor, index: Tensor, eps: Tensor) -> None:
@@ -106,37 +101,41 @@ class Step:
             index: Which of them are the batch, shape ``(*models, batch)``.
             eps: The noise, shape ``(*models, latent, batch)``.
         """
-        torch.index_select(images, 0, index.reshape(-1), out=self.rows)
-        self.x.copy_(self.bytes).div_(255)
+        self._enter(images, index)
         self._forward(eps)
         self._score()
         self._backward()
+        self._leave()
+        self.count += 1
+        if self.count % _FACTORS == 0:
+            self._take_logarithms()
+
+    def _enter(self, images: Tensor, index: Tensor) -> None:
+        torch.index_select(images, 0, index.reshape(-1), out=self.rows)
+        self.x.copy_(self.bytes).div_(255)
+        self.affine(self.biases[0], self.weights.W1, self.x, out=self.h1).relu_()
 
     def _forward(self, eps: Tensor) -> None:
-        affine, w, (b1, bc, b3, b4) = self.affine, self.weights, self.biases
-        affine(b1, w.W1, self.x, out=self.h1).relu_()
+        affine, w, (_, bc, b3, b4) = self.affine, self.weights, self.biases
         affine(bc, w.Wc, self.h1, out=self.c)
-        torch.exp(self.logvar, out=self.excess)  # for now the variance
-        torch.sqrt(self.excess, out=self.sigma)
+        torch.sqrt(torch.exp(self.logvar, out=self.excess), out=self.sigma)
         self.excess.sub_(self.one)
         torch.mul(eps, self.sigma, out=self.noise)
         torch.add(self.mu, self.noise, out=self.z)
         affine(b3, w.W3, self.z, out=self.h2).relu_()
         affine(b4, w.W4, self.h2, out=self.logits)
+        torch.sigmoid(self.logits, out=self.p)
+        self.divergence.add_(self.excess).addcmul_(self.mu, self.mu).sub_(self.logvar)
 
     def _score(self) -> None:
-        r"""Add :math:`\max(\eta, 0) - x\eta - \log \max(p, 1 - p)` and twice the divergence.
+        r"""Add :math:`\max(\eta, 0) - x\eta - \log \max(p, 1 - p)`, and derive it.
 
         A logarithm costs more than all the rest, so it is taken of a product of many steps.
         """
-        self.divergence.add_(self.excess).addcmul_(self.mu, self.mu).sub_(self.logvar)
-        torch.sigmoid(self.logits, out=self.p)
-        torch.sub(self.one, self.p, out=self.s)
-        self.factors.mul_(torch.maximum(self.p, self.s, out=self.s))
-        self.count += 1
-        if self.count % _FACTORS == 0:
-            self._take_logarithms()
+        largest = torch.maximum(self.p, torch.sub(self.one, self.p, out=self.s), out=self.s)
+        self.factors.mul_(largest)
         self.reconstruction.addcmul_(self.x, self.logits, value=-1).add_(self.logits.relu_())
+        torch.sum(self.p.sub_(self.x), -1, out=self.gradients.b4)
 
     def _take_logarithms(self) -> None:
         self.reconstruction.sub_(self.factors.log_())
@@ -144,9 +143,7 @@ class Step:
 
     def _backward(self) -> None:
         mm, d = self.mm, self.gradients
-        d_logits = self.p.sub_(self.x)
-        mm(d_logits, self.h2_t, out=d.W4)
-        torch.sum(d_logits, -1, out=d.b4)
+        mm(self.p, self.h2_t, out=d.W4)
         _rectify(self.through_W4(), self.h2)
         mm(self.d_h2, self.z_t, out=d.W3)
         torch.sum(self.d_h2, -1, out=d.b3)
@@ -156,9 +153,12 @@ class Step:
         self.d_logvar.add_(self.excess, alpha=self.beta).mul_(self.half)
         mm(self.d_c, self.h1_t, out=d.Wc)
         torch.sum(self.d_c, -1, out=d.bc)
-        _rectify(mm(self.Wc_t, self.d_c, out=self.d_h1), self.h1)
-        mm(self.d_h1, self.x_t, out=d.W1)
-        torch.sum(self.d_h1, -1, out=d.b1)
+        mm(self.Wc_t, self.d_c, out=self.d_h1)
+
+    def _leave(self) -> None:
+        _rectify(self.d_h1, self.h1)
+        self.mm(self.d_h1, self.x_t, out=self.gradients.W1)
+        torch.sum(self.d_h1, -1, out=self.gradients.b1)
 
 
 def _rectify(d: Tensor, h: Tensor) -> None:

@@ -1,0 +1,178 @@
+"""The engine whose first layer is compiled: what is of it alone."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from vae_ref import ImageSet, InputError, Plan, Recipe, Run, fit
+from vae_ref.engines import choose, eager, native
+from vae_ref.engines.native import Native
+from vae_ref.engines.step import _FACTORS
+from vae_ref.training import DivergenceError
+
+RECIPE = Recipe(dataset="glyphs", hidden_dim=24, latent_dim=3)
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    """Name a compiler to a process that has not compiled yet."""
+
+    def name(command):
+        monkeypatch.setenv("CC", command)
+        native._compiled.cache_clear()
+
+    yield name
+    native._compiled.cache_clear()
+
+
+def images(count, height, width, *, black=0.8):
+    drawn = torch.randint(1, 256, (count, height * width), dtype=torch.uint8)
+    drawn[torch.rand(drawn.shape) < black] = 0
+    return ImageSet(drawn, torch.zeros(count, dtype=torch.int64), (height, width))
+
+
+def assert_equal(ours, theirs):
+    for name, tensor in {**theirs.model.state_dict(), **theirs._moments()}.items():
+        found = {**ours.model.state_dict(), **ours._moments()}[name]
+        torch.testing.assert_close(found, tensor, rtol=1e-9, atol=1e-11, msg=name)
+
+
+@pytest.mark.parametrize(
+    "threads_hidden_shares", [(1, 24, 1), (2, 24, 2), (3, 24, 3), (5, 24, 4), (2, 7, 1)]
+)
+@pytest.mark.parametrize(
+    ("batch_size", "data"),
+    [
+        (25, lambda: images(60, 5, 7)),
+        (30, lambda: images(30, 41, 43, black=0.1)),  # more pixels than a list of nonzeros holds
+        (1299, lambda: images(1300, 3, 5, black=0.1)),  # more examples
+        (20, lambda: images(40, 4, 4, black=1.0)),
+        (20, lambda: images(40, 4, 4, black=0.0)),
+    ],
+)
+def test_an_epoch_is_that_of_the_eager_engine(
+    monkeypatch, threads_hidden_shares, batch_size, data
+):
+    threads, hidden, shares = threads_hidden_shares
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    recipe = dataclasses.replace(RECIPE, hidden_dim=hidden, batch_size=batch_size)
+    data = data()
+    ours, theirs = (Run.start(recipe, data.size) for _ in range(2))
+    execute = Native(ours.model, ours.optimizer, batch_size=batch_size, beta=1.0)
+    assert execute.shares == shares
+    for epoch in (1, 2):
+        (loss,) = execute(data, [Plan(0)], epoch)
+        expected = eager.run_epoch(
+            theirs.model, theirs.optimizer, data, Plan(0), epoch, batch_size=batch_size, beta=1.0
+        )
+        assert loss == pytest.approx(expected, rel=1e-12)
+        assert_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("setting", [{"lr": 1e-2}, {"betas": (0.5, 0.8)}, {"eps": 1e-3}], ids=str)
+def test_the_optimisers_settings_are_taken_up_every_epoch(setting):
+    data = images(200, 4, 6)
+    ours, theirs = (Run.start(RECIPE, (4, 6)) for _ in range(2))
+    execute = Native(ours.model, ours.optimizer, batch_size=128, beta=1.0)
+    for epoch in (1, 2):
+        execute(data, [Plan(0)], epoch)
+        eager.run_epoch(
+            theirs.model, theirs.optimizer, data, Plan(0), epoch, batch_size=128, beta=1.0
+        )
+        assert_equal(ours, theirs)
+        for run in ours, theirs:
+            run.optimizer.param_groups[0].update(setting)
+
+
+def test_images_may_lie_apart():
+    data = images(300, 4, 6)
+    ours, theirs = (Run.start(RECIPE, (4, 6)) for _ in range(2))
+    apart = ImageSet(data.images.mT.contiguous().mT, data.labels, data.size)
+    for run, these in (ours, apart), (theirs, data):
+        Native(run.model, run.optimizer, batch_size=128, beta=1.0)(these, [Plan(0)], 1)
+    assert_equal(ours, theirs)
+
+
+def test_the_loss_of_many_steps_does_not_underflow():
+    data = images(2 * _FACTORS + 9, 4, 6)
+    run = Run.start(dataclasses.replace(RECIPE, batch_size=1, learning_rate=1e-12), (4, 6))
+    torch.nn.init.constant_(run.model.decoder[2].bias, 0)
+    expected = run.model.terms(data.batch(torch.arange(len(data)), torch.float64), None)
+    execute = Native(run.model, run.optimizer, batch_size=1, beta=1.0)
+    assert execute(data, [Plan(0)], 1)[0] == pytest.approx(expected.loss().mean().item(), rel=0.1)
+
+
+@pytest.mark.parametrize("layer", ["encoder.0.weight", "encoder.0.bias", "decoder.2.bias"])
+def test_what_is_no_number_is_not_rectified_away(layer):
+    data, run = images(200, 4, 6, black=0.0), Run.start(RECIPE, (4, 6), engine="native")
+    with torch.no_grad():
+        dict(run.model.named_parameters())[layer].fill_(torch.nan)
+    with pytest.raises(DivergenceError, match="training loss is nan"):
+        list(fit(run, data, data, epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("no-such-compiler", "No such file or directory: 'no-such-compiler'"),
+        (
+            "cc -include no-such-file.h",
+            "^engine must be another, since what it needs is not compiled .cc: ",
+        ),
+        ("true", "native.so: cannot open shared object file"),
+    ],
+)
+def test_without_a_compiler_the_formulas_remain(compiler, command, reason):
+    compiler(command)
+    run = Run.start(RECIPE, (28, 28))
+    assert choose("auto", run.model, run.optimizer) == "analytic"
+    with pytest.raises(InputError, match=reason):
+        choose("native", run.model, run.optimizer)
+
+
+def test_a_compiler_may_have_options(compiler):
+    compiler("cc -O1")
+    run = Run.start(RECIPE, (28, 28))
+    assert choose("auto", run.model, run.optimizer) == "native"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda run: run.optimizer.param_groups[0].update(weight_decay=0.1), "decays weights"),
+        (lambda run: run.optimizer.param_groups[0].update(maximize=True), "or maximises"),
+        (lambda run: run.model.bfloat16(), "the model is of torch.bfloat16 on cpu"),
+    ],
+)
+def test_what_is_not_compiled_is_left_to_the_formulas(change, reason):
+    run = Run.start(RECIPE, (28, 28))
+    change(run)
+    assert choose("auto", run.model, run.optimizer) == "analytic"
+    with pytest.raises(InputError, match=reason):
+        choose("native", run.model, run.optimizer)
+
+
+POOLS = """
+from vae_ref.engines import native
+import torch
+
+def pools():
+    with open("/proc/self/maps") as maps:
+        return {line.split()[-1] for line in maps if "omp" in line.split("/")[-1]}
+
+before = pools()
+native._compiled(torch.float32)
+assert pools() == before, pools() - before
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what a process has loaded")
+def test_its_threads_are_torchs():
+    """A second pool would compete for the cores; what is compiled brings none."""
+    done = subprocess.run(
+        [sys.executable, "-c", POOLS], check=False, capture_output=True, text=True
+    )
+    assert not done.stderr

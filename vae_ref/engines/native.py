@@ -1,0 +1,161 @@
+"""An epoch by formula whose first layer and loss are compiled, where there is a C compiler."""
+
+import ctypes
+import functools
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vae_ref.engines.analytic import Analytic, settings
+from vae_ref.engines.analytic import objection as objection_to_formulas
+from vae_ref.engines.step import Layers, Step
+from vae_ref.model import LatentModel
+
+__all__ = ["Native", "objection"]
+
+_SOURCE = Path(__file__).with_suffix(".c")
+_REAL = {torch.float32: "float", torch.float64: "double"}
+# Linked with nothing: the process has torch's OpenMP, whose threads are to be the only ones.
+_FLAGS = ["-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC"]
+_FLAGS += ["-shared", "-nostdlib"]
+
+
+class Native(Analytic):
+    """Trains one textbook VAE like `Analytic`, and leaves out what the black pixels add.
+
+    Args:
+        model: A VAE to which there is no `objection`.
+        optimizer: Its Adam.
+        batch_size: Examples per step; what remains at the end is a step of its own.
+        beta: The weight of the divergence.
+    """
+
+    def __init__(
+        self,
+        model: LatentModel,
+        optimizer: torch.optim.Optimizer,
+        *,
+        batch_size: int,
+        beta: float,
+    ) -> None:
+        super().__init__([model], [optimizer], batch_size=batch_size, beta=beta)
+        first = self.parameters[0][0]
+        self.library = _compiled(first.dtype)
+        threads = range(1, torch.get_num_threads() + 1)
+        self.shares = max(n for n in threads if len(first) % n == 0)
+        _, _, *moments = (vectors.pop(0) for vectors in self.adam)
+        self.adam_steps = self.adam_steps[1:]
+        self.rates = torch.empty(4, dtype=torch.float64)
+        self.of_adam = (*moments, self.adam_steps, self.rates)
+
+    def _parts(self, row: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+        first, *rest = super()._parts(row, parameters)
+        hidden, pixels = first.shape
+        shares = first.view(self.shares, pixels, hidden // self.shares)
+        return [shares.mT, *rest]
+
+    def _execute(self, images: Tensor) -> Tensor:
+        chosen = settings(self.optimizers[0])
+        for n, name in enumerate(("lr", "beta1", "beta2", "eps")):
+            self.rates[n] = chosen[name]
+        return super()._execute(images.contiguous())
+
+    def _make_step(self, weights: Layers, gradients: Layers, batch: int) -> Step:
+        return NativeStep(
+            weights,
+            gradients,
+            batch,
+            self.beta,
+            adam=self.of_adam,
+            shares=self.shares,
+            code=self.library,
+        )
+
+
+class NativeStep(Step):
+    """Computes the gradients of `Step`, save those of the first layer's weights, which it updates.
+
+    Args:
+        weights: The layers; the weights of the first by shares, as `native.c` has them.
+        gradients: Where their gradients go.
+        batch: The examples of a batch.
+        beta: The weight of the divergence.
+        adam: The moments of the first layer's weights, the steps behind them, and the rates.
+        shares: Into how many the hidden units are divided.
+        code: `native.c`.
+    """
+
+    def __init__(
+        self,
+        weights: Layers,
+        gradients: Layers,
+        batch: int,
+        beta: float,
+        *,
+        adam: tuple[Tensor, ...],
+        shares: int,
+        code: ctypes.CDLL,
+    ) -> None:
+        super().__init__(weights, gradients, batch, beta)
+        # A row is an example here: what the kernels add up, they add up along it.
+        self.h1_t, self.d_h1_t = (h.mT.contiguous() for h in (self.h1, self.d_h1))
+        self.h1, self.d_h1 = self.h1_t.mT, self.d_h1_t.mT
+        x, h, d = map(_at, (self.x, self.h1_t, self.d_h1_t))
+        w, b, d_b = map(_at, (weights.W1, weights.b1, gradients.b1))
+        scores = (self.logits, self.p, self.factors, self.reconstruction, gradients.b4)
+        hidden, pixels = weights.W1.shape
+        sizes = [ctypes.c_int64(size) for size in (shares, batch, pixels, hidden)]
+        self.code = code
+        self.of_entering = (w, b, x, h, *sizes)
+        self.of_scoring = (x, *map(_at, scores), *sizes[:3])
+        self.of_leaving = (x, h, d, w, d_b, *map(_at, adam), *sizes)
+
+    def _enter(self, images: Tensor, index: Tensor) -> None:
+        self.code.enter(_at(images), _at(index), *self.of_entering)
+
+    def _score(self) -> None:
+        self.code.score(*self.of_scoring)
+
+    def _leave(self) -> None:
+        self.code.leave(*self.of_leaving)
+
+
+def objection(model: LatentModel, optimizer: torch.optim.Optimizer) -> str | None:
+    """Say why a training cannot be that of `Native`, if it cannot."""
+    if problem := objection_to_formulas(model, optimizer):
+        return problem
+    chosen = settings(optimizer)
+    if chosen["weight_decay"] or chosen["maximize"]:
+        return "the optimiser decays weights, or maximises"
+    if model.device.type != "cpu" or model.dtype not in _REAL:
+        return f"the model is of {model.dtype} on {model.device.type}"
+    try:
+        _compiled(model.dtype)
+    except OSError as error:
+        return f"what it needs is not compiled ({error})"
+    return None
+
+
+@functools.cache
+def _compiled(dtype: torch.dtype) -> ctypes.CDLL:
+    """Compile the kernels for numbers of a type, in a fraction of a second, once per process."""
+    wide = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    with tempfile.TemporaryDirectory() as directory:
+        library = Path(directory, "native.so")
+        command = [*compiler, *_FLAGS, *["-mavx2", "-mfma"] * wide, f"-DREAL={_REAL[dtype]}"]
+        command += [str(_SOURCE), "-o", str(library)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise OSError(f"{compiler[0]}: {done.stderr.strip()}".splitlines()[0])
+        return ctypes.CDLL(str(library))
+
+
+def _at(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
