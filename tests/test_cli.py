@@ -458,3 +458,26 @@ def test_on_a_terminal_there_is_a_bar_with_loss_and_speed(tmp_path):
     assert "\x1b[" in text
     assert "1/3" in text
     assert "examples/s" in text.split("1/3")[1]
+
+
+SLOW_TO_IMPORT = """
+import atexit, sys
+from vae_ref.cli import main
+atexit.register(lambda: print("imported:", *{"torch._dynamo", "torchvision"} & {*sys.modules}))
+main()
+"""
+
+
+@pytest.mark.slow
+def test_no_command_on_a_run_imports_what_takes_seconds(tmp_path):
+    """Torch's optimisers import its compiler, 1.2 s, where nothing is compiled."""
+    run, saved = tmp_path / "run", tmp_path / "run" / "checkpoint.safetensors"
+    for arguments in (
+        ["train", *QUICK, "--epochs", "1", "--out", run],
+        ["train", "--epochs", "2", "--resume", "--out", run, *QUICK],
+        ["sample", saved],
+        ["evaluate", saved],
+    ):
+        command = [sys.executable, "-c", SLOW_TO_IMPORT, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.endswith("imported:\n"), arguments

@@ -54,7 +54,7 @@ LAYERS = {
         "model",
         "plan",
     },
-    "run": {"checkpoint", "engines", "model", "plan", "recipe"},
+    "run": {"checkpoint", "engines", "engines.platform", "model", "plan", "recipe"},
     "training": {
         "checks",
         "data",

@@ -13,6 +13,7 @@ from torch import Tensor
 from vae_ref import checkpoint
 from vae_ref.checkpoint import CheckpointError
 from vae_ref.engines import EngineOption, choose
+from vae_ref.engines.platform import Adam
 from vae_ref.model import LatentModel
 from vae_ref.plan import Plan
 from vae_ref.recipe import Recipe
@@ -89,7 +90,7 @@ class Run:
             InputError: If the engine cannot train this model there.
         """
         model = recipe.build(math.prod(size)).to(device)
-        optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
+        optimizer = Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
         run = cls(recipe=recipe, size=size, model=model, optimizer=optimizer, engine=engine)
         run.environment = run.here
         return run

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from vae_ref.data import ImageSet
-from vae_ref.engines.platform import denormals_flushed
+from vae_ref.engines.platform import Adam, denormals_flushed
 from vae_ref.engines.step import Layers, Step
 from vae_ref.likelihood import Bernoulli
 from vae_ref.model import VAE, LatentModel
@@ -29,8 +29,7 @@ _LAYERS = (
 )
 _MODULES = [VAE, nn.Sequential, nn.Linear, nn.ReLU, nn.Linear]
 _MODULES += [nn.Sequential, nn.Linear, nn.ReLU, nn.Linear, nn.Linear]
-
-
+_ADAM = (torch.optim.Adam, Adam)
 _LINE = 64  # numbers; a line holds 16 of single precision
 
 
@@ -184,7 +183,7 @@ def objection(model: LatentModel, optimizer: torch.optim.Optimizer) -> str | Non
         f"the likelihood is not Bernoulli ({family.__name__})": family is not Bernoulli,
         "the model has hooks": hooked,
         "some parameters are frozen": frozen,
-        "the optimiser is not Adam": type(optimizer) is not torch.optim.Adam or group["amsgrad"],
+        "the optimiser is not Adam": type(optimizer) not in _ADAM or group["amsgrad"],
         "the optimiser's group is not the model's parameters": not trained,
     }
     return next((objection for objection, holds in objections.items() if holds), None)

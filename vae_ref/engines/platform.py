@@ -2,11 +2,12 @@
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Iterator
 
 import torch
 
-__all__ = ["constants_in_memory", "denormals_flushed"]
+__all__ = ["Adam", "constants_in_memory", "denormals_flushed"]
 
 
 @contextlib.contextmanager
@@ -26,6 +27,17 @@ def denormals_flushed() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(before)
+
+
+class Adam(torch.optim.Adam):
+    """Torch's Adam, without the second that torch takes to import its compiler.
+
+    These methods are wrapped, so that the compiler leaves them alone: the wrapper imports it.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
+    state_dict = inspect.unwrap(torch.optim.Adam.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Adam.load_state_dict)
 
 
 @functools.cache
