@@ -36,6 +36,8 @@ from benchmarks.gate.revisions import GateError, Revision, accepted, check_out
 from benchmarks.gate.verdict import Effect, compared, effect
 from vae_ref.atomic import replacing
 
+MOST = 4
+
 
 def compare(
     base: Revision,
@@ -81,14 +83,29 @@ def compare(
 
 
 def timed(base: Revision, head: Revision, names: list[str], settings: Settings) -> list[Timing]:
-    """Time workloads, and those that look slower once more, twice as long."""
+    """Time workloads, and those that look slower once more, and longer."""
     if not settings.pairs:
         return []
-    first = _pairs(base, head, names, settings)
+    first = _measured(base, head, names, settings)
     suspects = [name for name in names if _effect(first[name]).slower]
-    twice = replace(settings, pairs=2 * settings.pairs)
-    second = _pairs(base, head, suspects, twice) if suspects else {}
+    again = replace(settings, pairs=MOST * settings.pairs)  # at once: who looks often sees much
+    second = _pairs(base, head, suspects, again) if suspects else {}
     return [_timing(name, first[name], second.get(name)) for name in names]
+
+
+def _measured(
+    base: Revision, head: Revision, names: list[str], settings: Settings
+) -> dict[str, list[Pair]]:
+    """Time pairs, and up to `MOST` times as many of what the machine's noise leaves undecided."""
+    found: dict[str, list[Pair]] = {name: [] for name in names}
+    for share in (1, 1, MOST - 2):
+        more = replace(settings, pairs=share * settings.pairs)
+        for name, pairs in _pairs(base, head, names, more).items():
+            found[name] += pairs
+        names = [name for name in names if _effect(found[name]).undecided]
+        if not names:
+            break
+    return found
 
 
 def _pairs(

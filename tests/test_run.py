@@ -50,7 +50,7 @@ def test_a_checkpoint_names_the_tensors_as_the_model_does(small, tmp_path):
             "torch_version": torch.__version__,
             "device": "cpu",
             "threads": torch.get_num_threads(),
-            "engine": "analytic",
+            "engine": "native",
         },
     }
 

@@ -90,7 +90,7 @@ def test_twice_the_time_is_flagged(project, gate, tmp_path):
     [time] = found["times"]
     assert time["effect"]["ratio"] == pytest.approx(2, rel=0.3)
     assert time["cpu"] == pytest.approx(2, rel=0.3)
-    assert time["pairs"] == 12, "it was not measured again"
+    assert time["pairs"] == 20, "it was not measured again"
     text = summary.read_text()
     assert "worse: step/time" in text
     assert "SLOWER" in text
@@ -330,4 +330,4 @@ def test_ten_percent_of_the_step_are_flagged(base, tmp_path):
     settings = Settings(workloads=counters.WORKLOADS, pairs=4)
     found = compare.compare(base, head, settings, only="eager")
     assert found.regressions == ["eager/time"]
-    assert found.timings[0].effect.ratio == pytest.approx(1.1, abs=0.05)
+    assert found.timings[0].effect.ratio == pytest.approx(1.1, abs=0.1)

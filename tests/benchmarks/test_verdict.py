@@ -2,10 +2,12 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import compare
 from benchmarks.gate import paired
 from benchmarks.gate.verdict import Change, compared, effect
 
@@ -21,9 +23,10 @@ def measured(seed: int, slowdown: float, noise: float, *, pairs: int = PAIRS):
 
 
 def flagged(seed: int, slowdown: float, noise: float) -> bool:
-    """Decide as the gate does: twice, the second time from pairs of its own, twice as many."""
+    """Decide as the gate does at once: twice, the second time from more pairs, of their own."""
     first = measured(seed, slowdown, noise)
-    return first.slower and measured(seed + 500_000, slowdown, noise, pairs=2 * PAIRS).slower
+    again = compare.MOST * PAIRS
+    return first.slower and measured(seed + 500_000, slowdown, noise, pairs=again).slower
 
 
 def rate(slowdown: float, noise: float, trials: int = 1000) -> float:
@@ -131,3 +134,33 @@ def test_counts_are_paired_where_both_sides_have_them():
 )
 def test_a_change_in_words(change, text):
     assert str(change) == text
+
+
+def gate(monkeypatch, seed: int, slowdown: float, noise: float, pairs: int):
+    """What `compare.timed` says of a machine whose pairs scatter by so much."""
+    rng, asked = np.random.default_rng(seed), []
+
+    def drawn(base, head, names, settings):
+        asked.append(names)
+        value = rng.normal(size=2) * noise
+        return {n: paired.Pair(math.log1p(slowdown) + value[0], value[1], 0.0, 1.0) for n in names}
+
+    monkeypatch.setattr(paired, "time_pair", drawn)
+    settings = paired.Settings(workloads=Path(), pairs=pairs)
+    [timing] = compare.timed(None, None, ["work"], settings)
+    assert timing.pairs == len(asked)
+    return timing
+
+
+def test_of_a_steady_machine_no_more_is_measured_than_was_asked(monkeypatch):
+    assert gate(monkeypatch, 0, 0.0, 0.01, 8).pairs == 8
+    assert gate(monkeypatch, 0, 0.1, 0.01, 8).pairs == 8 + 32
+
+
+def test_of_a_noisy_machine_more_is_measured(monkeypatch):
+    """Four pairs that scatter by 7 % do not show 10 %; four times as many do, and no others."""
+    found = [gate(monkeypatch, seed, 0.1, 0.07, 4) for seed in range(200)]
+    assert max(timing.pairs for timing in found) == 16 + 16
+    assert sum(timing.slower for timing in found) >= 190
+    equals = [gate(monkeypatch, seed, 0.0, 0.07, 4) for seed in range(200)]
+    assert not any(timing.slower for timing in equals)
