@@ -136,6 +136,7 @@ def read(name: str, repetition: int, seed: int, output: str) -> Result:
         seed=seed,
         seconds=[round(epoch["seconds"], 4) for epoch in epochs],
         test_loss=last["test_loss"] and round(last["test_loss"], 4),
+        engine=last.get("engine"),
     )
 
 

@@ -48,6 +48,7 @@ class Result:
         seed: Of its weights, order and noise.
         seconds: Of every epoch's training.
         test_loss: After the last epoch, in nats per example; None for the floor.
+        engine: What executed the epochs, where that is a choice.
     """
 
     contestant: str
@@ -55,6 +56,7 @@ class Result:
     seed: int
     seconds: Sequence[float]
     test_loss: float | None
+    engine: str | None = None
 
 
 class Spread(NamedTuple):
@@ -117,6 +119,10 @@ class Standings:
     def of(self, name: str) -> dict[int, Result]:
         """Return a contestant's results by repetition."""
         return {r.repetition: r for r in self.results if r.contestant == name}
+
+    @property
+    def engines(self) -> set[str]:
+        return {result.engine for result in self.results if result.engine}
 
     def seconds(self, name: str, epoch: int) -> Spread:
         return Spread.of(r.seconds[epoch - 1] for r in self.of(name).values())

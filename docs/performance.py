@@ -93,6 +93,7 @@ def _race(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
         f"Median and range of {content['repetitions']} repetitions; the loss has to be within "
         f"{low:.2f} to {high:.2f}. Ratios are of the sums over the epochs, in each repetition; "
         "then the median."
+        + "".join(f" vae_ref's engine was `{engine}`." for engine in sorted(standings.engines))
     )
     yield ""
     yield "| target | reached | |"

@@ -16,7 +16,7 @@ def contest(settings: argparse.Namespace) -> Iterator[dict[str, Any]]:
         run = Run.start(Recipe(seed=settings.seed), train.size, device=settings.device, **engine)
         for record in fit(run, train, test, epochs=settings.epochs):
             yield {"epoch": record.epoch, "seconds": record.seconds}
-        yield {"test_loss": record.test_loss}
+        yield {"test_loss": record.test_loss, "engine": run.here.engine}
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def enter(contest: Contest, *options: str) -> None:
 
     Args:
         contest: Yields ``{"epoch": ..., "seconds": ...}`` after every epoch and, at the end,
-            ``{"test_loss": ...}``.
+            ``{"test_loss": ...}``, with the ``engine`` if there is a choice of them.
         options: The names of further options, which are its own.
     """
     parser = argparse.ArgumentParser()
