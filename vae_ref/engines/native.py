@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,8 +52,8 @@ class Native(Analytic):
         self.shares = max(n for n in threads if len(first) % n == 0)
         _, _, *moments = (vectors.pop(0) for vectors in self.adam)
         self.adam_steps = self.adam_steps[1:]
-        self.rates = torch.empty(4, dtype=torch.float64)
-        self.of_adam = (*moments, self.adam_steps, self.rates)
+        self.rates = (ctypes.c_double * 4)()  # where the steps find them
+        self.of_adam = (*map(_at, (*moments, self.adam_steps)), self.rates)
 
     def _parts(self, row: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
         first, *rest = super()._parts(row, parameters)
@@ -62,8 +63,7 @@ class Native(Analytic):
 
     def _execute(self, images: Tensor) -> Tensor:
         chosen = settings(self.optimizers[0])
-        for n, name in enumerate(("lr", "beta1", "beta2", "eps")):
-            self.rates[n] = chosen[name]
+        self.rates[:] = [chosen[name] for name in ("lr", "beta1", "beta2", "eps")]
         return super()._execute(images.contiguous())
 
     def _make_step(self, weights: Layers, gradients: Layers, batch: int) -> Step:
@@ -86,7 +86,8 @@ class NativeStep(Step):
         gradients: Where their gradients go.
         batch: The examples of a batch.
         beta: The weight of the divergence.
-        adam: The moments of the first layer's weights, the steps behind them, and the rates.
+        adam: Where the moments of the first layer's weights, the steps behind them and the rates
+            are.
         shares: Into how many the hidden units are divided.
         code: `native.c`.
     """
@@ -98,7 +99,7 @@ class NativeStep(Step):
         batch: int,
         beta: float,
         *,
-        adam: tuple[Tensor, ...],
+        adam: tuple[Any, ...],
         shares: int,
         code: ctypes.CDLL,
     ) -> None:
@@ -114,7 +115,7 @@ class NativeStep(Step):
         self.code = code
         self.of_entering = (w, b, x, h, *sizes)
         self.of_scoring = (x, *map(_at, scores), *sizes[:3])
-        self.of_leaving = (x, h, d, w, d_b, *map(_at, adam), *sizes)
+        self.of_leaving = (x, h, d, w, d_b, *adam, *sizes)
 
     def _enter(self, images: Tensor, index: Tensor) -> None:
         self.code.enter(_at(images), _at(index), *self.of_entering)
