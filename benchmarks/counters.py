@@ -5,10 +5,10 @@
 Counts the working tree: operations that torch dispatches, floating-point operations of its matrix
 products, bytes that operations read and write, the most bytes alive at once of what a call
 allocates, tensors saved for the backward pass, values that the host waits for, kernel launches
-where there is a CUDA device, and modules of others imported for the first call. What the engine
-`native` does in compiled code torch does not dispatch: it is timed, not counted. They are exact and
-the same on every run. Status 0 if the note says the same, 1 if it does not, 2 if nothing could be
-counted. `benchmarks.compare` asks for a new note when a count falls.
+where there is a CUDA device, and modules of others imported for the first call. They are exact and
+the same on every run. What the engine `native` computes in compiled code torch does not dispatch:
+it is timed, not counted. Status 0 if the note says the same, 1 if it does not, 2 if nothing could
+be counted. `benchmarks.compare` asks for a new note when a count falls.
 """
 
 import argparse

@@ -41,14 +41,15 @@ def assert_equal(ours, theirs):
 
 
 @pytest.mark.parametrize(
-    "threads_hidden_shares", [(1, 24, 1), (2, 24, 2), (3, 24, 3), (5, 24, 4), (2, 7, 1)]
+    "threads_hidden_shares",
+    [(1, 24, 2), (2, 24, 2), (3, 64, 4), (5, 24, 2), (2, 4, 1), (2, 34, 2), (2, 65, 5), (2, 7, 1)],
 )
 @pytest.mark.parametrize(
     ("batch_size", "data"),
     [
         (25, lambda: images(60, 5, 7)),
-        (30, lambda: images(30, 41, 43, black=0.1)),  # more pixels than a list of nonzeros holds
-        (1299, lambda: images(1300, 3, 5, black=0.1)),  # more examples
+        (30, lambda: images(30, 41, 43, black=0.1)),  # more pixels than fit a cache
+        (1299, lambda: images(1300, 3, 5, black=0.1)),  # few pixels, many examples
         (20, lambda: images(40, 4, 4, black=1.0)),
         (20, lambda: images(40, 4, 4, black=0.0)),
     ],
@@ -152,6 +153,14 @@ def test_what_is_not_compiled_is_left_to_the_formulas(change, reason):
     change(run)
     assert choose("auto", run.model, run.optimizer) == "analytic"
     with pytest.raises(InputError, match=reason):
+        choose("native", run.model, run.optimizer)
+
+
+@pytest.mark.parametrize("hidden", [3, 41], ids=["less than a vector", "a prime"])
+def test_units_that_are_not_divided_are_left_to_the_formulas(hidden):
+    run = Run.start(dataclasses.replace(RECIPE, hidden_dim=hidden), (28, 28))
+    assert choose("auto", run.model, run.optimizer) == "analytic"
+    with pytest.raises(InputError, match=f"{hidden} hidden units cannot be divided"):
         choose("native", run.model, run.optimizer)
 
 

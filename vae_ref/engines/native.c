@@ -1,111 +1,162 @@
 /* What a step of training gains from a compiler: the layer next to the pixels, and the loss.
 
    Four fifths of the pixels of a digit are 0, and add nothing to the sums of the first layer: its
-   products leave them out. The hidden units are divided into shares. A thread computes, updates
-   and keeps the weights of its share in its own cache, and those of a share lie together: where
+   products leave them out. The hidden units are divided into shares so narrow that their sums stay
+   in registers, and the rows that are added up in a core's own cache. A thread computes, updates
+   and keeps the weights of the same shares in every step, and those of a share lie together: where
    two cores share no cache, a line that the other one wrote, or has merely prefetched, is dear.
 
    REAL is float or double. Arrays are contiguous; the last letter of a shape runs fastest:
 
      images  examples x pixels, bytes      W, m, v  shares x pixels x units per share
      index   batch                         b        hidden = shares x units per share
-     x, eta, p, s, total   pixels x batch  h, d     batch x hidden
+     eta, p, s, total  pixels x batch      h, d     batch x hidden
+     of_example  batch x pixels            in_example  batch, how many of them are used
+     of_pixel    pixels x batch            in_pixel    pixels, likewise
 */
 #include <stdint.h>
+#include <string.h>
 #include <tgmath.h>
 
 typedef REAL real;
 typedef int64_t size;
+typedef real vec __attribute__((vector_size(32), aligned(sizeof(real)), may_alias));
 
-enum { MOST = 1024, BLOCK = 32 };
+#define INLINE static inline __attribute__((always_inline))
 
+enum { LANES = sizeof(vec) / sizeof(real), MOST = 5, AHEAD = 4 };
+
+/* A pixel that is not 0: of a list of an example which it is, of a list of a pixel whose. */
 typedef struct {
-    size count;
-    int32_t index[MOST];
-    real value[MOST];
-} Nonzeros;
+    int32_t index;
+    real value;
+} Entry;
 
-static inline void append(Nonzeros *list, size index, real value)
+/* out += sum of value * row, of as many vectors as `vecs`; the last one may overlap with others. */
+INLINE void add_vecs(
+    real *out, const real *rows, size stride, size width, const Entry *list, size count,
+    const int vecs)
 {
-    list->index[list->count] = (int32_t)index;
-    list->value[list->count] = value;
-    list->count += value != 0; /* no branch, so no misprediction */
+    size at[MOST];
+    vec even[MOST], odd[MOST]; /* an addition takes as long as several begin in */
+    for (int k = 0; k < vecs; k++) {
+        at[k] = k < vecs - 1 ? k * LANES : width - LANES;
+        even[k] = *(const vec *)(out + at[k]);
+        odd[k] = (vec){0};
+    }
+    for (; count > 1; count -= 2, list += 2) {
+        const real *r = rows + list[0].index * stride, *q = rows + list[1].index * stride;
+        for (int k = 0; k < vecs; k++) {
+            even[k] += list[0].value * *(const vec *)(r + at[k]);
+            odd[k] += list[1].value * *(const vec *)(q + at[k]);
+        }
+    }
+    if (count)
+        for (int k = 0; k < vecs; k++)
+            even[k] += list->value * *(const vec *)(rows + list->index * stride + at[k]);
+    for (int k = 0; k < vecs; k++)
+        *(vec *)(out + at[k]) = even[k] + odd[k];
 }
 
-/* out += sum of value * row, over the rows that are not multiplied by 0. */
-static inline void add_rows(
-    real *restrict out, const real *restrict rows, size stride, size width, const Nonzeros *list)
+/* The same, of any width from LANES to MOST * LANES. */
+INLINE void add_rows(
+    real *out, const real *rows, size stride, size width, const Entry *list, size count)
 {
-    const int32_t *index = list->index;
-    const real *value = list->value;
-    size i = 0;
-    for (; i + 4 <= list->count; i += 4) {
-        const real *r0 = rows + index[i] * stride, *r1 = rows + index[i + 1] * stride;
-        const real *r2 = rows + index[i + 2] * stride, *r3 = rows + index[i + 3] * stride;
-        const real v0 = value[i], v1 = value[i + 1], v2 = value[i + 2], v3 = value[i + 3];
-        for (size j = 0; j < width; j++)
-            out[j] += (v0 * r0[j] + v1 * r1[j]) + (v2 * r2[j] + v3 * r3[j]);
-    }
-    for (; i < list->count; i++) {
-        const real *row = rows + index[i] * stride, v = value[i];
-        for (size j = 0; j < width; j++)
-            out[j] += v * row[j];
+    switch ((width + LANES - 1) / LANES) {
+    case 1: add_vecs(out, rows, stride, width, list, count, 1); break;
+    case 2: add_vecs(out, rows, stride, width, list, count, 2); break;
+    case 3: add_vecs(out, rows, stride, width, list, count, 3); break;
+    case 4: add_vecs(out, rows, stride, width, list, count, 4); break;
+    case 5: add_vecs(out, rows, stride, width, list, count, 5); break;
     }
 }
 
-static inline size least(size a, size b) { return a < b ? a : b; }
+/* List the bytes that are not 0, as intensities; runs of zeros are passed over by eights. */
+INLINE size list_bytes(
+    const uint8_t *image, size pixels, const real intensity[256], Entry *list)
+{
+    size count = 0;
+    for (size first = 0; first < pixels; first += 8) {
+        const size end = first + 8 < pixels ? first + 8 : pixels;
+        uint64_t eight = 1;
+        if (end == first + 8)
+            memcpy(&eight, image + first, 8);
+        if (eight)
+            for (size i = first; i < end; i++) {
+                list[count] = (Entry){(int32_t)i, intensity[image[i]]};
+                count += image[i] != 0; /* no branch, so no misprediction */
+            }
+    }
+    return count;
+}
 
-/* x = images / 255 and h = max(W x + b, 0). */
+/* h = max(W x + b, 0), where x = images / 255, of which both lists are made. */
 void enter(
-    const uint8_t *images, const size *index, const real *W, const real *b, real *x, real *h,
-    size shares, size batch, size pixels, size hidden)
+    const uint8_t *images, const size *index, const real *W, const real *b, real *h,
+    Entry *of_example, size *in_example, Entry *of_pixel, size *in_pixel,
+    size shares, size batch, size pixels, size hidden, int threads)
 {
     const size units = hidden / shares;
     real intensity[256];
     for (int byte = 0; byte < 256; byte++)
         intensity[byte] = byte / (real)255;
-    #pragma omp parallel num_threads(shares)
+    #pragma omp parallel num_threads(threads)
     {
+        #pragma omp for schedule(static)
+        for (size n = 0; n < batch; n++) {
+            for (size i = 0; n + AHEAD < batch && i < pixels; i += 64)
+                __builtin_prefetch(images + index[n + AHEAD] * pixels + i);
+            in_example[n] = list_bytes(
+                images + index[n] * pixels, pixels, intensity, of_example + n * pixels);
+        }
         #pragma omp for schedule(static) nowait
         for (size s = 0; s < shares; s++)
             for (size n = 0; n < batch; n++) {
-                const uint8_t *image = images + index[n] * pixels;
                 real *restrict out = h + n * hidden + s * units;
                 for (size j = 0; j < units; j++)
                     out[j] = b[s * units + j];
-                for (size first = 0; first < pixels; first += MOST) {
-                    Nonzeros list;
-                    list.count = 0;
-                    for (size i = first; i < least(first + MOST, pixels); i++)
-                        append(&list, i, intensity[image[i]]);
-                    add_rows(out, W + s * pixels * units, units, units, &list);
-                }
+                add_rows(
+                    out, W + s * pixels * units, units, units, of_example + n * pixels,
+                    in_example[n]);
                 for (size j = 0; j < units; j++)
                     out[j] = out[j] < 0 ? 0 : out[j];
             }
         #pragma omp for schedule(static)
-        for (size first = 0; first < pixels; first += BLOCK)
+        for (int t = 0; t < threads; t++) {
+            const size first = pixels * t / threads, end = pixels * (t + 1) / threads;
+            for (size i = first; i < end; i++)
+                in_pixel[i] = 0;
             for (size n = 0; n < batch; n++)
-                for (size i = first; i < least(first + BLOCK, pixels); i++)
-                    x[i * batch + n] = intensity[images[index[n] * pixels + i]];
+                for (size k = n * pixels; k < n * pixels + in_example[n]; k++) {
+                    const size i = of_example[k].index;
+                    if (first <= i && i < end)
+                        of_pixel[i * batch + in_pixel[i]++] = (Entry){n, of_example[k].value};
+                }
+        }
     }
 }
 
 /* p = sigmoid(eta) becomes the derivative p - x, summed in d_b; s is multiplied by max(p, 1 - p)
    and total grows by max(eta, 0) - x eta. */
 void score(
-    const real *x, const real *eta, real *p, real *s, real *total, real *d_b,
-    size shares, size batch, size pixels)
+    const Entry *of_pixel, const size *in_pixel, const real *eta, real *p, real *s, real *total,
+    real *d_b, size batch, size pixels, int threads)
 {
-    #pragma omp parallel for schedule(static) num_threads(shares)
+    #pragma omp parallel for schedule(static) num_threads(threads)
     for (size i = 0; i < pixels; i++) {
         real sum = 0;
+        #pragma omp simd reduction(+ : sum)
         for (size k = i * batch; k < (i + 1) * batch; k++) {
-            const real q = 1 - p[k], d = p[k] - x[k];
+            const real q = 1 - p[k];
             s[k] *= p[k] > q ? p[k] : q;
-            total[k] += (eta[k] > 0 ? eta[k] : 0) - x[k] * eta[k];
-            p[k] = d;
-            sum += d;
+            total[k] += eta[k] > 0 ? eta[k] : 0;
+            sum += p[k];
+        }
+        for (size k = i * batch; k < i * batch + in_pixel[i]; k++) {
+            const size at = i * batch + of_pixel[k].index;
+            p[at] -= of_pixel[k].value;
+            total[at] -= of_pixel[k].value * eta[at];
+            sum -= of_pixel[k].value;
         }
         d_b[i] = sum;
     }
@@ -113,15 +164,16 @@ void score(
 
 /* The derivative d by h becomes that by W x + b, summed in d_b, and W takes a step of Adam. */
 void leave(
-    const real *x, const real *h, real *d, real *W, real *d_b, real *m, real *v,
-    const float *steps, const double rates[4], size shares, size batch, size pixels, size hidden)
+    const Entry *of_pixel, const size *in_pixel, const real *h, real *d, real *W, real *d_b,
+    real *m, real *v, const float *steps, const double rates[4],
+    size shares, size batch, size pixels, size hidden, int threads)
 {
     const size units = hidden / shares;
     const double rate = rates[0], beta1 = rates[1], beta2 = rates[2];
     const double step = *steps + 1; /* which this one is; the caller counts it */
     const real rise = 1 - beta1, decay = beta2, rise_sq = 1 - beta2, eps = rates[3];
-    const real length = rate / (1 - pow(beta1, step)), root = sqrt(1 - pow(beta2, step));
-    #pragma omp parallel for schedule(static) num_threads(shares)
+    const real length = rate / (1 - pow(beta1, step)), per_root = 1 / sqrt(1 - pow(beta2, step));
+    #pragma omp parallel for schedule(static) num_threads(threads)
     for (size s = 0; s < shares; s++) {
         real g[units];
         for (size j = 0; j < units; j++)
@@ -136,19 +188,13 @@ void leave(
         for (size i = 0; i < pixels; i++) {
             for (size j = 0; j < units; j++)
                 g[j] = 0;
-            for (size first = 0; first < batch; first += MOST) {
-                Nonzeros list;
-                list.count = 0;
-                for (size n = first; n < least(first + MOST, batch); n++)
-                    append(&list, n, x[i * batch + n]);
-                add_rows(g, d + s * units, hidden, units, &list);
-            }
+            add_rows(g, d + s * units, hidden, units, of_pixel + i * batch, in_pixel[i]);
             const size row = (s * pixels + i) * units;
             real *restrict w = W + row, *restrict mean = m + row, *restrict square = v + row;
             for (size j = 0; j < units; j++) {
                 mean[j] += rise * (g[j] - mean[j]);
                 square[j] = decay * square[j] + rise_sq * g[j] * g[j];
-                w[j] -= length * mean[j] / (sqrt(square[j]) / root + eps);
+                w[j] -= length * mean[j] / (sqrt(square[j]) * per_root + eps);
             }
         }
     }

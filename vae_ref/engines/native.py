@@ -24,7 +24,8 @@ _SOURCE = Path(__file__).with_suffix(".c")
 _REAL = {torch.float32: "float", torch.float64: "double"}
 # Linked with nothing: the process has torch's OpenMP, whose threads are to be the only ones.
 _FLAGS = ["-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC"]
-_FLAGS += ["-shared", "-nostdlib"]
+_FLAGS += ["-shared", "-nostdlib", "-ffp-contract=fast"]
+_VECTOR, _MOST = 32, 5  # bytes of a vector, and vectors of a share's units
 
 
 class Native(Analytic):
@@ -48,12 +49,11 @@ class Native(Analytic):
         super().__init__([model], [optimizer], batch_size=batch_size, beta=beta)
         first = self.parameters[0][0]
         self.library = _compiled(first.dtype)
-        threads = range(1, torch.get_num_threads() + 1)
-        self.shares = max(n for n in threads if len(first) % n == 0)
+        self.shares = _shares(first)
         _, _, *moments = (vectors.pop(0) for vectors in self.adam)
         self.adam_steps = self.adam_steps[1:]
         self.rates = (ctypes.c_double * 4)()  # where the steps find them
-        self.of_adam = (*map(_at, (*moments, self.adam_steps)), self.rates)
+        self.of_adam = (*_at(*moments, self.adam_steps), self.rates)
 
     def _parts(self, row: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
         first, *rest = super()._parts(row, parameters)
@@ -104,21 +104,25 @@ class NativeStep(Step):
         code: ctypes.CDLL,
     ) -> None:
         super().__init__(weights, gradients, batch, beta)
+        hidden, pixels = weights.W1.shape
         # A row is an example here: what the kernels add up, they add up along it.
         self.h1_t, self.d_h1_t = (h.mT.contiguous() for h in (self.h1, self.d_h1))
         self.h1, self.d_h1 = self.h1_t.mT, self.d_h1_t.mT
-        x, h, d = map(_at, (self.x, self.h1_t, self.d_h1_t))
-        w, b, d_b = map(_at, (weights.W1, weights.b1, gradients.b1))
-        scores = (self.logits, self.p, self.factors, self.reconstruction, gradients.b4)
-        hidden, pixels = weights.W1.shape
-        sizes = [ctypes.c_int64(size) for size in (shares, batch, pixels, hidden)]
+        # Pixels that are not 0, each with its index, by example and by pixel; and how many.
+        self.lists = [self.x.new_empty(2 * self.x.numel()) for _ in range(2)]
+        self.counts = [torch.empty(n, dtype=torch.int64) for n in (batch, pixels)]
+        of_example, of_pixel, in_example, in_pixel = _at(*self.lists, *self.counts)
+        h, d, w, b, d_b = _at(self.h1_t, self.d_h1_t, weights.W1, weights.b1, gradients.b1)
+        scores = _at(self.logits, self.p, self.factors, self.reconstruction, gradients.b4)
+        sizes = [*map(ctypes.c_int64, (shares, batch, pixels, hidden)), torch.get_num_threads()]
+        _, *batch_and_pixels, _, threads = sizes
         self.code = code
-        self.of_entering = (w, b, x, h, *sizes)
-        self.of_scoring = (x, *map(_at, scores), *sizes[:3])
-        self.of_leaving = (x, h, d, w, d_b, *adam, *sizes)
+        self.of_entering = (w, b, h, of_example, in_example, of_pixel, in_pixel, *sizes)
+        self.of_scoring = (of_pixel, in_pixel, *scores, *batch_and_pixels, threads)
+        self.of_leaving = (of_pixel, in_pixel, h, d, w, d_b, *adam, *sizes)
 
     def _enter(self, images: Tensor, index: Tensor) -> None:
-        self.code.enter(_at(images), _at(index), *self.of_entering)
+        self.code.enter(*_at(images, index), *self.of_entering)
 
     def _score(self) -> None:
         self.code.score(*self.of_scoring)
@@ -131,16 +135,25 @@ def objection(model: LatentModel, optimizer: torch.optim.Optimizer) -> str | Non
     """Say why a training cannot be that of `Native`, if it cannot."""
     if problem := objection_to_formulas(model, optimizer):
         return problem
-    chosen = settings(optimizer)
+    chosen, first = settings(optimizer), next(model.parameters())
     if chosen["weight_decay"] or chosen["maximize"]:
         return "the optimiser decays weights, or maximises"
     if model.device.type != "cpu" or model.dtype not in _REAL:
         return f"the model is of {model.dtype} on {model.device.type}"
+    if not _shares(first):
+        return f"{len(first)} hidden units cannot be divided into shares of a few vectors"
     try:
         _compiled(model.dtype)
     except OSError as error:
         return f"what it needs is not compiled ({error})"
     return None
+
+
+def _shares(weight: Tensor) -> int:
+    """Divide a layer's units into shares of one to five vectors; 0 says that there are none."""
+    units, lanes = len(weight), _VECTOR // weight.element_size()
+    widths = (width for width in range(lanes, _MOST * lanes + 1) if units % width == 0)
+    return units // max(widths, default=units + 1)
 
 
 @functools.cache
@@ -158,5 +171,5 @@ def _compiled(dtype: torch.dtype) -> ctypes.CDLL:
         return ctypes.CDLL(str(library))
 
 
-def _at(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
+def _at(*tensors: Tensor) -> list[ctypes.c_void_p]:
+    return [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
