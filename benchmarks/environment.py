@@ -22,6 +22,7 @@ def describe(*, threads: int, device: str = "cpu") -> dict[str, Any]:
     """Describe hardware, versions, threads and commit, and how busy the machine is already."""
     return {
         "processor": processor(),
+        "vectors": torch.backends.cpu.get_cpu_capability(),
         "cores": cores(),
         "memory_gib": memory(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -38,10 +39,14 @@ def describe(*, threads: int, device: str = "cpu") -> dict[str, Any]:
 
 
 def machine(environment: dict[str, Any]) -> str:
-    """Name a machine for a file: its GPU if that is what was measured, or processor and cores."""
-    name = f"{environment['processor']} {environment['cores']} cores"
+    """Name a machine for a file: its GPU if that is what was measured, or processor and cores.
+
+    Clouds call several generations of processors by one name; their vectors tell some apart.
+    """
     if environment["device"] == "cuda":
         name = environment["gpu"]
+    else:
+        name = f"{environment['processor']} {environment['vectors']} {environment['cores']} cores"
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 

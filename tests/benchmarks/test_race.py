@@ -5,6 +5,7 @@ import json
 import math
 
 import pytest
+import torch
 
 from benchmarks import environment, race
 from benchmarks.standings import CONTESTANTS, Result, Standings, interval
@@ -180,3 +181,9 @@ def test_a_machine_has_a_name_for_files():
         environment.machine({"device": "cuda", "gpu": "A B-1", "processor": "", "cores": 1})
         == "a-b-1"
     )
+
+
+def test_processors_of_one_name_have_other_names_where_their_vectors_differ():
+    found = environment.describe(threads=1) | {"processor": "AMD EPYC", "cores": 2}
+    assert environment.machine(found | {"vectors": "AVX2"}) == "amd-epyc-avx2-2-cores"
+    assert found["vectors"] == torch.backends.cpu.get_cpu_capability()
