@@ -64,8 +64,8 @@ def _source(content: dict[str, Any], path: Path, device: str) -> str:
     jax = f", jax {on['jax']}" if on["jax"] else ""
     return (
         f"*{gpu}{on['processor']}{vectors}, {on['cores']} cores, {on['memory_gib']} GiB, "
-        f"{on['threads']} threads; torch {on['torch']}{jax}, Python {on['python']}, vae_ref {on['vae_ref']}, "
-        f"commit {on['commit']}, {on['date']}; load before: "
+        f"{on['threads']} threads; torch {on['torch']}{jax}, Python {on['python']}, "
+        f"vae_ref {on['vae_ref']}, commit {on['commit']}, {on['date']}; load before: "
         f"{', '.join(map(str, on['load'])) or 'unknown'}. "
         f"From `benchmarks/results/{path.name}`.*"
     )
