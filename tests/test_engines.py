@@ -25,7 +25,7 @@ from vae_ref import (
     fit,
     fit_together,
 )
-from vae_ref.engines import analytic, choose, eager, make, step
+from vae_ref.engines import choose, eager, make, step
 from vae_ref.engines.product import BackProduct
 
 SMALL = Recipe(dataset="glyphs", hidden_dim=32, latent_dim=3)
@@ -227,7 +227,7 @@ def test_the_formulas_fit_on_a_page():
 
 
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize(("name", "products"), [("analytic", 11), ("native", 9)])
+@pytest.mark.parametrize(("name", "products"), [("analytic", 11), ("native", 8)])
 def test_a_step_is_so_many_products_of_matrices_and_allocates_nothing(small, name, products):
     run = Run.start(SMALL, (28, 28))
     execute = engine(name, [run])
@@ -292,14 +292,15 @@ def test_a_graph_is_recorded_again_where_what_it_holds_has_changed(small, taped)
 def test_an_epoch_that_is_interrupted_changes_nothing(small, taped, monkeypatch, name):
     run = Run.start(SMALL, (28, 28))
     before = {key: value.clone() for key, value in run.model.state_dict().items()}
-    calls = []
+    calls, backward = [], step.Step._backward
 
-    def interrupt(*arguments, **settings):
+    def interrupt(self):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
+        backward(self)
 
-    monkeypatch.setattr(analytic, "adam", interrupt)
+    monkeypatch.setattr(step.Step, "_backward", interrupt)
     with pytest.raises(KeyboardInterrupt):
         engine(name, [run])(small[0], [Plan(0)], 1)
     assert all(value.equal(before[key]) for key, value in run.model.state_dict().items())

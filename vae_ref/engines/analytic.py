@@ -1,6 +1,6 @@
 """An epoch by formula, of one model or of several side by side."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -150,15 +150,21 @@ class Analytic:
 
     def _execute(self, images: Tensor) -> Tensor:
         """Take the epoch's steps, and return the sum of each model's losses."""
-        chosen = settings(self.optimizers[0])
-        steps, counts = list(self.steps.values()), list(self.adam_steps)
-        weights, gradients, exp_avg, exp_avg_sq = self.adam
+        steps, descend = self.steps.values(), self._descent()
         for step in steps:
             step.reset()
         for step, index, eps in self.batches:
             step(images, index, eps)
-            adam(weights, gradients, exp_avg, exp_avg_sq, [], counts, fused=True, **chosen)
+            descend()
         return torch.stack([step.loss() for step in steps]).sum(0)
+
+    def _descent(self) -> Callable[[], object]:
+        """Return what moves the weights against their gradients, as the optimisers would now."""
+        chosen, counts = settings(self.optimizers[0]), list(self.adam_steps)
+        weights, gradients, exp_avg, exp_avg_sq = self.adam
+        return lambda: adam(
+            weights, gradients, exp_avg, exp_avg_sq, [], counts, fused=True, **chosen
+        )
 
     def _step(self, batch: int) -> Step:
         if batch not in self.steps:

@@ -1,10 +1,11 @@
-/* What a step of training gains from a compiler: the layer next to the pixels, and the loss.
+/* What a step of training gains from a compiler: the layers next to the pixels, and the loss.
 
    Four fifths of the pixels of a digit are 0, and add nothing to the sums of the first layer: its
    products leave them out. The hidden units are divided into shares so narrow that their sums stay
    in registers, and the rows that are added up in a core's own cache. A thread computes, updates
    and keeps the weights of the same shares in every step, and those of a share lie together: where
    two cores share no cache, a line that the other one wrote, or has merely prefetched, is dear.
+   The gradients of both layers' weights are never stored: Adam takes them as they are summed.
 
    REAL is float or double. Arrays are contiguous; the last letter of a shape runs fastest:
 
@@ -24,7 +25,12 @@ typedef real vec __attribute__((vector_size(32), aligned(sizeof(real)), may_alia
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { LANES = sizeof(vec) / sizeof(real), MOST = 5, AHEAD = 4 };
+enum {
+    LANES = sizeof(vec) / sizeof(real),
+    MOST = 5,                   /* vectors of a share's units */
+    AHEAD = 4,                  /* images that are fetched before they are read */
+    ROWS = 6, WIDTH = 2 * LANES /* of a tile of sums, in twelve of sixteen registers */
+};
 
 /* A pixel that is not 0: of a list of an example which it is, of a list of a pixel whose. */
 typedef struct {
@@ -71,13 +77,15 @@ INLINE void add_rows(
     }
 }
 
+static inline size least(size a, size b) { return a < b ? a : b; }
+
 /* List the bytes that are not 0, as intensities; runs of zeros are passed over by eights. */
 INLINE size list_bytes(
     const uint8_t *image, size pixels, const real intensity[256], Entry *list)
 {
     size count = 0;
     for (size first = 0; first < pixels; first += 8) {
-        const size end = first + 8 < pixels ? first + 8 : pixels;
+        const size end = least(first + 8, pixels);
         uint64_t eight = 1;
         if (end == first + 8)
             memcpy(&eight, image + first, 8);
@@ -162,6 +170,30 @@ void score(
     }
 }
 
+/* What a step of Adam multiplies by. */
+typedef struct {
+    real rise, decay, rise_sq, length, per_root, eps;
+} Adam;
+
+static inline Adam adam_after(const float *steps, const double rates[4])
+{
+    const double rate = rates[0], beta1 = rates[1], beta2 = rates[2];
+    const double step = *steps + 1; /* which this one is; `conclude` counts it */
+    return (Adam){1 - beta1, beta2, 1 - beta2, rate / (1 - pow(beta1, step)),
+                  1 / sqrt(1 - pow(beta2, step)), rates[3]};
+}
+
+/* Move weights against their gradients. */
+INLINE void descend(
+    real *restrict w, real *restrict m, real *restrict v, const real *restrict g, size count, Adam by)
+{
+    for (size j = 0; j < count; j++) {
+        m[j] += by.rise * (g[j] - m[j]);
+        v[j] = by.decay * v[j] + by.rise_sq * g[j] * g[j];
+        w[j] -= by.length * m[j] / (sqrt(v[j]) * by.per_root + by.eps);
+    }
+}
+
 /* The derivative d by h becomes that by W x + b, summed in d_b, and W takes a step of Adam. */
 void leave(
     const Entry *of_pixel, const size *in_pixel, const real *h, real *d, real *W, real *d_b,
@@ -169,10 +201,7 @@ void leave(
     size shares, size batch, size pixels, size hidden, int threads)
 {
     const size units = hidden / shares;
-    const double rate = rates[0], beta1 = rates[1], beta2 = rates[2];
-    const double step = *steps + 1; /* which this one is; the caller counts it */
-    const real rise = 1 - beta1, decay = beta2, rise_sq = 1 - beta2, eps = rates[3];
-    const real length = rate / (1 - pow(beta1, step)), per_root = 1 / sqrt(1 - pow(beta2, step));
+    const Adam by = adam_after(steps, rates);
     #pragma omp parallel for schedule(static) num_threads(threads)
     for (size s = 0; s < shares; s++) {
         real g[units];
@@ -190,12 +219,61 @@ void leave(
                 g[j] = 0;
             add_rows(g, d + s * units, hidden, units, of_pixel + i * batch, in_pixel[i]);
             const size row = (s * pixels + i) * units;
-            real *restrict w = W + row, *restrict mean = m + row, *restrict square = v + row;
-            for (size j = 0; j < units; j++) {
-                mean[j] += rise * (g[j] - mean[j]);
-                square[j] = decay * square[j] + rise_sq * g[j] * g[j];
-                w[j] -= length * mean[j] / (sqrt(square[j]) * per_root + eps);
-            }
+            descend(W + row, m + row, v + row, g, units, by);
         }
     }
+}
+
+/* W takes a step of Adam along d h', where h is hidden x batch; it is copied into panels, hidden
+   units by as many as two vectors hold, and a tile of sums remains in registers. */
+void update(
+    const real *d, const real *h, real *panels, real *W, real *m, real *v, const float *steps,
+    const double rates[4], size batch, size pixels, size hidden, int threads)
+{
+    const Adam by = adam_after(steps, rates);
+    const size wide = (hidden + WIDTH - 1) / WIDTH * WIDTH;
+    #pragma omp parallel num_threads(threads)
+    {
+        #pragma omp for schedule(static)
+        for (size first = 0; first < wide; first += WIDTH)
+            for (size j = first; j < first + WIDTH; j++)
+                for (size n = 0; n < batch; n++)
+                    panels[first * batch + n * WIDTH + j - first] =
+                        j < hidden ? h[j * batch + n] : 0;
+        #pragma omp for schedule(static)
+        for (size i = 0; i < pixels; i += ROWS) {
+            const size some = least(ROWS, pixels - i);
+            const real *rows[ROWS]; /* those that are missing from the last are its first again */
+            for (size r = 0; r < ROWS; r++)
+                rows[r] = d + (i + (r < some ? r : 0)) * batch;
+            real g[ROWS][wide];
+            for (size first = 0; first < wide; first += WIDTH) {
+                const vec *panel = (const vec *)(panels + first * batch);
+                vec left[ROWS], right[ROWS];
+                for (int r = 0; r < ROWS; r++)
+                    left[r] = right[r] = (vec){0};
+                for (size n = 0; n < batch; n++) {
+                    const vec a = panel[2 * n], b = panel[2 * n + 1];
+                    for (int r = 0; r < ROWS; r++) {
+                        left[r] += rows[r][n] * a;
+                        right[r] += rows[r][n] * b;
+                    }
+                }
+                for (int r = 0; r < ROWS; r++) {
+                    *(vec *)(g[r] + first) = left[r];
+                    *(vec *)(g[r] + first + LANES) = right[r];
+                }
+            }
+            for (size r = 0, row = i * hidden; r < some; r++, row += hidden)
+                descend(W + row, m + row, v + row, g[r], hidden, by);
+        }
+    }
+}
+
+/* The parameters that are left take their step of Adam, and it is counted. */
+void conclude(
+    real *W, const real *g, real *m, real *v, float *steps, const double rates[4], size count)
+{
+    descend(W, m, v, g, count, adam_after(steps, rates));
+    *steps += 1;
 }

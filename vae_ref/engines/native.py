@@ -1,4 +1,4 @@
-"""An epoch by formula whose first layer and loss are compiled, where there is a C compiler."""
+"""An epoch by formula whose outer layers and loss are compiled, where there is a C compiler."""
 
 import ctypes
 import functools
@@ -6,7 +6,7 @@ import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,7 @@ class Native(Analytic):
         first = self.parameters[0][0]
         self.library = _compiled(first.dtype)
         self.shares = _shares(first)
-        _, _, *moments = (vectors.pop(0) for vectors in self.adam)
-        self.adam_steps = self.adam_steps[1:]
         self.rates = (ctypes.c_double * 4)()  # where the steps find them
-        self.of_adam = (*_at(*moments, self.adam_steps), self.rates)
 
     def _parts(self, row: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
         first, *rest = super()._parts(row, parameters)
@@ -62,32 +59,38 @@ class Native(Analytic):
         return [shares.mT, *rest]
 
     def _execute(self, images: Tensor) -> Tensor:
-        chosen = settings(self.optimizers[0])
-        self.rates[:] = [chosen[name] for name in ("lr", "beta1", "beta2", "eps")]
         return super()._execute(images.contiguous())
 
+    def _descent(self) -> Callable[[], object]:
+        chosen = settings(self.optimizers[0])
+        self.rates[:] = [chosen[name] for name in ("lr", "beta1", "beta2", "eps")]
+        rest = [vectors[-1] for vectors in self.adam]
+        where = _at(*rest, self.adam_steps)
+        count = ctypes.c_int64(len(rest[0]))
+        return functools.partial(self.library.conclude, *where, self.rates, count)
+
     def _make_step(self, weights: Layers, gradients: Layers, batch: int) -> Step:
+        moments = list(zip(*self.adam[2:], strict=True))[:2]
         return NativeStep(
             weights,
             gradients,
             batch,
             self.beta,
-            adam=self.of_adam,
+            adam=[(*_at(*pair, self.adam_steps), self.rates) for pair in moments],
             shares=self.shares,
             code=self.library,
         )
 
 
 class NativeStep(Step):
-    """Computes the gradients of `Step`, save those of the first layer's weights, which it updates.
+    """Computes the gradients of `Step`, save those of the two largest matrices, which it updates.
 
     Args:
         weights: The layers; the weights of the first by shares, as `native.c` has them.
         gradients: Where their gradients go.
         batch: The examples of a batch.
         beta: The weight of the divergence.
-        adam: Where the moments of the first layer's weights, the steps behind them and the rates
-            are.
+        adam: Where the moments of both, the steps behind them and Adam's rates are.
         shares: Into how many the hidden units are divided.
         code: `native.c`.
     """
@@ -99,7 +102,7 @@ class NativeStep(Step):
         batch: int,
         beta: float,
         *,
-        adam: tuple[Any, ...],
+        adam: Sequence[tuple[Any, ...]],
         shares: int,
         code: ctypes.CDLL,
     ) -> None:
@@ -112,14 +115,18 @@ class NativeStep(Step):
         self.lists = [self.x.new_empty(2 * self.x.numel()) for _ in range(2)]
         self.counts = [torch.empty(n, dtype=torch.int64) for n in (batch, pixels)]
         of_example, of_pixel, in_example, in_pixel = _at(*self.lists, *self.counts)
+        self.panels = self.h2.new_empty(self.h2.numel() + _VECTOR * batch)
         h, d, w, b, d_b = _at(self.h1_t, self.d_h1_t, weights.W1, weights.b1, gradients.b1)
+        last = _at(self.p, self.h2, self.panels, weights.W4)
         scores = _at(self.logits, self.p, self.factors, self.reconstruction, gradients.b4)
         sizes = [*map(ctypes.c_int64, (shares, batch, pixels, hidden)), torch.get_num_threads()]
         _, *batch_and_pixels, _, threads = sizes
+        of_first, of_last = adam
         self.code = code
         self.of_entering = (w, b, h, of_example, in_example, of_pixel, in_pixel, *sizes)
         self.of_scoring = (of_pixel, in_pixel, *scores, *batch_and_pixels, threads)
-        self.of_leaving = (of_pixel, in_pixel, h, d, w, d_b, *adam, *sizes)
+        self.of_updating = (*last, *of_last, *sizes[1:])
+        self.of_leaving = (of_pixel, in_pixel, h, d, w, d_b, *of_first, *sizes)
 
     def _enter(self, images: Tensor, index: Tensor) -> None:
         self.code.enter(*_at(images, index), *self.of_entering)
@@ -128,6 +135,7 @@ class NativeStep(Step):
         self.code.score(*self.of_scoring)
 
     def _leave(self) -> None:
+        self.code.update(*self.of_updating)
         self.code.leave(*self.of_leaving)
 
 

@@ -143,7 +143,6 @@ class Step:
 
     def _backward(self) -> None:
         mm, d = self.mm, self.gradients
-        mm(self.p, self.h2_t, out=d.W4)
         _rectify(self.through_W4(), self.h2)
         mm(self.d_h2, self.z_t, out=d.W3)
         torch.sum(self.d_h2, -1, out=d.b3)
@@ -158,6 +157,7 @@ class Step:
     def _leave(self) -> None:
         _rectify(self.d_h1, self.h1)
         self.mm(self.d_h1, self.x_t, out=self.gradients.W1)
+        self.mm(self.p, self.h2_t, out=self.gradients.W4)
         torch.sum(self.d_h1, -1, out=self.gradients.b1)
 
 
