@@ -22,6 +22,7 @@ def describe(*, threads: int, device: str = "cpu") -> dict[str, Any]:
     """Describe hardware, versions, threads and commit, and how busy the machine is already."""
     return {
         "processor": processor(),
+        "family": family(),
         "vectors": torch.backends.cpu.get_cpu_capability(),
         "cores": cores(),
         "memory_gib": memory(),
@@ -41,12 +42,13 @@ def describe(*, threads: int, device: str = "cpu") -> dict[str, Any]:
 def machine(environment: dict[str, Any]) -> str:
     """Name a machine for a file: its GPU if that is what was measured, or processor and cores.
 
-    Clouds call several generations of processors by one name; their vectors tell some apart.
+    Clouds call several generations of processors by one name: family and vectors tell them apart.
     """
     if environment["device"] == "cuda":
         name = environment["gpu"]
     else:
-        name = f"{environment['processor']} {environment['vectors']} {environment['cores']} cores"
+        words = [environment[key] for key in ("processor", "family", "vectors")]
+        name = " ".join(str(word) for word in words if word) + f" {environment['cores']} cores"
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
@@ -55,6 +57,13 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def family() -> int | None:
+    """Return the number of the processor's family, where there is one and Linux tells."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"^cpu family\s*: (\d+)$", info.read_text() if info.exists() else "", re.M)
+    return int(found[1]) if found else None
 
 
 def memory() -> int | None:

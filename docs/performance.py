@@ -60,10 +60,11 @@ def _all(kind: str, section: Any, command: str, *, device: str = "cpu") -> str:
 def _source(content: dict[str, Any], path: Path, device: str) -> str:
     on = content["environment"]
     gpu = f"{on['gpu']}, " if device == "cuda" else ""
-    vectors = f" ({on['vectors']})" if "vectors" in on else ""
+    family = f"family {on['family']}" if on.get("family") else None
+    processor = ", ".join(filter(None, [on["processor"], family, on.get("vectors")]))
     jax = f", jax {on['jax']}" if on["jax"] else ""
     return (
-        f"*{gpu}{on['processor']}{vectors}, {on['cores']} cores, {on['memory_gib']} GiB, "
+        f"*{gpu}{processor}, {on['cores']} cores, {on['memory_gib']} GiB, "
         f"{on['threads']} threads; torch {on['torch']}{jax}, Python {on['python']}, "
         f"vae_ref {on['vae_ref']}, commit {on['commit']}, {on['date']}; load before: "
         f"{', '.join(map(str, on['load'])) or 'unknown'}. "

@@ -117,6 +117,7 @@ def assert_equal_states(ours, theirs, ulp):
         {"beta": 0.0, "batch_size": 600},
         {"batch_size": 1},
         {"beta": 0.5, "batch_size": 700},
+        {"hidden_dim": 33, "batch_size": 90},
     ],
 )
 def test_an_epoch_is_that_of_the_eager_engine(small, device, taped, name, changes):
@@ -179,16 +180,19 @@ def test_the_formulas_are_the_derivatives(small, device, beta, models):
             torch.testing.assert_close(gradient, parameter.grad, rtol=1e-10, atol=1e-11)
 
 
+@pytest.mark.parametrize("name", ["analytic", "native"])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 300.0])
-def test_the_loss_is_exact_for_logits_of_any_size(small, scale):
+def test_the_loss_is_exact_for_logits_of_any_size(small, name, scale):
     torch.set_default_dtype(torch.float32)
     run = Run.start(SMALL, (28, 28))
+    run.optimizer.param_groups[0]["lr"] = 0.0  # a compiled step moves weights
     with torch.no_grad():
         run.model.decoder[2].bias.normal_(0, scale)
-    execute = engine("analytic", [run])
+    execute = engine(name, [run])
     index, eps = torch.arange(100), torch.randn(3, 100)
     with torch.no_grad():
         execute._load()
+        execute._descent()
         for _ in range(130):  # more than one product of factors
             execute._step(100)(small[0].images, index, eps)
         expected = (
@@ -227,7 +231,7 @@ def test_the_formulas_fit_on_a_page():
 
 
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize(("name", "products"), [("analytic", 11), ("native", 8)])
+@pytest.mark.parametrize(("name", "products"), [("analytic", 11), ("native", 6)])
 def test_a_step_is_so_many_products_of_matrices_and_allocates_nothing(small, name, products):
     run = Run.start(SMALL, (28, 28))
     execute = engine(name, [run])

@@ -183,7 +183,9 @@ def test_a_machine_has_a_name_for_files():
     )
 
 
-def test_processors_of_one_name_have_other_names_where_their_vectors_differ():
-    found = environment.describe(threads=1) | {"processor": "AMD EPYC", "cores": 2}
-    assert environment.machine(found | {"vectors": "AVX2"}) == "amd-epyc-avx2-2-cores"
+def test_processors_of_one_name_have_other_names_where_they_differ():
+    found = environment.describe(threads=1)
     assert found["vectors"] == torch.backends.cpu.get_cpu_capability()
+    found |= {"processor": "AMD EPYC", "cores": 2, "vectors": "AVX2"}
+    assert environment.machine(found | {"family": 25}) == "amd-epyc-25-avx2-2-cores"
+    assert environment.machine(found | {"family": None}) == "amd-epyc-avx2-2-cores"

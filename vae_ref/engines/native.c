@@ -5,15 +5,19 @@
    in registers, and the rows that are added up in a core's own cache. A thread computes, updates
    and keeps the weights of the same shares in every step, and those of a share lie together: where
    two cores share no cache, a line that the other one wrote, or has merely prefetched, is dear.
-   The gradients of both layers' weights are never stored: Adam takes them as they are summed.
+   Of the last layer a thread has the same pixels in every step, and goes there and back with a few
+   of them at a time. The gradients of both layers' weights are never stored: Adam takes them as
+   they are summed.
 
-   REAL is float or double. Arrays are contiguous; the last letter of a shape runs fastest:
+   REAL is float or double, VECTOR the bytes of a vector, and `room` the batch rounded up to whole
+   vectors. Arrays are contiguous; the last letter of a shape runs fastest:
 
-     images  examples x pixels, bytes      W, m, v  shares x pixels x units per share
-     index   batch                         b        hidden = shares x units per share
-     eta, p, s, total  pixels x batch      h, d     batch x hidden
-     of_example  batch x pixels            in_example  batch, how many of them are used
-     of_pixel    pixels x batch            in_pixel    pixels, likewise
+     images  examples x pixels, bytes              index   batch
+     of_example  batch x pixels                    in_example  batch, how many of them are used
+     of_pixel    pixels x batch                    in_pixel    pixels, likewise
+     first layer:  W, m, v  shares x pixels x units per share      h, d  batch x hidden
+     last layer:   W, m, v  pixels x hidden                        h, d  hidden x room
+                   p, s, total  pixels x room
 */
 #include <stdint.h>
 #include <string.h>
@@ -21,15 +25,19 @@
 
 typedef REAL real;
 typedef int64_t size;
-typedef real vec __attribute__((vector_size(32), aligned(sizeof(real)), may_alias));
+typedef real vec __attribute__((vector_size(VECTOR), aligned(sizeof(real)), may_alias));
+typedef __typeof__(_Generic((real)0, float: (uint32_t)0, double: (uint64_t)0)) bits;
 
+#define SIZES size shares, size batch, size room, size pixels, size hidden, int threads
 #define INLINE static inline __attribute__((always_inline))
 
 enum {
     LANES = sizeof(vec) / sizeof(real),
-    MOST = 5,                   /* vectors of a share's units */
-    AHEAD = 4,                  /* images that are fetched before they are read */
-    ROWS = 6, WIDTH = 2 * LANES /* of a tile of sums, in twelve of sixteen registers */
+    MOST = 5,  /* vectors of a share's units */
+    AHEAD = 4, /* images that are fetched before they are read */
+    ROWS = 6, VECS = VECTOR == 64 ? 4 : 2, /* of a tile of sums, in 3 of 4 registers */
+    CHUNK = 8 * ROWS,                      /* pixels whose weights stay near until updated */
+    FAR = sizeof(real) == 4 ? 86 : 706 /* exp(-FAR) is still a normal number */
 };
 
 /* A pixel that is not 0: of a list of an example which it is, of a list of a pixel whose. */
@@ -101,8 +109,7 @@ INLINE size list_bytes(
 /* h = max(W x + b, 0), where x = images / 255, of which both lists are made. */
 void enter(
     const uint8_t *images, const size *index, const real *W, const real *b, real *h,
-    Entry *of_example, size *in_example, Entry *of_pixel, size *in_pixel,
-    size shares, size batch, size pixels, size hidden, int threads)
+    Entry *of_example, size *in_example, Entry *of_pixel, size *in_pixel, SIZES)
 {
     const size units = hidden / shares;
     real intensity[256];
@@ -144,32 +151,6 @@ void enter(
     }
 }
 
-/* p = sigmoid(eta) becomes the derivative p - x, summed in d_b; s is multiplied by max(p, 1 - p)
-   and total grows by max(eta, 0) - x eta. */
-void score(
-    const Entry *of_pixel, const size *in_pixel, const real *eta, real *p, real *s, real *total,
-    real *d_b, size batch, size pixels, int threads)
-{
-    #pragma omp parallel for schedule(static) num_threads(threads)
-    for (size i = 0; i < pixels; i++) {
-        real sum = 0;
-        #pragma omp simd reduction(+ : sum)
-        for (size k = i * batch; k < (i + 1) * batch; k++) {
-            const real q = 1 - p[k];
-            s[k] *= p[k] > q ? p[k] : q;
-            total[k] += eta[k] > 0 ? eta[k] : 0;
-            sum += p[k];
-        }
-        for (size k = i * batch; k < i * batch + in_pixel[i]; k++) {
-            const size at = i * batch + of_pixel[k].index;
-            p[at] -= of_pixel[k].value;
-            total[at] -= of_pixel[k].value * eta[at];
-            sum -= of_pixel[k].value;
-        }
-        d_b[i] = sum;
-    }
-}
-
 /* What a step of Adam multiplies by. */
 typedef struct {
     real rise, decay, rise_sq, length, per_root, eps;
@@ -197,8 +178,7 @@ INLINE void descend(
 /* The derivative d by h becomes that by W x + b, summed in d_b, and W takes a step of Adam. */
 void leave(
     const Entry *of_pixel, const size *in_pixel, const real *h, real *d, real *W, real *d_b,
-    real *m, real *v, const float *steps, const double rates[4],
-    size shares, size batch, size pixels, size hidden, int threads)
+    real *m, real *v, const float *steps, const double rates[4], SIZES)
 {
     const size units = hidden / shares;
     const Adam by = adam_after(steps, rates);
@@ -224,48 +204,144 @@ void leave(
     }
 }
 
-/* W takes a step of Adam along d h', where h is hidden x batch; it is copied into panels, hidden
-   units by as many as two vectors hold, and a tile of sums remains in registers. */
-void update(
-    const real *d, const real *h, real *panels, real *W, real *m, real *v, const float *steps,
-    const double rates[4], size batch, size pixels, size hidden, int threads)
+/* out += a b, where out is a tile of `rows` x `vecs`, whose sums stay in registers. */
+INLINE void multiply_tile(
+    real *out, size out_row, const real *a, size row, size step, const real *b, size stride,
+    size count, const int rows, const int vecs)
 {
+    vec sum[ROWS][VECS];
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < vecs; c++)
+            sum[r][c] = *(const vec *)(out + r * out_row + c * LANES);
+    for (size k = 0; k < count; k++) {
+        vec columns[VECS];
+        for (int c = 0; c < vecs; c++)
+            columns[c] = *(const vec *)(b + k * stride + c * LANES);
+        for (int r = 0; r < rows; r++)
+            for (int c = 0; c < vecs; c++)
+                sum[r][c] += a[r * row + k * step] * columns[c];
+    }
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < vecs; c++)
+            *(vec *)(out + r * out_row + c * LANES) = sum[r][c];
+}
+
+/* out += a b, of `rows` x `width`, a multiple of LANES; a[r][k] is at a + r * row + k * step. */
+static void multiply(
+    real *out, size out_row, const real *a, size row, size step, const real *b, size stride,
+    size rows, size width, size count)
+{
+    for (size c = 0, vecs; c < width; c += vecs * LANES) {
+        vecs = width - c < VECS * LANES ? 1 : VECS;
+        for (size r = 0, some; r < rows; r += some) {
+            some = rows - r < ROWS ? 1 : ROWS;
+            #define TILE(rows, vecs) multiply_tile( \
+                out + r * out_row + c, out_row, a + r * row, row, step, b + c, stride, count, \
+                rows, vecs)
+            if (some == ROWS && vecs == VECS)
+                TILE(ROWS, VECS);
+            else if (some == ROWS)
+                TILE(ROWS, 1);
+            else if (vecs == VECS)
+                TILE(1, VECS);
+            else
+                TILE(1, 1);
+            #undef TILE
+        }
+    }
+}
+
+/* exp(x) of x in [-FAR, 0], by powers of two and Taylor's series. */
+INLINE real exponential(real x)
+{
+    const double ln2 = 0.6931471805599453, beyond = 2.319046813846299e-17;
+    const real round = sizeof(real) == 4 ? 0x1.8p23 : 0x1.8p52, high = ln2;
+    const real low = ln2 - (double)high + beyond;
+    union { real value; bits bits; } y, power = {x * (real)1.4426950408889634 + round};
+    const real k = power.value - round, r = x - k * high - k * low;
+    y.value = 1;
+    #pragma GCC unroll 13
+    for (int n = 13; n; n--)
+        y.value = y.value * r * (real)(1.0 / n) + 1;
+    y.bits += power.bits << (sizeof(real) == 4 ? 23 : 52);
+    return y.value;
+}
+
+/* A row of eta becomes p = sigmoid(eta), and that the derivative p - x, whose sum is returned; s is
+   multiplied by max(p, 1 - p) and total grows by max(eta, 0) - x eta. */
+INLINE real score(
+    const Entry *list, size count, real *restrict row, real *restrict s, real *restrict total,
+    size batch)
+{
+    real sum = 0;
+    for (size k = 0; k < count; k++) {
+        total[list[k].index] -= list[k].value * row[list[k].index];
+        sum -= list[k].value;
+    }
+    #pragma omp simd reduction(+ : sum)
+    for (size n = 0; n < batch; n++) {
+        const real eta = row[n], near = eta < 0 ? eta : -eta;
+        const real e = exponential(near < -FAR ? -FAR : near), larger = 1 / (1 + e);
+        row[n] = eta < 0 ? e * larger : larger;
+        s[n] *= larger;
+        total[n] += eta < 0 ? 0 : eta;
+        sum += row[n];
+    }
+    for (size k = 0; k < count; k++)
+        row[list[k].index] -= list[k].value;
+    return sum;
+}
+
+/* Of the last layer, from h to its derivative d, rectified: eta = W h + b, its score, the derivative
+   p - x, summed in d_b, and a step of Adam. h_t is h transposed, of rows rounded up to whole
+   vectors; parts are those of d that the threads' pixels add up to. */
+void output(
+    const Entry *of_pixel, const size *in_pixel, const real *h, real *d, real *h_t, real *parts,
+    real *p, real *s, real *total, const real *b, real *d_b, real *W, real *m, real *v,
+    const float *steps, const double rates[4], SIZES)
+{
+    const size wide = (hidden + LANES - 1) / LANES * LANES;
     const Adam by = adam_after(steps, rates);
-    const size wide = (hidden + WIDTH - 1) / WIDTH * WIDTH;
     #pragma omp parallel num_threads(threads)
     {
         #pragma omp for schedule(static)
-        for (size first = 0; first < wide; first += WIDTH)
-            for (size j = first; j < first + WIDTH; j++)
-                for (size n = 0; n < batch; n++)
-                    panels[first * batch + n * WIDTH + j - first] =
-                        j < hidden ? h[j * batch + n] : 0;
+        for (size first = 0; first < wide; first += LANES)
+            for (size n = 0; n < batch; n++)
+                for (size j = first; j < first + LANES; j++)
+                    h_t[n * wide + j] = j < hidden ? h[j * room + n] : 0;
         #pragma omp for schedule(static)
-        for (size i = 0; i < pixels; i += ROWS) {
-            const size some = least(ROWS, pixels - i);
-            const real *rows[ROWS]; /* those that are missing from the last are its first again */
-            for (size r = 0; r < ROWS; r++)
-                rows[r] = d + (i + (r < some ? r : 0)) * batch;
-            real g[ROWS][wide];
-            for (size first = 0; first < wide; first += WIDTH) {
-                const vec *panel = (const vec *)(panels + first * batch);
-                vec left[ROWS], right[ROWS];
-                for (int r = 0; r < ROWS; r++)
-                    left[r] = right[r] = (vec){0};
-                for (size n = 0; n < batch; n++) {
-                    const vec a = panel[2 * n], b = panel[2 * n + 1];
-                    for (int r = 0; r < ROWS; r++) {
-                        left[r] += rows[r][n] * a;
-                        right[r] += rows[r][n] * b;
-                    }
-                }
-                for (int r = 0; r < ROWS; r++) {
-                    *(vec *)(g[r] + first) = left[r];
-                    *(vec *)(g[r] + first + LANES) = right[r];
+        for (int t = 0; t < threads; t++) {
+            const size end = pixels * (t + 1) / threads;
+            real *part = parts + t * hidden * room;
+            memset(part, 0, hidden * room * sizeof(real));
+            for (size first = pixels * t / threads; first < end; first += CHUNK) {
+                const size some = least(CHUNK, end - first);
+                real *weights = W + first * hidden, *eta = p + first * room, *d_eta = eta;
+                for (size i = 0; i < some; i++)
+                    for (size n = 0; n < room; n++)
+                        eta[i * room + n] = b[first + i];
+                multiply(eta, room, weights, hidden, 1, h, room, some, room, hidden);
+                for (size i = first; i < first + some; i++)
+                    d_b[i] = score(
+                        of_pixel + i * batch, in_pixel[i], p + i * room, s + i * room,
+                        total + i * room, batch);
+                multiply(part, room, weights, 1, hidden, d_eta, room, hidden, room, some);
+                for (size i = 0; i < some; i += ROWS) {
+                    const size few = least(ROWS, some - i);
+                    real g[ROWS][wide];
+                    memset(g, 0, sizeof g);
+                    multiply(g[0], wide, d_eta + i * room, room, 1, h_t, wide, few, wide, batch);
+                    for (size r = 0, at = (first + i) * hidden; r < few; r++, at += hidden)
+                        descend(W + at, m + at, v + at, g[r], hidden, by);
                 }
             }
-            for (size r = 0, row = i * hidden; r < some; r++, row += hidden)
-                descend(W + row, m + row, v + row, g[r], hidden, by);
+        }
+        #pragma omp for schedule(static)
+        for (size k = 0; k < hidden * room; k++) {
+            real sum = 0;
+            for (int t = 0; t < threads; t++)
+                sum += parts[t * hidden * room + k];
+            d[k] = h[k] > 0 ? sum : 0;
         }
     }
 }

@@ -25,7 +25,13 @@ _REAL = {torch.float32: "float", torch.float64: "double"}
 # Linked with nothing: the process has torch's OpenMP, whose threads are to be the only ones.
 _FLAGS = ["-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC"]
 _FLAGS += ["-shared", "-nostdlib", "-ffp-contract=fast"]
-_VECTOR, _MOST = 32, 5  # bytes of a vector, and vectors of a share's units
+# The bytes of a vector, and what lets the compiler use them.
+_VECTORS = {
+    "AVX2": (32, ["-mavx2", "-mfma"]),
+    "AVX512": (64, ["-mfma", *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl"))]),
+}
+_VECTOR, _VECTOR_FLAGS = _VECTORS.get(torch.backends.cpu.get_cpu_capability(), (16, []))
+_MOST = 5  # vectors of a share's units
 
 
 class Native(Analytic):
@@ -114,28 +120,33 @@ class NativeStep(Step):
         # Pixels that are not 0, each with its index, by example and by pixel; and how many.
         self.lists = [self.x.new_empty(2 * self.x.numel()) for _ in range(2)]
         self.counts = [torch.empty(n, dtype=torch.int64) for n in (batch, pixels)]
+        room, threads = self.h2.stride(0), torch.get_num_threads()
+        self.rows_of_h2 = self.h2.new_empty(batch, _rounded(hidden, self.h2))
+        self.parts = self.h2.new_empty(threads, hidden, room)
         of_example, of_pixel, in_example, in_pixel = _at(*self.lists, *self.counts)
-        self.panels = self.h2.new_empty(self.h2.numel() + _VECTOR * batch)
         h, d, w, b, d_b = _at(self.h1_t, self.d_h1_t, weights.W1, weights.b1, gradients.b1)
-        last = _at(self.p, self.h2, self.panels, weights.W4)
-        scores = _at(self.logits, self.p, self.factors, self.reconstruction, gradients.b4)
-        sizes = [*map(ctypes.c_int64, (shares, batch, pixels, hidden)), torch.get_num_threads()]
-        _, *batch_and_pixels, _, threads = sizes
+        there_and_back = _at(self.h2, self.d_h2, self.rows_of_h2, self.parts)
+        scores = _at(self.p, self.factors, self.reconstruction)
+        parameters = _at(weights.b4, gradients.b4, weights.W4)
         of_first, of_last = adam
+        sizes = (*map(ctypes.c_int64, (shares, batch, room, pixels, hidden)), threads)
         self.code = code
         self.of_entering = (w, b, h, of_example, in_example, of_pixel, in_pixel, *sizes)
-        self.of_scoring = (of_pixel, in_pixel, *scores, *batch_and_pixels, threads)
-        self.of_updating = (*last, *of_last, *sizes[1:])
         self.of_leaving = (of_pixel, in_pixel, h, d, w, d_b, *of_first, *sizes)
+        of_output = (*there_and_back, *scores, *parameters, *of_last, *sizes)
+        self.of_output = (of_pixel, in_pixel, *of_output)
+
+    def _empty(self, models: list[int], batch: int, width: int) -> Tensor:
+        room = _rounded(batch, self.weights.W1)
+        return self.weights.W1.new_zeros((*models, width, room))[..., :batch]
 
     def _enter(self, images: Tensor, index: Tensor) -> None:
         self.code.enter(*_at(images, index), *self.of_entering)
 
-    def _score(self) -> None:
-        self.code.score(*self.of_scoring)
+    def _output(self) -> None:
+        self.code.output(*self.of_output)
 
     def _leave(self) -> None:
-        self.code.update(*self.of_updating)
         self.code.leave(*self.of_leaving)
 
 
@@ -164,15 +175,20 @@ def _shares(weight: Tensor) -> int:
     return units // max(widths, default=units + 1)
 
 
+def _rounded(count: int, numbers: Tensor) -> int:
+    """Round up to whole vectors of numbers of a type."""
+    lanes = _VECTOR // numbers.element_size()
+    return -(-count // lanes) * lanes
+
+
 @functools.cache
 def _compiled(dtype: torch.dtype) -> ctypes.CDLL:
     """Compile the kernels for numbers of a type, in a fraction of a second, once per process."""
-    wide = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
     compiler = shlex.split(os.environ.get("CC", "cc"))
     with tempfile.TemporaryDirectory() as directory:
         library = Path(directory, "native.so")
-        command = [*compiler, *_FLAGS, *["-mavx2", "-mfma"] * wide, f"-DREAL={_REAL[dtype]}"]
-        command += [str(_SOURCE), "-o", str(library)]
+        defined = [f"-DREAL={_REAL[dtype]}", f"-DVECTOR={_VECTOR}"]
+        command = [*compiler, *_FLAGS, *_VECTOR_FLAGS, *defined, str(_SOURCE), "-o", str(library)]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             raise OSError(f"{compiler[0]}: {done.stderr.strip()}".splitlines()[0])

@@ -17,6 +17,7 @@ The columns are no mere notation: a product that writes 784 rows of 128 is up to
 than one that writes 128 rows of 784.
 """
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -60,10 +61,7 @@ class Step:
         self.affine = torch.baddbmm if models else torch.addmm
         self.biases = [b.unsqueeze(-1) for b in weights[4:]]
         self.one, self.half = (weights.W1.new_tensor(value) for value in (1.0, 0.5))
-
-        def empty(width: int) -> Tensor:
-            return weights.W1.new_empty((*models, width, batch))
-
+        empty = functools.partial(self._empty, models, batch)
         self.rows = empty(pixels).to(torch.uint8).view(-1, pixels)
         self.bytes = self.rows.view(*models, batch, pixels).mT
         self.x, self.logits, self.p, self.s = (empty(pixels) for _ in range(4))
@@ -78,6 +76,9 @@ class Step:
         self.h2_t, self.W3_t, self.Wc_t = self.h2.mT, weights.W3.mT, weights.Wc.mT
         self.through_W4 = BackProduct(weights.W4, self.p, self.d_h2)
         self.reset()
+
+    def _empty(self, models: list[int], batch: int, width: int) -> Tensor:
+        return self.weights.W1.new_empty((*models, width, batch))
 
     def reset(self) -> None:
         """Begin a new sum of losses."""
@@ -103,7 +104,7 @@ class Step:
         """
         self._enter(images, index)
         self._forward(eps)
-        self._score()
+        self._output()
         self._backward()
         self._leave()
         self.count += 1
@@ -116,26 +117,27 @@ class Step:
         self.affine(self.biases[0], self.weights.W1, self.x, out=self.h1).relu_()
 
     def _forward(self, eps: Tensor) -> None:
-        affine, w, (_, bc, b3, b4) = self.affine, self.weights, self.biases
-        affine(bc, w.Wc, self.h1, out=self.c)
+        self.affine(self.biases[1], self.weights.Wc, self.h1, out=self.c)
         torch.sqrt(torch.exp(self.logvar, out=self.excess), out=self.sigma)
         self.excess.sub_(self.one)
         torch.mul(eps, self.sigma, out=self.noise)
         torch.add(self.mu, self.noise, out=self.z)
-        affine(b3, w.W3, self.z, out=self.h2).relu_()
-        affine(b4, w.W4, self.h2, out=self.logits)
-        torch.sigmoid(self.logits, out=self.p)
+        self.affine(self.biases[2], self.weights.W3, self.z, out=self.h2).relu_()
         self.divergence.add_(self.excess).addcmul_(self.mu, self.mu).sub_(self.logvar)
 
-    def _score(self) -> None:
+    def _output(self) -> None:
         r"""Add :math:`\max(\eta, 0) - x\eta - \log \max(p, 1 - p)`, and derive it.
 
         A logarithm costs more than all the rest, so it is taken of a product of many steps.
         """
-        largest = torch.maximum(self.p, torch.sub(self.one, self.p, out=self.s), out=self.s)
-        self.factors.mul_(largest)
+        self.affine(self.biases[3], self.weights.W4, self.h2, out=self.logits)
+        torch.sigmoid(self.logits, out=self.p)
+        torch.maximum(self.p, torch.sub(self.one, self.p, out=self.s), out=self.s)
+        self.factors.mul_(self.s)
         self.reconstruction.addcmul_(self.x, self.logits, value=-1).add_(self.logits.relu_())
         torch.sum(self.p.sub_(self.x), -1, out=self.gradients.b4)
+        self.mm(self.p, self.h2_t, out=self.gradients.W4)
+        _rectify(self.through_W4(), self.h2)
 
     def _take_logarithms(self) -> None:
         self.reconstruction.sub_(self.factors.log_())
@@ -143,7 +145,6 @@ class Step:
 
     def _backward(self) -> None:
         mm, d = self.mm, self.gradients
-        _rectify(self.through_W4(), self.h2)
         mm(self.d_h2, self.z_t, out=d.W3)
         torch.sum(self.d_h2, -1, out=d.b3)
         mm(self.W3_t, self.d_h2, out=self.d_z)
@@ -157,7 +158,6 @@ class Step:
     def _leave(self) -> None:
         _rectify(self.d_h1, self.h1)
         self.mm(self.d_h1, self.x_t, out=self.gradients.W1)
-        self.mm(self.p, self.h2_t, out=self.gradients.W4)
         torch.sum(self.d_h1, -1, out=self.gradients.b1)
 
 
