@@ -47,14 +47,20 @@ def substitutions() -> dict[str, str]:
 
 
 def _all(kind: str, section: Any, command: str, *, device: str = "cpu") -> str:
-    """Join the sections of every machine that was measured, or say that none was."""
+    """Join the sections of the machines measured, the latest first, or say that none was."""
+    measured = [(path, _content(path)) for path in sorted(RESULTS.glob(f"{kind}_*.json"))]
+    measured.sort(key=lambda one: one[1]["environment"]["date"], reverse=True)
     lines = []
-    for path in sorted(RESULTS.glob(f"{kind}_*.json")):
-        content = json.loads(path.read_text())
-        content.setdefault("environment", content.get("machine_info", {}))
+    for path, content in measured:
         if found := list(section(content, path.stem, device)):
             lines += [*found, "", _source(content, path, device), ""]
     return "\n".join(lines) or f"Not measured; `{command}` would."
+
+
+def _content(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    content.setdefault("environment", content.get("machine_info", {}))
+    return content
 
 
 def _source(content: dict[str, Any], path: Path, device: str) -> str:

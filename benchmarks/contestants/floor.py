@@ -3,7 +3,7 @@
 Weights are stored as (out, in) and activations as (features, batch), the faster way; every
 product writes into the same buffer again. No bias, activation, loss, noise, optimiser or data:
 what uses the same library's products cannot be faster, if it does not leave some of them out, as
-vae_ref's engine `native` does with those of the first layer.
+vae_ref's engine `native` does with those of its outer layers.
 """
 
 import argparse

@@ -59,6 +59,15 @@ def test_a_race(page, tmp_path):
     assert "Not measured" in found["performance_gpu"]
 
 
+def test_the_latest_race_is_first(page, tmp_path):
+    for name, date in ("a", "2026-01-01"), ("b", "2026-02-01"):
+        content = race()
+        content["environment"]["date"] = date
+        write(tmp_path, f"race_{name}", content)
+    table = page.substitutions()["performance_race"]
+    assert table.index("race_b.json") < table.index("race_a.json")
+
+
 def test_a_race_on_a_gpu_is_in_its_own_section(page, tmp_path):
     write(tmp_path, "race_gpu", race("cuda"))
     found = page.substitutions()
