@@ -136,6 +136,17 @@ def test_an_epoch_is_that_of_the_eager_engine(small, device, taped, name, change
         assert_equal_states(ours, theirs, ulp=1e5)
 
 
+@pytest.mark.parametrize("name", ["eager", "analytic", "native"])
+@pytest.mark.parametrize("side", [14, 56])
+def test_images_of_another_size_are_refused(name, side):
+    run = Run.start(SMALL, (28, 28))
+    execute, before = engine(name, [run]), run.model.decoder[2].bias.clone()
+    images = torch.randint(0, 256, (200, side * side), dtype=torch.uint8)
+    with pytest.raises(InputError, match="784 pixels per example"):
+        execute(ImageSet(images, torch.zeros(200).long(), (side, side)), [Plan(0)], 1)
+    assert run.model.decoder[2].bias.equal(before)
+
+
 @pytest.mark.parametrize("name", ["analytic", "native"])
 def test_an_epoch_of_the_textbook_is_that_of_the_eager_engine_in_single_precision(small, name):
     """To a tenth of a step of Adam, which moves a weight of almost no gradient by rounding."""

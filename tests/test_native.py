@@ -1,4 +1,4 @@
-"""The engine whose first layer is compiled: what is of it alone."""
+"""The engine whose outer layers are compiled: what is of it alone."""
 
 import dataclasses
 import subprocess
@@ -41,8 +41,12 @@ def assert_equal(ours, theirs):
 
 
 @pytest.mark.parametrize(
-    "threads_hidden_shares",
-    [(1, 24, 2), (2, 24, 2), (3, 64, 4), (5, 24, 2), (2, 4, 1), (2, 34, 2), (2, 65, 5), (2, 7, 1)],
+    "vector_threads_hidden_shares",
+    [
+        *[(32, 1, 24, 2), (32, 2, 24, 2), (32, 3, 64, 4), (32, 5, 24, 2), (32, 2, 4, 1)],
+        *[(32, 2, 34, 2), (32, 2, 65, 5), (32, 2, 7, 1), (16, 2, 20, 2), (16, 2, 7, 1)],
+        *[(64, 1, 48, 2), (64, 2, 48, 2), (64, 3, 128, 4), (64, 2, 65, 5), (64, 2, 15, 1)],
+    ],
 )
 @pytest.mark.parametrize(
     ("batch_size", "data"),
@@ -55,9 +59,10 @@ def assert_equal(ours, theirs):
     ],
 )
 def test_an_epoch_is_that_of_the_eager_engine(
-    monkeypatch, threads_hidden_shares, batch_size, data
+    monkeypatch, vector_threads_hidden_shares, batch_size, data
 ):
-    threads, hidden, shares = threads_hidden_shares
+    vector, threads, hidden, shares = vector_threads_hidden_shares
+    monkeypatch.setattr(native, "_VECTOR", vector)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     recipe = dataclasses.replace(RECIPE, hidden_dim=hidden, batch_size=batch_size)
     data = data()
@@ -71,6 +76,31 @@ def test_an_epoch_is_that_of_the_eager_engine(
         )
         assert loss == pytest.approx(expected, rel=1e-12)
         assert_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("change", [{"weight_decay": 0.1}, {"maximize": True}], ids=str)
+def test_an_optimiser_that_becomes_another_is_refused(change):
+    data, run = images(60, 4, 6), Run.start(RECIPE, (4, 6))
+    execute = Native(run.model, run.optimizer, batch_size=30, beta=1.0)
+    execute(data, [Plan(0)], 1)
+    run.optimizer.param_groups[0].update(change)
+    with pytest.raises(InputError, match="decays weights, or maximises"):
+        execute(data, [Plan(0)], 2)
+
+
+def test_the_bias_of_a_white_pixel_has_a_gradient():
+    """Of sure logits, p - 1 is small: it is added up as such."""
+    torch.set_default_dtype(torch.float32)
+    data = ImageSet(
+        torch.full((1000, 24), 255, dtype=torch.uint8), torch.zeros(1000).long(), (4, 6)
+    )
+    run = Run.start(RECIPE, (4, 6))
+    torch.nn.init.zeros_(run.model.decoder[2].weight)
+    torch.nn.init.constant_(run.model.decoder[2].bias, 14)
+    Native(run.model, run.optimizer, batch_size=1000, beta=1.0)(data, [Plan(0)], 1)
+    found = run.optimizer.state[run.model.decoder[2].bias]["exp_avg"] / (1 - 0.9)
+    expected = -1000 * torch.sigmoid(torch.tensor(-14.0))
+    torch.testing.assert_close(found, expected.expand(24), rtol=0.1, atol=0)
 
 
 @pytest.mark.parametrize("setting", [{"lr": 1e-2}, {"betas": (0.5, 0.8)}, {"eps": 1e-3}], ids=str)
@@ -124,6 +154,8 @@ def test_what_is_no_number_is_not_rectified_away(layer):
             "^engine must be another, since what it needs is not compiled .cc: ",
         ),
         ("true", "native.so: cannot open shared object file"),
+        ("cc '", "not compiled .No closing quotation"),
+        (r"sh -c 'printf \\377 >&2; false'", "not compiled .sh: \N{REPLACEMENT CHARACTER}"),
     ],
 )
 def test_without_a_compiler_the_formulas_remain(compiler, command, reason):
@@ -132,6 +164,14 @@ def test_without_a_compiler_the_formulas_remain(compiler, command, reason):
     assert choose("auto", run.model, run.optimizer) == "analytic"
     with pytest.raises(InputError, match=reason):
         choose("native", run.model, run.optimizer)
+
+
+def test_a_compiler_that_fails_is_asked_once(compiler, tmp_path):
+    asked = tmp_path / "asked"
+    compiler(f"sh -c 'echo x >> {asked}; false'")
+    for _ in range(3):
+        Run.start(RECIPE, (28, 28))
+    assert asked.read_text() == "x\n"
 
 
 def test_a_compiler_may_have_options(compiler):
@@ -156,7 +196,7 @@ def test_what_is_not_compiled_is_left_to_the_formulas(change, reason):
         choose("native", run.model, run.optimizer)
 
 
-@pytest.mark.parametrize("hidden", [3, 41], ids=["less than a vector", "a prime"])
+@pytest.mark.parametrize("hidden", [1, 41], ids=["less than a vector", "a prime"])
 def test_units_that_are_not_divided_are_left_to_the_formulas(hidden):
     run = Run.start(dataclasses.replace(RECIPE, hidden_dim=hidden), (28, 28))
     assert choose("auto", run.model, run.optimizer) == "analytic"
@@ -173,7 +213,7 @@ def pools():
         return {line.split()[-1] for line in maps if "omp" in line.split("/")[-1]}
 
 before = pools()
-native._compiled(torch.float32)
+native._library(torch.float32)
 assert pools() == before, pools() - before
 """
 

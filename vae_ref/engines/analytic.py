@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
+from vae_ref.checks import InputError
 from vae_ref.data import ImageSet
 from vae_ref.engines.platform import Adam, denormals_flushed
 from vae_ref.engines.step import Layers, Step
@@ -55,7 +56,7 @@ class Analytic:
         beta: float,
     ) -> None:
         self.batch_size, self.beta, self.latent_dim = batch_size, beta, models[0].latent_dim
-        self.optimizers = optimizers
+        self.pixels, self.optimizers = models[0].input_dim, optimizers
         self.parameters = [
             [dict(model.named_parameters())[name] for layer in _LAYERS for name in layer]
             for model in models
@@ -92,7 +93,17 @@ class Analytic:
 
         Returns:
             The loss of each model in nats per example, the mean over the epoch.
+
+        Raises:
+            InputError: If the images do not have the models' number of pixels.
         """
+        if data.images.shape[-1] != self.pixels:
+            raise InputError(
+                "data",
+                f"have {self.pixels} pixels per example",
+                tuple(data.images.shape),
+                "Resize the images, or build the model with their number of pixels as input_dim.",
+            )
         with denormals_flushed():
             self._load()
             self._draw(plans, epoch, len(data))

@@ -35,8 +35,8 @@ enum {
     LANES = sizeof(vec) / sizeof(real),
     MOST = 5,  /* vectors of a share's units */
     AHEAD = 4, /* images that are fetched before they are read */
-    ROWS = 6, VECS = VECTOR == 64 ? 4 : 2, /* of a tile of sums, in 3 of 4 registers */
-    CHUNK = 8 * ROWS,                      /* pixels whose weights stay near until updated */
+    ROWS = 6, VECS = VECTOR == 64 ? 4 : 2, /* of a tile of sums, each in a register */
+    TILE = VECS * LANES, CHUNK = 8 * ROWS, /* pixels whose weights stay near until updated */
     FAR = sizeof(real) == 4 ? 86 : 706 /* exp(-FAR) is still a normal number */
 };
 
@@ -235,18 +235,18 @@ static void multiply(
         vecs = width - c < VECS * LANES ? 1 : VECS;
         for (size r = 0, some; r < rows; r += some) {
             some = rows - r < ROWS ? 1 : ROWS;
-            #define TILE(rows, vecs) multiply_tile( \
+            #define SUM(rows, vecs) multiply_tile( \
                 out + r * out_row + c, out_row, a + r * row, row, step, b + c, stride, count, \
                 rows, vecs)
             if (some == ROWS && vecs == VECS)
-                TILE(ROWS, VECS);
+                SUM(ROWS, VECS);
             else if (some == ROWS)
-                TILE(ROWS, 1);
+                SUM(ROWS, 1);
             else if (vecs == VECS)
-                TILE(1, VECS);
+                SUM(1, VECS);
             else
-                TILE(1, 1);
-            #undef TILE
+                SUM(1, 1);
+            #undef SUM
         }
     }
 }
@@ -273,22 +273,22 @@ INLINE real score(
     const Entry *list, size count, real *restrict row, real *restrict s, real *restrict total,
     size batch)
 {
-    real sum = 0;
-    for (size k = 0; k < count; k++) {
+    for (size k = 0; k < count; k++)
         total[list[k].index] -= list[k].value * row[list[k].index];
-        sum -= list[k].value;
-    }
-    #pragma omp simd reduction(+ : sum)
+    #pragma omp simd
     for (size n = 0; n < batch; n++) {
         const real eta = row[n], near = eta < 0 ? eta : -eta;
         const real e = exponential(near < -FAR ? -FAR : near), larger = 1 / (1 + e);
         row[n] = eta < 0 ? e * larger : larger;
         s[n] *= larger;
         total[n] += eta < 0 ? 0 : eta;
-        sum += row[n];
     }
     for (size k = 0; k < count; k++)
         row[list[k].index] -= list[k].value;
+    real sum = 0; /* of small differences, not a small difference of sums */
+    #pragma omp simd reduction(+ : sum)
+    for (size n = 0; n < batch; n++)
+        sum += row[n];
     return sum;
 }
 
@@ -326,14 +326,18 @@ void output(
                         of_pixel + i * batch, in_pixel[i], p + i * room, s + i * room,
                         total + i * room, batch);
                 multiply(part, room, weights, 1, hidden, d_eta, room, hidden, room, some);
-                for (size i = 0; i < some; i += ROWS) {
-                    const size few = least(ROWS, some - i);
-                    real g[ROWS][wide];
-                    memset(g, 0, sizeof g);
-                    multiply(g[0], wide, d_eta + i * room, room, 1, h_t, wide, few, wide, batch);
-                    for (size r = 0, at = (first + i) * hidden; r < few; r++, at += hidden)
-                        descend(W + at, m + at, v + at, g[r], hidden, by);
-                }
+                for (size i = 0; i < some; i += ROWS)
+                    for (size j = 0; j < hidden; j += TILE) {
+                        const size few = least(ROWS, some - i), width = least(TILE, wide - j);
+                        real g[ROWS * TILE] = {0};
+                        const real *a = d_eta + i * room;
+                        multiply(g, TILE, a, room, 1, h_t + j, wide, few, width, batch);
+                        for (size r = 0; r < few; r++) {
+                            const size at = (first + i + r) * hidden + j;
+                            descend(
+                                W + at, m + at, v + at, g + r * TILE, least(TILE, hidden - j), by);
+                        }
+                    }
             }
         }
         #pragma omp for schedule(static)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vae_ref.checks import InputError
 from vae_ref.engines.analytic import Analytic, settings
 from vae_ref.engines.analytic import objection as objection_to_formulas
 from vae_ref.engines.step import Layers, Step
@@ -54,7 +55,7 @@ class Native(Analytic):
     ) -> None:
         super().__init__([model], [optimizer], batch_size=batch_size, beta=beta)
         first = self.parameters[0][0]
-        self.library = _compiled(first.dtype)
+        self.library = _library(first.dtype)
         self.shares = _shares(first)
         self.rates = (ctypes.c_double * 4)()  # where the steps find them
 
@@ -69,6 +70,8 @@ class Native(Analytic):
 
     def _descent(self) -> Callable[[], object]:
         chosen = settings(self.optimizers[0])
+        if problem := _foreign(chosen):
+            raise InputError("optimizer", "be what it was", problem, "Make another engine.")
         self.rates[:] = [chosen[name] for name in ("lr", "beta1", "beta2", "eps")]
         rest = [vectors[-1] for vectors in self.adam]
         where = _at(*rest, self.adam_steps)
@@ -154,17 +157,23 @@ def objection(model: LatentModel, optimizer: torch.optim.Optimizer) -> str | Non
     """Say why a training cannot be that of `Native`, if it cannot."""
     if problem := objection_to_formulas(model, optimizer):
         return problem
-    chosen, first = settings(optimizer), next(model.parameters())
-    if chosen["weight_decay"] or chosen["maximize"]:
-        return "the optimiser decays weights, or maximises"
+    if problem := _foreign(settings(optimizer)):
+        return problem
+    first = next(model.parameters())
     if model.device.type != "cpu" or model.dtype not in _REAL:
         return f"the model is of {model.dtype} on {model.device.type}"
     if not _shares(first):
         return f"{len(first)} hidden units cannot be divided into shares of a few vectors"
     try:
-        _compiled(model.dtype)
+        _library(model.dtype)
     except OSError as error:
         return f"what it needs is not compiled ({error})"
+    return None
+
+
+def _foreign(chosen: dict[str, Any]) -> str | None:
+    if chosen["weight_decay"] or chosen["maximize"]:
+        return "the optimiser decays weights, or maximises"
     return None
 
 
@@ -181,18 +190,41 @@ def _rounded(count: int, numbers: Tensor) -> int:
     return -(-count // lanes) * lanes
 
 
+def _library(dtype: torch.dtype) -> ctypes.CDLL:
+    """Return the kernels for numbers of a type.
+
+    Raises:
+        OSError: If they cannot be compiled, or not be loaded.
+    """
+    found = _compiled(dtype, _VECTOR)
+    if isinstance(found, str):
+        raise OSError(found)
+    return found
+
+
 @functools.cache
-def _compiled(dtype: torch.dtype) -> ctypes.CDLL:
-    """Compile the kernels for numbers of a type, in a fraction of a second, once per process."""
-    compiler = shlex.split(os.environ.get("CC", "cc"))
-    with tempfile.TemporaryDirectory() as directory:
-        library = Path(directory, "native.so")
-        defined = [f"-DREAL={_REAL[dtype]}", f"-DVECTOR={_VECTOR}"]
-        command = [*compiler, *_FLAGS, *_VECTOR_FLAGS, *defined, str(_SOURCE), "-o", str(library)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        if done.returncode:
-            raise OSError(f"{compiler[0]}: {done.stderr.strip()}".splitlines()[0])
-        return ctypes.CDLL(str(library))
+def _compiled(dtype: torch.dtype, vector: int) -> ctypes.CDLL | str:
+    """Compile the kernels, in half a second, or say why they are not: once per process."""
+    try:
+        compiler = shlex.split(os.environ.get("CC", "cc"))
+        with tempfile.TemporaryDirectory() as directory:
+            library = Path(directory, "native.so")
+            defined = [f"-DREAL={_REAL[dtype]}", f"-DVECTOR={vector}"]
+            command = [
+                *compiler,
+                *_FLAGS,
+                *_VECTOR_FLAGS,
+                *defined,
+                str(_SOURCE),
+                "-o",
+                str(library),
+            ]
+            done = subprocess.run(command, check=False, capture_output=True, errors="replace")
+            if done.returncode:
+                return f"{compiler[0]}: {done.stderr.strip()}".splitlines()[0]
+            return ctypes.CDLL(str(library))
+    except (OSError, ValueError) as error:  # none of that name, or its quotes are not closed
+        return str(error)
 
 
 def _at(*tensors: Tensor) -> list[ctypes.c_void_p]:
