@@ -166,7 +166,8 @@ static inline Adam adam_after(const float *steps, const double rates[4])
 
 /* Move weights against their gradients. */
 INLINE void descend(
-    real *restrict w, real *restrict m, real *restrict v, const real *restrict g, size count, Adam by)
+    real *restrict w, real *restrict m, real *restrict v, const real *restrict g, size count,
+    Adam by)
 {
     for (size j = 0; j < count; j++) {
         m[j] += by.rise * (g[j] - m[j]);
@@ -292,7 +293,7 @@ INLINE real score(
     return sum;
 }
 
-/* Of the last layer, from h to its derivative d, rectified: eta = W h + b, its score, the derivative
+/* Of the last layer, from h to its derivative d, rectified: eta = W h + b, its score and derivative
    p - x, summed in d_b, and a step of Adam. h_t is h transposed, of rows rounded up to whole
    vectors; parts are those of d that the threads' pixels add up to. */
 void output(
