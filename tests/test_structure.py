@@ -35,6 +35,7 @@ LAYERS = {
     "engines.step": {"engines.product"},
     "engines.eager": {"checks", "data", "model", "plan"},
     "engines.analytic": {
+        "checks",
         "data",
         "engines.platform",
         "engines.step",
@@ -43,7 +44,7 @@ LAYERS = {
         "plan",
     },
     "engines.graph": {"engines.analytic"},
-    "engines.native": {"engines.analytic", "engines.step", "model"},
+    "engines.native": {"checks", "engines.analytic", "engines.step", "model"},
     "engines": {
         "checks",
         "data",
