@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.mnist_seeds import processor
+from benchmarks.mnist_seeds import cpuinfo, processor
 
 __all__ = ["describe", "machine"]
 
@@ -22,7 +22,7 @@ def describe(*, threads: int, device: str = "cpu") -> dict[str, Any]:
     """Describe hardware, versions, threads and commit, and how busy the machine is already."""
     return {
         "processor": processor(),
-        "family": family(),
+        "family": cpuinfo("cpu family"),
         "vectors": torch.backends.cpu.get_cpu_capability(),
         "cores": cores(),
         "memory_gib": memory(),
@@ -57,13 +57,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def family() -> int | None:
-    """Return the number of the processor's family, where there is one and Linux tells."""
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"^cpu family\s*: (\d+)$", info.read_text() if info.exists() else "", re.M)
-    return int(found[1]) if found else None
 
 
 def memory() -> int | None:

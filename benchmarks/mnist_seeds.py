@@ -58,10 +58,15 @@ def _lines() -> list[str]:
 
 
 def processor() -> str:
+    return cpuinfo("model name") or platform.processor()
+
+
+def cpuinfo(field: str) -> str | None:
+    """Return what Linux says of the first processor, or None."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
+    named = (line.split(":")[1].strip() for line in lines if line.startswith(field))
+    return next(named, None)
 
 
 if __name__ == "__main__":

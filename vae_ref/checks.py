@@ -59,6 +59,17 @@ def same_batch(**tensors: Tensor) -> None:
         raise InputError(names, "have the same batch", got, "Pass what belongs to one batch.")
 
 
+def pixels(name: str, flat: Tensor, count: int, given: Tensor) -> None:
+    """Raise `InputError` unless examples, ``given`` flat or not, have ``count`` pixels."""
+    if flat.shape[-1:] != (count,):
+        raise InputError(
+            name,
+            f"have {count} pixels per example",
+            tuple(given.shape),
+            "Resize the images, or build the model with their number of pixels as input_dim.",
+        )
+
+
 def positive_integer(name: str, value: object) -> None:
     """Raise `InputError` unless ``value`` is an integer of at least 1."""
     if not isinstance(value, int) or value < 1:

@@ -83,13 +83,7 @@ class LatentModel(nn.Module, ABC):
             InputError: If they do not have ``input_dim`` pixels.
         """
         flat = x if x.ndim < 2 or x.shape[-1] == self.input_dim else x.flatten(1)
-        if flat.shape[-1:] != (self.input_dim,):
-            raise checks.InputError(
-                "x",
-                f"have {self.input_dim} pixels per example",
-                tuple(x.shape),
-                "Resize the images, or build the model with their number of pixels as input_dim.",
-            )
+        checks.pixels("x", flat, self.input_dim, x)
         return flat
 
 

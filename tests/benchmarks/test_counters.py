@@ -129,7 +129,7 @@ def base(tmp_path_factory):
 def test_counts_are_the_same_in_every_process(base, workload):
     first, second = paired.count(SETTINGS, workload, base, base)
     assert first == second
-    assert first["counts"]["flops"] > 5e7
+    assert first["counts"]["flops"] > 0
     assert first["counts"]["imports"] > 500
 
 

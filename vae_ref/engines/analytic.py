@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-from vae_ref.checks import InputError
+from vae_ref import checks
 from vae_ref.data import ImageSet
 from vae_ref.engines.platform import Adam, denormals_flushed
 from vae_ref.engines.step import Layers, Step
@@ -97,13 +97,7 @@ class Analytic:
         Raises:
             InputError: If the images do not have the models' number of pixels.
         """
-        if data.images.shape[-1] != self.pixels:
-            raise InputError(
-                "data",
-                f"have {self.pixels} pixels per example",
-                tuple(data.images.shape),
-                "Resize the images, or build the model with their number of pixels as input_dim.",
-            )
+        checks.pixels("data", data.images, self.pixels, data.images)
         with denormals_flushed():
             self._load()
             self._draw(plans, epoch, len(data))

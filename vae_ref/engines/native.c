@@ -233,7 +233,7 @@ static void multiply(
     size rows, size width, size count)
 {
     for (size c = 0, vecs; c < width; c += vecs * LANES) {
-        vecs = width - c < VECS * LANES ? 1 : VECS;
+        vecs = width - c < TILE ? 1 : VECS;
         for (size r = 0, some; r < rows; r += some) {
             some = rows - r < ROWS ? 1 : ROWS;
             #define SUM(rows, vecs) multiply_tile( \

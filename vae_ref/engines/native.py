@@ -55,7 +55,9 @@ class Native(Analytic):
     ) -> None:
         super().__init__([model], [optimizer], batch_size=batch_size, beta=beta)
         first = self.parameters[0][0]
-        self.library = _library(first.dtype)
+        library = _compiled(first.dtype, _VECTOR)
+        assert not isinstance(library, str)  # noqa: S101 - that would be an objection
+        self.library = library
         self.shares = _shares(first)
         self.rates = (ctypes.c_double * 4)()  # where the steps find them
 
@@ -164,11 +166,8 @@ def objection(model: LatentModel, optimizer: torch.optim.Optimizer) -> str | Non
         return f"the model is of {model.dtype} on {model.device.type}"
     if not _shares(first):
         return f"{len(first)} hidden units cannot be divided into shares of a few vectors"
-    try:
-        _library(model.dtype)
-    except OSError as error:
-        return f"what it needs is not compiled ({error})"
-    return None
+    library = _compiled(model.dtype, _VECTOR)
+    return f"what it needs is not compiled ({library})" if isinstance(library, str) else None
 
 
 def _foreign(chosen: dict[str, Any]) -> str | None:
@@ -190,18 +189,6 @@ def _rounded(count: int, numbers: Tensor) -> int:
     return -(-count // lanes) * lanes
 
 
-def _library(dtype: torch.dtype) -> ctypes.CDLL:
-    """Return the kernels for numbers of a type.
-
-    Raises:
-        OSError: If they cannot be compiled, or not be loaded.
-    """
-    found = _compiled(dtype, _VECTOR)
-    if isinstance(found, str):
-        raise OSError(found)
-    return found
-
-
 @functools.cache
 def _compiled(dtype: torch.dtype, vector: int) -> ctypes.CDLL | str:
     """Compile the kernels, in half a second, or say why they are not: once per process."""
@@ -209,16 +196,8 @@ def _compiled(dtype: torch.dtype, vector: int) -> ctypes.CDLL | str:
         compiler = shlex.split(os.environ.get("CC", "cc"))
         with tempfile.TemporaryDirectory() as directory:
             library = Path(directory, "native.so")
-            defined = [f"-DREAL={_REAL[dtype]}", f"-DVECTOR={vector}"]
-            command = [
-                *compiler,
-                *_FLAGS,
-                *_VECTOR_FLAGS,
-                *defined,
-                str(_SOURCE),
-                "-o",
-                str(library),
-            ]
+            command = [*compiler, *_FLAGS, *_VECTOR_FLAGS, f"-DREAL={_REAL[dtype]}"]
+            command += [f"-DVECTOR={vector}", str(_SOURCE), "-o", str(library)]
             done = subprocess.run(command, check=False, capture_output=True, errors="replace")
             if done.returncode:
                 return f"{compiler[0]}: {done.stderr.strip()}".splitlines()[0]
