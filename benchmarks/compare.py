@@ -34,7 +34,7 @@ from benchmarks.gate.paired import Pair, Settings
 from benchmarks.gate.report import Report, Timing
 from benchmarks.gate.revisions import GateError, Revision, accepted, check_out
 from benchmarks.gate.verdict import Effect, compared, effect
-from vae_ref.atomic import replacing
+from vae_ref.support.atomic import replacing
 
 MOST = 4
 

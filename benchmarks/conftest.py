@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import environment
-from vae_ref.engines.platform import denormals_flushed
+from vae_ref.support.denormals import denormals_flushed
 
 # Their examples are none, and not all of them can be imported everywhere.
 collect_ignore = [p for p in Path(__file__).parent.rglob("*.py") if not p.name.startswith("test_")]

@@ -24,7 +24,7 @@ from benchmarks.gate import paired
 from benchmarks.gate.paired import Settings
 from benchmarks.gate.revisions import GateError, Revision, check_out
 from benchmarks.gate.verdict import compared
-from vae_ref.atomic import replacing
+from vae_ref.support.atomic import replacing
 
 NOTE = "benchmarks/results/counters.json"
 WORKLOADS = Path(__file__).with_name("workloads.py")

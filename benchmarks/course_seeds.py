@@ -25,15 +25,16 @@ import torch
 import vae_ref
 import vae_ref.conformance
 from benchmarks.mnist_seeds import processor
+from vae_ref.bridge.courses import glyphs_course, mnist_course
+from vae_ref.bridge.reference import reference
 from vae_ref.conformance import Course, Subject
-from vae_ref.conformance.bench import Bench
 from vae_ref.conformance.mutants.specimen import halves, specimen
-from vae_ref.conformance.runner import check, select
-from vae_ref.courses import glyphs_course, mnist_course
-from vae_ref.reference import reference
+from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.runner import check, probe_of, select
+from vae_ref.conformance.trainings.trained import Trained
 
 RESULTS = Path(__file__).parent / "results"
-INTERVALS = Path(vae_ref.conformance.__file__).parent / "intervals.json"
+INTERVALS = Path(vae_ref.conformance.__file__).parent / "answers" / "intervals.json"
 
 
 def main() -> None:
@@ -73,31 +74,37 @@ def kept(weights: Path, name: str, seed: int) -> Path:
     return weights / f"{name}_{seed}.pt"
 
 
-def bench_of(name: str, data: str, weights: Path | None, seed: int) -> Bench:
+def probe_with_trainings(name: str, data: str, weights: Path | None, seed: int) -> Probe:
     """Return a seed of the reference on a course, with the trainings that were kept."""
-    bench = Bench(subject(name, data, seed), seed)
+    probe = probe_of(subject(name, data, seed), seed)
     if weights and (file := kept(weights, name, seed)).exists():
         found = torch.load(file, weights_only=False)
-        bench.trained = {variant: replace(run, bench=bench) for variant, run in found.items()}
-    return bench
+        probe.answers |= {key: replace(run, probe=probe) for key, run in found.items()}
+    return probe
 
 
 def measure(name: str, data: str, weights: Path | None, seed: int) -> dict:
     """Let the claims measure one seed, whatever they make of it."""
     torch.set_num_threads(1)
     start = time.perf_counter()
-    bench = bench_of(name, data, weights, seed)
+    probe = probe_with_trainings(name, data, weights, seed)
+    measured: dict[str, float] = {}
     for claim in select("training/*", "trained"):
-        result = check(claim, bench)
+        result = check(claim, probe)
+        measured |= {name: round(found.value, 6) for name, found in result.measured.items()}
         if result.status in ("error", "timeout"):
             raise RuntimeError(f"{claim.id}: {result.status}, {result.message}")
     if weights:
         weights.mkdir(parents=True, exist_ok=True)
-        state = {variant: replace(found, bench=None) for variant, found in bench.trained.items()}
+        state = {
+            key: replace(found, probe=None)
+            for key, found in probe.answers.items()
+            if isinstance(found, Trained)
+        }
         torch.save(state, kept(weights, name, seed))
     return {
         "seed": seed,
-        "measured": {name: round(found.value, 6) for name, found in bench.measured.items()},
+        "measured": measured,
         "seconds": round(time.perf_counter() - start, 1),
         "vae_ref": vae_ref.__version__,
         "torch": torch.__version__,

@@ -19,9 +19,9 @@ import torch
 
 from benchmarks.mnist_seeds import processor
 from vae_ref import __version__
+from vae_ref.bridge.reference import reference
 from vae_ref.conformance import verify
-from vae_ref.conformance.registry import BUDGET
-from vae_ref.reference import reference
+from vae_ref.conformance.claims import BUDGET
 
 RESULTS = Path(__file__).parent / "results" / "false_alarms.json"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from vae_ref import Recipe, Run, __version__, fit, mnist
-from vae_ref.engines.platform import denormals_flushed
+from vae_ref.support.denormals import denormals_flushed
 
 RESULTS = Path(__file__).parent / "results" / "mnist_seeds.jsonl"
 EPOCHS = 20

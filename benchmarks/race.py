@@ -25,8 +25,8 @@ from rich.table import Table
 from benchmarks import environment
 from benchmarks.standings import CONTESTANTS, Result, Standings, interval
 from vae_ref import mnist
-from vae_ref.atomic import replacing
 from vae_ref.data import DataError
+from vae_ref.support.atomic import replacing
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

@@ -23,9 +23,9 @@ from rich.table import Table
 
 from benchmarks import environment
 from vae_ref import ImageSet, InputError, Recipe, Run, fit, fit_together, mnist
-from vae_ref.atomic import replacing
 from vae_ref.data import DataError
-from vae_ref.engines.platform import denormals_flushed
+from vae_ref.support.atomic import replacing
+from vae_ref.support.denormals import denormals_flushed
 
 RESULTS = Path(__file__).parent / "results"
 STATM = Path("/proc/self/statm")  #: Linux tells of memory there

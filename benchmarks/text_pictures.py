@@ -15,15 +15,16 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.course_seeds import bench_of
-from vae_ref.conformance import scorer, views
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.body import Body
+from benchmarks.course_seeds import probe_with_trainings
 from vae_ref.conformance.claims.reasons import ALONE, estimators
 from vae_ref.conformance.claims.text import SQUARED, WEIGHTS, overlaps
-from vae_ref.conformance.clouds import distances
 from vae_ref.conformance.course import Course
-from vae_ref.conformance.trained import AUTOENCODER, VAE, beta, numbers, trained
+from vae_ref.conformance.probe.networks import Networks
+from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.trainings import scoring
+from vae_ref.conformance.trainings.codes import distances
+from vae_ref.conformance.trainings.latent_space import codes, decoded, fitted, pairs, prior
+from vae_ref.conformance.trainings.trained import AUTOENCODER, VAE, beta, numbers, trained
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 COLUMNS = 12
@@ -37,19 +38,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights", type=Path, help="where course_seeds keeps trained weights")
     arguments = parser.parse_args()
-    bench = bench_of(arguments.course, arguments.data, arguments.weights, arguments.seed)
+    probe = probe_with_trainings(
+        arguments.course, arguments.data, arguments.weights, arguments.seed
+    )
     for name, draw in PICTURES.items():
-        figure = draw(bench)
+        figure = draw(probe)
         figure.savefig(IMAGES / f"text_{name}.png", dpi=90, bbox_inches="tight")
         plt.close(figure)
         print(f"text_{name}.png", flush=True)
 
 
-def rows_of(bench: Bench, rows: dict[str, Tensor]) -> Figure:
+def rows_of(probe: Probe, rows: dict[str, Tensor]) -> Figure:
     """Show images in labelled rows."""
     figure, axes = plt.subplots(len(rows), 1, figsize=(9, 0.8 * len(rows)))
     for axis, (label, images) in zip(np.atleast_1d(axes), rows.items(), strict=True):
-        pictures = images[:COLUMNS].reshape(-1, *bench.course.size).float()
+        pictures = images[:COLUMNS].reshape(-1, *probe.course.size).float()
         axis.imshow(torch.cat(list(pictures), 1), cmap="gray_r", vmin=0, vmax=1)
         axis.set_ylabel(label, rotation=0, ha="right", va="center")
         axis.set_xticks([])
@@ -70,75 +73,75 @@ def histograms(found: dict[str, Tensor], xlabel: str, *, bins: int = 80) -> Figu
     return figure
 
 
-def autoencoder_copies(bench: Bench) -> Figure:
-    ours, theirs = (views.codes(bench, variant) for variant in BOTH)
+def autoencoder_copies(probe: Probe) -> Figure:
+    ours, theirs = (codes(probe, variant) for variant in BOTH)
     return rows_of(
-        bench,
+        probe,
         {
-            "images": bench.course.x,
-            "autoencoder": views.decoded(bench, AUTOENCODER, theirs.z[:COLUMNS]),
-            "VAE, z = mu": views.decoded(bench, VAE, ours.mu[:COLUMNS]),
-            "VAE": views.decoded(bench, VAE, ours.z[:COLUMNS]),
+            "images": probe.course.x,
+            "autoencoder": decoded(probe, AUTOENCODER, theirs.z[:COLUMNS]),
+            "VAE, z = mu": decoded(probe, VAE, ours.mu[:COLUMNS]),
+            "VAE": decoded(probe, VAE, ours.z[:COLUMNS]),
         },
     )
 
 
-def holes(bench: Bench) -> Figure:
+def holes(probe: Probe) -> Figure:
     rows = {}
     for law in ("prior", "fitted law"):
         for variant, name in zip(BOTH, ("VAE", "autoencoder"), strict=True):
-            z = views.codes(bench, variant).z
-            drawn = views.prior(bench, z.shape[1]) if law == "prior" else views.fitted(bench, z)
-            rows[f"{name}, {law}"] = views.decoded(bench, variant, drawn[:COLUMNS])
-    return rows_of(bench, rows)
+            z = codes(probe, variant).z
+            drawn = prior(probe, z.shape[1]) if law == "prior" else fitted(probe, z)
+            rows[f"{name}, {law}"] = decoded(probe, variant, drawn[:COLUMNS])
+    return rows_of(probe, rows)
 
 
-def empty_volume(bench: Bench) -> Figure:
+def empty_volume(probe: Probe) -> Figure:
     found = {}
     for variant in BOTH:
-        z = views.codes(bench, variant).z
-        fresh, drawn = distances(z, views.fitted(bench, z))
+        z = codes(probe, variant).z
+        fresh, drawn = distances(z, fitted(probe, z))
         limit = float(fresh.quantile(0.95))
         found[f"{variant.name}, codes"] = fresh / limit
         found[f"{variant.name}, draws"] = drawn / limit
     return histograms(found, "distance to the nearest code, in units of the limit (95 %)")
 
 
-def interpolation(bench: Bench) -> Figure:
-    a, b = (rows[:3] for rows in views.pairs(bench))
+def interpolation(probe: Probe) -> Figure:
+    a, b = (rows[:3] for rows in pairs(probe))
     t = torch.linspace(0, 1, COLUMNS, dtype=torch.float64)[:, None]
     rows = {}
     for n in range(3):
         for variant, name in zip(BOTH, ("VAE", "autoencoder"), strict=True):
-            mu = views.codes(bench, variant).mu
+            mu = codes(probe, variant).mu
             line = (1 - t) * mu[a[n]] + t * mu[b[n]]
-            rows[f"{name} {n + 1}"] = views.decoded(bench, variant, line)
-    return rows_of(bench, rows)
+            rows[f"{name} {n + 1}"] = decoded(probe, variant, line)
+    return rows_of(probe, rows)
 
 
-def sigma_collapses(bench: Bench) -> Figure:
+def sigma_collapses(probe: Probe) -> Figure:
     pairs = ((VAE, "VAE"), (beta(0), "without the KL"))
-    found = {name: views.codes(bench, variant).logvar / 2 for variant, name in pairs}
+    found = {name: codes(probe, variant).logvar / 2 for variant, name in pairs}
     return histograms({k: v / np.log(10) for k, v in found.items()}, "log10 of sigma")
 
 
-def prior_takes_over(bench: Bench) -> Figure:
-    z = views.prior(bench, views.codes(bench, VAE).z.shape[1])
-    mean = Course.numbers(bench.course.train).mean(0).expand(COLUMNS, -1)
-    rows = {f"beta = {v.beta:g}": views.decoded(bench, v, z) for v in (VAE, beta(8), beta(100))}
-    return rows_of(bench, {**rows, "mean image": mean})
+def prior_takes_over(probe: Probe) -> Figure:
+    z = prior(probe, codes(probe, VAE).z.shape[1])
+    mean = Course.numbers(probe.course.train).mean(0).expand(COLUMNS, -1)
+    rows = {f"beta = {v.beta:g}": decoded(probe, v, z) for v in (VAE, beta(8), beta(100))}
+    return rows_of(probe, {**rows, "mean image": mean})
 
 
-def kl_alone(bench: Bench) -> Figure:
-    with trained(bench, ALONE).loaded() as body:
-        mu, logvar = scorer.encode(body, numbers(bench, bench.course.held_out))
+def kl_alone(probe: Probe) -> Figure:
+    with trained(probe, ALONE).loaded() as networks:
+        mu, logvar = scoring.encode(networks, numbers(probe, probe.course.held_out))
     return histograms({"mu": mu, "logvar": logvar}, "what the encoder puts out")
 
 
-def rate_distortion(bench: Bench) -> Figure:
+def rate_distortion(probe: Probe) -> Figure:
     figure, axis = plt.subplots(figsize=(5, 3.5))
     found = [
-        trained(bench, VAE if w == 1 else beta(w)).scores[bench.course.brief] for w in WEIGHTS
+        trained(probe, VAE if w == 1 else beta(w)).scores[probe.course.brief] for w in WEIGHTS
     ]
     axis.plot([s.divergence for s in found], [s.reconstruction for s in found], "o-")
     for weight, score in zip(WEIGHTS, found, strict=True):
@@ -148,40 +151,40 @@ def rate_distortion(bench: Bench) -> Figure:
     return figure
 
 
-def clouds_overlap(bench: Bench) -> Figure:
-    alike, apart = overlaps(bench, VAE)
+def clouds_overlap(probe: Probe) -> Figure:
+    alike, apart = overlaps(probe, VAE)
     return histograms(
         {"one class": alike.log10(), "two classes": apart.log10()},
         "log10 of the Bhattacharyya distance",
     )
 
 
-def aggregate_posterior(bench: Bench) -> Figure:
-    found = {variant.name: views.codes(bench, variant).z for variant in BOTH}
-    normal = views.prior(bench, 20)
+def aggregate_posterior(probe: Probe) -> Figure:
+    found = {variant.name: codes(probe, variant).z for variant in BOTH}
+    normal = prior(probe, 20)
     inside = {name: z[z.abs() < 12] for name, z in found.items()}
     return histograms({**inside, "N(0, 1)": normal}, "coordinates of all codes")
 
 
-def blur(bench: Bench) -> Figure:
-    z = {variant: views.codes(bench, variant).z for variant in (*BOTH, SQUARED)}
-    rows = {"images": bench.course.x}
+def blur(probe: Probe) -> Figure:
+    z = {variant: codes(probe, variant).z for variant in (*BOTH, SQUARED)}
+    rows = {"images": probe.course.x}
     for variant, name in ((AUTOENCODER, "autoencoder"), (VAE, "VAE"), (SQUARED, "squared error")):
-        rows[name] = views.decoded(bench, variant, z[variant][:COLUMNS])
-    drawn = views.prior(bench, 20)
+        rows[name] = decoded(probe, variant, z[variant][:COLUMNS])
+    drawn = prior(probe, 20)
     for variant, name in ((VAE, "VAE, samples"), (SQUARED, "squared error, samples")):
-        rows[name] = views.decoded(bench, variant, drawn)
-    return rows_of(bench, rows)
+        rows[name] = decoded(probe, variant, drawn)
+    return rows_of(probe, rows)
 
 
-def why_logvar(bench: Bench) -> Figure:
+def why_logvar(probe: Probe) -> Figure:
     with torch.no_grad():
-        _, head = Body.of(bench).encode(numbers(bench, bench.course.held_out[:1000]))
+        _, head = Networks.of(probe).encode(numbers(probe, probe.course.held_out[:1000]))
     return histograms({"second head before training": head}, "read as sigma, half of it is none")
 
 
-def score_function(bench: Bench) -> Figure:
-    path, score, centred = (g[:, 0] for g in estimators(bench))
+def score_function(probe: Probe) -> Figure:
+    path, score, centred = (g[:, 0] for g in estimators(probe))
     found = {"score function": score, "with a baseline": centred, "reparameterized": path}
     figure, axes = plt.subplots(1, 3, figsize=(9, 2.5))
     for axis, (name, values) in zip(axes, found.items(), strict=True):
@@ -190,7 +193,7 @@ def score_function(bench: Bench) -> Figure:
     return figure
 
 
-PICTURES: dict[str, Callable[[Bench], Figure]] = {
+PICTURES: dict[str, Callable[[Probe], Figure]] = {
     function.__name__: function
     for function in (
         autoencoder_copies,

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from itertools import groupby
 
-from vae_ref.conformance.diagnosis import kill_matrix
+from vae_ref.conformance.claims import BUDGET, all_claims, significance
+from vae_ref.conformance.diagnosis.explain import kill_matrix
 from vae_ref.conformance.mutants import BANK, Mutant
 from vae_ref.conformance.records import Claim, Part
-from vae_ref.conformance.registry import BUDGET, all_claims, share
 
 __all__ = ["substitutions"]
 
@@ -39,7 +39,7 @@ def substitutions() -> dict[str, str]:
         "claims_statistical": str(statistical),
         "claims_seconds": _seconds(claims),
         "claims_budget": f"{BUDGET:.0e}".replace("e-0", "e-"),
-        "claims_share": f"{share():.0e}".replace("e-0", "e-"),
+        "claims_share": f"{significance():.0e}".replace("e-0", "e-"),
         "bugs_count": str(len(bugs)),
         "bugs_noticed": noticed,
         "claims_overview": "\n".join(_overview(claims, bugs)),

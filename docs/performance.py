@@ -221,11 +221,11 @@ def _suite(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
         return
     yield "| what | whose | median | fastest | rounds | loss, nats |"
     yield "|---|---|--:|--:|--:|--:|"
-    for group, members in groupby(found, lambda bench: bench["group"]):
+    for group, members in groupby(found, lambda probe: probe["group"]):
         label = group.removesuffix(f" on {device}")
-        for bench in members:
-            stats, params = bench["stats"], bench["params"] or {}
-            loss = bench["extra_info"].get("loss")
+        for probe in members:
+            stats, params = probe["stats"], probe["params"] or {}
+            loss = probe["extra_info"].get("loss")
             whose = CONTESTANTS.get(params.get("contestant", "ours"), params.get("contestant"))
             yield (
                 f"| {label} | {whose} | {_time(stats['median'])} | {_time(stats['min'])} "

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vae_ref.conformance.intervals import interval
+from vae_ref.conformance.answers.intervals import interval
+from vae_ref.conformance.claims import all_claims, significance
 from vae_ref.conformance.records import Claim
-from vae_ref.conformance.registry import all_claims, share
 
 __all__ = ["substitutions"]
 
@@ -59,7 +59,7 @@ def _cells(stored: dict[str, Any], course: str, key: str, count: int) -> tuple[s
     row = stored[course]["measures"].get(key)
     if row is None:
         return "", ""
-    low, high = interval(course, key, share() / count)
+    low, high = interval(course, key, significance() / count)
     mean, deviation = (f"{row[part]:.4g}" for part in ("mean", "deviation"))
     return f"{mean} ± {deviation}", f"{low:.4g} to {high:.4g}"
 

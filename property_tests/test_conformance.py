@@ -7,13 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vae_ref.bridge.reference import reference
 from vae_ref.conformance import Conventions, Subject, verify
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.runner import check, select
+from vae_ref.conformance.runner import check, probe_of, select
 from vae_ref.gaussian import kl_to_standard_normal, reparameterize
 from vae_ref.likelihood import Bernoulli, ContinuousBernoulli, Gaussian
 from vae_ref.objective import negative_elbo
-from vae_ref.reference import reference
 
 pytestmark = pytest.mark.usefixtures("user")  # the kit also tries what does not fit
 
@@ -82,7 +81,7 @@ EXACT = [claim for claim in select(None) if claim.kind != "statistical"]
 def test_no_case_of_an_exact_claim_is_unlucky(seed, index):
     """Seeds of exact claims choose cases, so any will do; those of statistical ones are fixed."""
     for name in LIKELIHOODS:
-        result = check(EXACT[index], Bench(composed(name), seed))
+        result = check(EXACT[index], probe_of(composed(name), seed))
         assert result.status in ("pass", "not-applicable"), result
 
 

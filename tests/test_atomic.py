@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from vae_ref.atomic import replacing
+from vae_ref.support.atomic import replacing
 
 
 def write(path, content):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vae_ref import checkpoint
-from vae_ref.checkpoint import CheckpointError
+from vae_ref.running import checkpoint
+from vae_ref.running.checkpoint import CheckpointError
 
 TENSORS = {"b": torch.arange(3.0), "a": torch.zeros(2, 2)}
 

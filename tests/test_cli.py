@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import vae_ref.atomic
+import vae_ref.support.atomic
 from vae_ref import Recipe, Run, cli, glyphs
 
 COMMAND = [sys.executable, "-m", "vae_ref"]
@@ -237,7 +237,7 @@ def test_ctrl_c_says_what_is_saved(vae_ref_command, tmp_path, monkeypatch, where
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"vae_ref.pictures.{where}", interrupted)
+    monkeypatch.setattr(f"vae_ref.running.pictures.{where}", interrupted)
     status, _, errors = vae_ref_command("train", *QUICK, "--epochs", 1, "--out", tmp_path / "r")
     assert status == 130
     assert f"r holds {0 if where == 'reconstruction' else 1} epochs." in errors
@@ -261,7 +261,7 @@ def test_killed_at_any_write_and_resumed_a_run_ends_the_same(
             raise Killed
         replace(source, target)
 
-    monkeypatch.setattr(vae_ref.atomic.os, "replace", counted)
+    monkeypatch.setattr(vae_ref.support.atomic.os, "replace", counted)
     kills = 0
     while True:
         run = tmp_path / f"killed-{kills}"

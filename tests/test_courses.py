@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from vae_ref import glyphs, mnist
+from vae_ref.bridge.courses import glyphs_course, mnist_course
+from vae_ref.bridge.reference import reference
 from vae_ref.conformance.course import TEXTBOOK
-from vae_ref.courses import glyphs_course, mnist_course
 from vae_ref.data import DataError
-from vae_ref.reference import reference
 
 
 def test_glyphs():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vae_ref import InputError, glyphs
-from vae_ref.drawing import FACTORS, SIDE
+from vae_ref.data.glyphs import FACTORS, SIDE
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import vae_ref.conformance
 from tests import transcripts
 from tests.transcripts import GUIDE, PAGES, ROOT, files
 from vae_ref.conformance import Conventions, Subject, load, verify
-from vae_ref.conformance.wording import STATUS
+from vae_ref.conformance.reports.wording import STATUS
 
 SUBJECTS = [name for name, text in files().items() if "Subject(" in text]
 WRONG = {"clamped.py": {"kl/large-logvar"}}

@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from vae_ref import history
-from vae_ref.checkpoint import CheckpointError
+from vae_ref.running import history
+from vae_ref.running.checkpoint import CheckpointError
 
 RECORD = history.Record(
     epoch=1,

@@ -11,7 +11,7 @@ from vae_ref import ImageSet, InputError, Plan, Recipe, Run, fit
 from vae_ref.engines import choose, eager, native
 from vae_ref.engines.native import Native
 from vae_ref.engines.step import _FACTORS
-from vae_ref.training import DivergenceError
+from vae_ref.running.training import DivergenceError
 
 RECIPE = Recipe(dataset="glyphs", hidden_dim=24, latent_dim=3)
 

@@ -38,9 +38,10 @@ from benchmarks.papers.iwae_training import (
     learning_rate,
     record_of,
 )
-from vae_ref import ImageSet, InputError, Plan, checkpoint, glyphs
-from vae_ref.checkpoint import CheckpointError
-from vae_ref.training import DivergenceError
+from vae_ref import ImageSet, InputError, Plan, glyphs
+from vae_ref.running import checkpoint
+from vae_ref.running.checkpoint import CheckpointError
+from vae_ref.running.training import DivergenceError
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")

@@ -5,8 +5,9 @@ from matplotlib.axes import Axes
 from PIL import Image
 from torchvision.utils import make_grid
 
-from vae_ref import VAE, Autoencoder, Gaussian, pictures
-from vae_ref.history import Record
+from vae_ref import VAE, Autoencoder, Gaussian
+from vae_ref.running import pictures
+from vae_ref.running.history import Record
 
 ZOOM, TILE = 2, 2 * (28 + 1)
 

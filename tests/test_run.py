@@ -3,8 +3,9 @@ import dataclasses
 import pytest
 import torch
 
-from vae_ref import Recipe, Run, checkpoint, fit
-from vae_ref.checkpoint import CheckpointError
+from vae_ref import Recipe, Run, fit
+from vae_ref.running import checkpoint
+from vae_ref.running.checkpoint import CheckpointError
 
 SMALL = Recipe(dataset="glyphs", hidden_dim=32, latent_dim=3)
 

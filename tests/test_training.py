@@ -18,8 +18,8 @@ from vae_ref import (
     log_likelihood,
 )
 from vae_ref.engines import eager
-from vae_ref.engines.platform import denormals_flushed
-from vae_ref.training import DivergenceError
+from vae_ref.running.training import DivergenceError
+from vae_ref.support.denormals import denormals_flushed
 
 SMALL = Recipe(dataset="glyphs", hidden_dim=32, latent_dim=3)
 

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import save_file
 
 from vae_ref import Recipe, Run
-from vae_ref.checks import InputError
+from vae_ref.bridge.reference import reference
+from vae_ref.bridge.weights import load_weights
 from vae_ref.conformance import Subject
-from vae_ref.reference import reference
-from vae_ref.weights import load_weights
+from vae_ref.support.errors import InputError
 
 
 @pytest.fixture

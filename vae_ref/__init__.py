@@ -4,9 +4,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vae_ref.checks import InputError
-    from vae_ref.data import ImageSet, fashion_mnist, mnist
-    from vae_ref.drawing import glyphs
+    from vae_ref.data import DataError, ImageSet, fashion_mnist, mnist
+    from vae_ref.data.glyphs import glyphs
     from vae_ref.exact import LinearVAE, exact_elbo, exact_log_evidence
     from vae_ref.gaussian import (
         entropy,
@@ -27,9 +26,18 @@ if TYPE_CHECKING:
     from vae_ref.pca import Optimum, probabilistic_pca
     from vae_ref.plan import Plan
     from vae_ref.quadrature import elbo, log_evidence, posterior_gap
-    from vae_ref.recipe import Recipe
-    from vae_ref.run import Run
-    from vae_ref.training import evaluate, fit, fit_together, log_likelihood
+    from vae_ref.running.checkpoint import CheckpointError
+    from vae_ref.running.history import Record
+    from vae_ref.running.recipe import Recipe
+    from vae_ref.running.run import Run
+    from vae_ref.running.training import (
+        DivergenceError,
+        evaluate,
+        fit,
+        fit_together,
+        log_likelihood,
+    )
+    from vae_ref.support.errors import InputError
 
     __version__: str
 
@@ -37,7 +45,10 @@ __all__ = [
     "VAE",
     "Autoencoder",
     "Bernoulli",
+    "CheckpointError",
     "ContinuousBernoulli",
+    "DataError",
+    "DivergenceError",
     "Gaussian",
     "ImageSet",
     "InputError",
@@ -47,6 +58,7 @@ __all__ = [
     "Optimum",
     "Plan",
     "Recipe",
+    "Record",
     "Run",
     "Terms",
     "elbo",
@@ -74,9 +86,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "checks": ["InputError"],
-    "data": ["ImageSet", "fashion_mnist", "mnist"],
-    "drawing": ["glyphs"],
+    "support.errors": ["InputError"],
+    "data": ["DataError", "ImageSet", "fashion_mnist", "mnist"],
+    "data.glyphs": ["glyphs"],
     "exact": ["LinearVAE", "exact_elbo", "exact_log_evidence"],
     "gaussian": [
         "entropy",
@@ -97,9 +109,11 @@ _HOMES = {
     "pca": ["Optimum", "probabilistic_pca"],
     "plan": ["Plan"],
     "quadrature": ["elbo", "log_evidence", "posterior_gap"],
-    "recipe": ["Recipe"],
-    "run": ["Run"],
-    "training": ["evaluate", "fit", "fit_together", "log_likelihood"],
+    "running.checkpoint": ["CheckpointError"],
+    "running.history": ["Record"],
+    "running.recipe": ["Recipe"],
+    "running.run": ["Run"],
+    "running.training": ["DivergenceError", "evaluate", "fit", "fit_together", "log_likelihood"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -7,26 +7,22 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
+from vae_ref.support.errors import InputError
+
 __all__ = [
     "InputError",
-    "extends",
-    "finite",
-    "in_unit_interval",
-    "positive",
-    "positive_integer",
-    "same_batch",
-    "same_shape",
+    "require_extends",
+    "require_finite",
+    "require_in_unit_interval",
+    "require_pixels",
+    "require_positive",
+    "require_positive_integer",
+    "require_same_batch",
+    "require_same_shape",
     "unchecked",
 ]
 
 _CHECKED = ContextVar("checked", default=True)
-
-
-class InputError(ValueError):
-    """Says which argument broke which rule, with which value, and what to do about it."""
-
-    def __init__(self, argument: str, rule: str, value: object, remedy: str) -> None:
-        super().__init__(f"{argument} must {rule}; got {value}. {remedy}")
 
 
 @contextlib.contextmanager
@@ -43,7 +39,7 @@ def unchecked() -> Iterator[None]:
         _CHECKED.reset(token)
 
 
-def same_shape(**tensors: Tensor) -> None:
+def require_same_shape(**tensors: Tensor) -> None:
     """Raise `InputError` unless all tensors have one shape; nothing is ever broadcast."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if len(set(shapes.values())) > 1:
@@ -51,7 +47,7 @@ def same_shape(**tensors: Tensor) -> None:
         raise InputError(names, "have the same shape", got, "Shapes are never broadcast here.")
 
 
-def same_batch(**tensors: Tensor) -> None:
+def require_same_batch(**tensors: Tensor) -> None:
     """Raise `InputError` unless all tensors have the same axes but for their last."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if len({shape[:-1] for shape in shapes.values()}) > 1:
@@ -59,7 +55,7 @@ def same_batch(**tensors: Tensor) -> None:
         raise InputError(names, "have the same batch", got, "Pass what belongs to one batch.")
 
 
-def pixels(name: str, flat: Tensor, count: int, given: Tensor) -> None:
+def require_pixels(name: str, flat: Tensor, count: int, given: Tensor) -> None:
     """Raise `InputError` unless examples, ``given`` flat or not, have ``count`` pixels."""
     if flat.shape[-1:] != (count,):
         raise InputError(
@@ -70,13 +66,13 @@ def pixels(name: str, flat: Tensor, count: int, given: Tensor) -> None:
         )
 
 
-def positive_integer(name: str, value: object) -> None:
+def require_positive_integer(name: str, value: object) -> None:
     """Raise `InputError` unless ``value`` is an integer of at least 1."""
     if not isinstance(value, int) or value < 1:
         raise InputError(name, "be a positive integer", value, "Use 1 or more.")
 
 
-def extends(name: str, tensor: Tensor, base_name: str, base: Tensor) -> None:
+def require_extends(name: str, tensor: Tensor, base_name: str, base: Tensor) -> None:
     """Raise `InputError` unless ``tensor`` has the shape of ``base``, or more leading axes."""
     got, expected = tuple(tensor.shape), tuple(base.shape)
     if got[max(len(got) - len(expected), 0) :] != expected:
@@ -88,7 +84,7 @@ def extends(name: str, tensor: Tensor, base_name: str, base: Tensor) -> None:
         )
 
 
-def finite(name: str, tensor: Tensor) -> None:
+def require_finite(name: str, tensor: Tensor) -> None:
     """Raise `InputError` if an element is infinite or not a number."""
     if _CHECKED.get() and not bool(torch.isfinite(tensor).all()):
         raise InputError(
@@ -105,7 +101,7 @@ _PIXELS = (
 )
 
 
-def in_unit_interval(name: str, tensor: Tensor, remedy: str = _PIXELS) -> None:
+def require_in_unit_interval(name: str, tensor: Tensor, remedy: str = _PIXELS) -> None:
     """Raise `InputError` unless every element lies in [0, 1]."""
     if not tensor.is_floating_point():
         raise InputError(
@@ -126,7 +122,7 @@ def in_unit_interval(name: str, tensor: Tensor, remedy: str = _PIXELS) -> None:
         )
 
 
-def positive(name: str, tensor: Tensor) -> None:
+def require_positive(name: str, tensor: Tensor) -> None:
     """Raise `InputError` unless every element is positive and finite."""
     right = (tensor > 0) & torch.isfinite(tensor)
     if _CHECKED.get() and not bool(right.all()):

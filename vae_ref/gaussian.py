@@ -48,8 +48,8 @@ def reparameterize(mu: Codes, logvar: Codes, eps: Noise) -> Noise:
     References:
         Kingma and Welling, *Auto-Encoding Variational Bayes*, 2014, section 2.4.
     """
-    checks.same_shape(mu=mu, logvar=logvar)
-    checks.extends("eps", eps, "mu", mu)
+    checks.require_same_shape(mu=mu, logvar=logvar)
+    checks.require_extends("eps", eps, "mu", mu)
     return mu + eps * torch.exp(logvar / 2)
 
 
@@ -85,7 +85,7 @@ def kl_to_standard_normal(mu: Codes, logvar: Codes) -> PerExample:
     References:
         Kingma and Welling, *Auto-Encoding Variational Bayes*, 2014, appendix B.
     """
-    checks.same_shape(mu=mu, logvar=logvar)
+    checks.require_same_shape(mu=mu, logvar=logvar)
     log_sigma = logvar / 2
     sigma_minus_1 = torch.expm1(log_sigma)
     # 0.5 * a * a, in this order, is finite up to the largest representable result.
@@ -124,7 +124,7 @@ def kl_between(mu_q: Codes, logvar_q: Codes, mu_p: Codes, logvar_p: Codes) -> Pe
     References:
         Kullback and Leibler, *On Information and Sufficiency*, 1951, section 4 (invariance).
     """
-    checks.same_shape(mu_q=mu_q, logvar_q=logvar_q, mu_p=mu_p, logvar_p=logvar_p)
+    checks.require_same_shape(mu_q=mu_q, logvar_q=logvar_q, mu_p=mu_p, logvar_p=logvar_p)
     return kl_to_standard_normal(_scaled(mu_q - mu_p, logvar_p), logvar_q - logvar_p)
 
 
@@ -154,8 +154,8 @@ def log_density(z: Noise, mu: Codes, logvar: Codes) -> PerDraw:
     References:
         Bishop, *Pattern Recognition and Machine Learning*, 2006, equation 2.43.
     """
-    checks.same_shape(mu=mu, logvar=logvar)
-    checks.extends("z", z, "mu", mu)
+    checks.require_same_shape(mu=mu, logvar=logvar)
+    checks.require_extends("z", z, "mu", mu)
     eps = _scaled(z - mu, logvar)
     return -0.5 * (_LOG_2PI + logvar + eps * eps).sum(-1)
 

@@ -73,8 +73,8 @@ class Bernoulli:
         Raises:
             InputError: If the shapes do not match or a pixel is outside [0, 1].
         """
-        checks.extends("outputs", outputs, "x", x)
-        checks.in_unit_interval("x", x)
+        checks.require_extends("outputs", outputs, "x", x)
+        checks.require_in_unit_interval("x", x)
         return F.binary_cross_entropy_with_logits(
             outputs, x.expand_as(outputs), reduction="none"
         ).sum(-1)
@@ -122,7 +122,7 @@ class Gaussian:
     variance: float | Tensor = 0.5
 
     def __post_init__(self) -> None:
-        checks.positive("variance", torch.as_tensor(self.variance, dtype=torch.float64))
+        checks.require_positive("variance", torch.as_tensor(self.variance, dtype=torch.float64))
 
     def nll(self, outputs: Outputs, x: Pixels) -> PerDraw:
         """Compute the negative log density in nats, summed over pixels.
@@ -134,10 +134,10 @@ class Gaussian:
         Raises:
             InputError: If the shapes do not match or a value is not finite.
         """
-        checks.extends("outputs", outputs, "x", x)
-        checks.finite("x", x)
+        checks.require_extends("outputs", outputs, "x", x)
+        checks.require_finite("x", x)
         if isinstance(self.variance, Tensor):
-            checks.extends("outputs", outputs, "variance", self.variance)
+            checks.require_extends("outputs", outputs, "variance", self.variance)
             log: float | Tensor = self.variance.log()
         else:
             log = math.log(self.variance)
@@ -185,8 +185,8 @@ class ContinuousBernoulli:
         Raises:
             InputError: If the shapes do not match or a pixel is outside [0, 1].
         """
-        checks.extends("outputs", outputs, "x", x)
-        checks.in_unit_interval("x", x)
+        checks.require_extends("outputs", outputs, "x", x)
+        checks.require_in_unit_interval("x", x)
         # Mirrored, p(x | eta) = p(1 - x | -eta), so that the large parts of eta * x and A(eta) are
         # never subtracted from each other. (Not by abs, whose gradient at 0 is 0.)
         eta = torch.where(outputs > 0, -outputs, outputs)

@@ -39,7 +39,7 @@ class LatentModel(nn.Module, ABC):
     ) -> None:
         super().__init__()
         for name, value in ("input_dim", input_dim), ("latent_dim", latent_dim):
-            checks.positive_integer(name, value)
+            checks.require_positive_integer(name, value)
         if not isinstance(likelihood, Likelihood):
             raise checks.InputError(
                 "likelihood",
@@ -83,7 +83,7 @@ class LatentModel(nn.Module, ABC):
             InputError: If they do not have ``input_dim`` pixels.
         """
         flat = x if x.ndim < 2 or x.shape[-1] == self.input_dim else x.flatten(1)
-        checks.pixels("x", flat, self.input_dim, x)
+        checks.require_pixels("x", flat, self.input_dim, x)
         return flat
 
 
@@ -99,7 +99,7 @@ class _Network(LatentModel):
         likelihood: Likelihood = _BERNOULLI,
     ) -> None:
         super().__init__(input_dim, latent_dim, likelihood=likelihood)
-        checks.positive_integer("hidden_dim", hidden_dim)
+        checks.require_positive_integer("hidden_dim", hidden_dim)
         self.hidden_dim = hidden_dim
         self.decoder = nn.Sequential(
             nn.Linear(latent_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, input_dim)

@@ -78,7 +78,7 @@ def negative_elbo(
     References:
         Kingma and Welling, *Auto-Encoding Variational Bayes*, 2014, equation 7.
     """
-    checks.same_batch(x=x, mu=mu)
+    checks.require_same_batch(x=x, mu=mu)
     return Terms(likelihood.nll(outputs, x), kl_to_standard_normal(mu, logvar))
 
 
@@ -119,8 +119,8 @@ def log_weight(
     References:
         Burda, Grosse and Salakhutdinov, *Importance Weighted Autoencoders*, 2016, section 3.
     """
-    checks.same_batch(x=x, mu=mu)
-    checks.same_batch(outputs=outputs, z=z)
+    checks.require_same_batch(x=x, mu=mu)
+    checks.require_same_batch(outputs=outputs, z=z)
     prior = log_density(z, torch.zeros_like(mu), torch.zeros_like(logvar))
     return prior - log_density(z, mu, logvar) - likelihood.nll(outputs, x)
 
@@ -201,10 +201,10 @@ def loss_function(recon_x: Pixels, x: Images, mu: Codes, logvar: Codes) -> Scala
             tuple(x.shape),
             "Pass the batch that was encoded.",
         )
-    checks.in_unit_interval("x", x)
-    checks.in_unit_interval(
+    checks.require_in_unit_interval("x", x)
+    checks.require_in_unit_interval(
         "recon_x", recon_x, "Apply the sigmoid, or pass logits to negative_elbo."
     )
-    checks.same_batch(recon_x=recon_x, mu=mu)
+    checks.require_same_batch(recon_x=recon_x, mu=mu)
     cross_entropy = F.binary_cross_entropy(recon_x, x.reshape(recon_x.shape), reduction="sum")
     return cross_entropy + kl_to_standard_normal(mu, logvar).sum()

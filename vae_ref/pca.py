@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vae_ref.checks import InputError, finite, positive_integer
+from vae_ref.checks import require_finite, require_positive_integer
 from vae_ref.exact import LinearVAE
 from vae_ref.shapes import Pixels
+from vae_ref.support.errors import InputError
 
 __all__ = ["Optimum", "probabilistic_pca"]
 
@@ -132,8 +133,8 @@ def _check(x: Pixels, latent_dim: int) -> None:
             f"{x.dtype} of shape {tuple(x.shape)}",
             "Flatten images and divide bytes by 255.",
         )
-    finite("x", x)
-    positive_integer("latent_dim", latent_dim)
+    require_finite("x", x)
+    require_positive_integer("latent_dim", latent_dim)
     if latent_dim >= x.shape[1]:
         raise InputError(
             "latent_dim",

@@ -13,11 +13,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vae_ref.checks import InputError
 from vae_ref.exact import LinearVAE
 from vae_ref.gaussian import kl_to_standard_normal, log_density, reparameterize
 from vae_ref.model import VAE
 from vae_ref.shapes import Images, Noise, PerDraw, PerExample, Pixels
+from vae_ref.support.errors import InputError
 
 __all__ = ["elbo", "log_evidence", "posterior_gap"]
 

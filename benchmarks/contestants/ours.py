@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.contestants.protocol import enter
 from vae_ref import Recipe, Run, fit, mnist
-from vae_ref.engines.platform import denormals_flushed
+from vae_ref.support.denormals import denormals_flushed
 
 
 def contest(settings: argparse.Namespace) -> Iterator[dict[str, Any]]:

@@ -43,10 +43,10 @@ from benchmarks.papers.iwae_training import (
     write,
 )
 from vae_ref import InputError, mnist
-from vae_ref.checkpoint import CheckpointError
 from vae_ref.data import DataError
-from vae_ref.engines.platform import denormals_flushed
-from vae_ref.training import DivergenceError
+from vae_ref.running.checkpoint import CheckpointError
+from vae_ref.running.training import DivergenceError
+from vae_ref.support.denormals import denormals_flushed
 
 #: Negative log-likelihood of the test set in nats by L_5000, MNIST binarised stochastically.
 PUBLISHED = {

@@ -28,12 +28,13 @@ from benchmarks.papers.iwae_model import (
     negative_log_likelihood,
     network,
 )
-from vae_ref import VAE, ImageSet, InputError, Plan, __version__, checkpoint
-from vae_ref.atomic import replacing
-from vae_ref.checkpoint import CheckpointError
+from vae_ref import VAE, ImageSet, InputError, Plan, __version__
 from vae_ref.checks import unchecked
-from vae_ref.run import Environment
-from vae_ref.training import DivergenceError
+from vae_ref.running import checkpoint
+from vae_ref.running.checkpoint import CheckpointError
+from vae_ref.running.run import Environment
+from vae_ref.running.training import DivergenceError
+from vae_ref.support.atomic import replacing
 
 #: Per stage i = 0..7: its epochs, 3^i, and Adam's learning rate, 0.001 * 10^(-i/7).
 SCHEDULE = tuple((3**i, 0.001 * 10 ** (-i / 7)) for i in range(8))

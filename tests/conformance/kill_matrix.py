@@ -7,17 +7,16 @@ import json
 from pathlib import Path
 
 import vae_ref.conformance
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.diagnosis import FAILED
+from vae_ref.conformance.diagnosis.explain import FAILED
 from vae_ref.conformance.mutants import BANK, Mutant
-from vae_ref.conformance.runner import check, select
+from vae_ref.conformance.runner import check, probe_of, select
 
-FILE = Path(vae_ref.conformance.__file__).parent / "kill_matrix.json"
+FILE = Path(vae_ref.conformance.__file__).parent / "diagnosis" / "kill_matrix.json"
 
 
 def kills(mutant: Mutant) -> dict[str, str]:
-    bench = Bench(mutant.subject())
-    results = [check(claim, bench) for claim in select(None, mutant.level)]
+    probe = probe_of(mutant.subject())
+    results = [check(claim, probe) for claim in select(None, mutant.level)]
     return {result.claim.id: result.symptom for result in results if result.status in FAILED}
 
 

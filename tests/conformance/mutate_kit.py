@@ -26,16 +26,34 @@ import torch
 
 from tests.conformance.kill_matrix import FILE
 from tests.conformance.test_near_misses import NEAR
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.diagnosis import FAILED
+from vae_ref.conformance.claims import all_claims
+from vae_ref.conformance.diagnosis.explain import FAILED
 from vae_ref.conformance.mutants import BANK
 from vae_ref.conformance.mutants.specimen import specimen
-from vae_ref.conformance.registry import all_claims
-from vae_ref.conformance.runner import check
+from vae_ref.conformance.runner import check, probe_of
 
 PACKAGE = "vae_ref.conformance"
-SUPPORT = ("compare", "statistics", "terms", "sampling", "registry", "guards")
-TESTS = ("compare", "statistics", "oracles", "guards", "near_misses", "facts", "runner")
+SUPPORT = (
+    "answers.comparison",
+    "answers.statistics",
+    "answers.intervals",
+    "probe.terms",
+    "probe.draws",
+    "claims",
+    "claims.registry",
+    "guards",
+    "runner",
+)
+TESTS = (
+    "compare",
+    "statistics",
+    "intervals",
+    "oracles",
+    "guards",
+    "near_misses",
+    "facts",
+    "runner",
+)
 CLAIMS = ("kl", "reparameterization", "likelihood", "objective", "importance", "model", "conduct")
 TURNED = {ast.Lt: ast.Gt, ast.Gt: ast.Lt, ast.LtE: ast.Gt, ast.GtE: ast.Lt, ast.Eq: ast.NotEq}
 MATRIX = json.loads(FILE.read_text())["mutants"]
@@ -71,11 +89,11 @@ def answers(original: ModuleType, mutated: ModuleType) -> Iterator[tuple[str, bo
         if claim.level != "standard" or claim.check.__module__ != original.__name__:
             continue
         claim = replace(claim, check=getattr(mutated, claim.check.__name__))
-        yield f"{claim.id} on the specimen", check(claim, Bench(specimen())).status == "pass"
-        near = claim.id in NEAR and check(claim, Bench(specimen(**NEAR[claim.id])))
+        yield f"{claim.id} on the specimen", check(claim, probe_of(specimen())).status == "pass"
+        near = claim.id in NEAR and check(claim, probe_of(specimen(**NEAR[claim.id])))
         yield f"{claim.id} on a near miss", not near or near.status == "fail"
         for bug in (b for b, kills in MATRIX.items() if claim.id in kills):
-            status = check(claim, Bench(BANK[bug].subject())).status
+            status = check(claim, probe_of(BANK[bug].subject())).status
             yield f"{claim.id} on {bug}", status in FAILED
 
 

@@ -8,14 +8,12 @@ import pytest
 import torch
 
 from tests.conformance.kill_matrix import FILE, kills
+from vae_ref.bridge.courses import glyphs_course
 from vae_ref.conformance import verify
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.claims import text
+from vae_ref.conformance.claims import all_claims, text
 from vae_ref.conformance.mutants import BANK
 from vae_ref.conformance.mutants.specimen import TEXTBOOK, specimen
-from vae_ref.conformance.registry import all_claims
-from vae_ref.conformance.runner import check, select
-from vae_ref.courses import glyphs_course
+from vae_ref.conformance.runner import check, probe_of, select
 
 pytestmark = pytest.mark.usefixtures("user")  # bugs return what the type checker would object to
 
@@ -89,7 +87,7 @@ def test_a_claim_alone_notices_the_bugs_that_it_names(claim, bug):
     subject = BANK[bug].subject()
     if about_pictures(claim):
         subject = pictured(BANK[bug].subject(sizes=TEXTBOOK))
-    assert check(claim, Bench(subject)).status == "fail"
+    assert check(claim, probe_of(subject)).status == "fail"
 
 
 def pictured(subject):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vae_ref.conformance.compare import ROUNDINGS, agree
+from vae_ref.conformance.answers.comparison import ROUNDINGS, agree
 from vae_ref.conformance.records import Violation
 
 EPS = torch.finfo(torch.float64).eps

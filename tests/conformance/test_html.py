@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from vae_ref.conformance import charts
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.html import as_html
+from vae_ref.conformance.claims import all_claims
+from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import Diagnosis, Note, Report, Result
-from vae_ref.conformance.registry import all_claims
+from vae_ref.conformance.reports import charts
+from vae_ref.conformance.reports.html import as_html
 from vae_ref.conformance.subject import Conventions, Subject
 
 CLAIMS = all_claims()
@@ -96,13 +96,13 @@ def made(*results: Result, **rest) -> Report:
 
 
 def rendered(report: Report, **parts) -> tuple[Page, str]:
-    text = as_html(report, Bench(Subject(name="mine", **parts)))
+    text = as_html(report, Probe(Subject(name="mine", **parts)))
     return Page(text), text
 
 
 def captions(**parts) -> dict[str, str]:
-    bench = Bench(Subject(name="mine", **parts))
-    return {picture.title: picture.caption for picture in charts.pictures(made(), bench)}
+    probe = Probe(Subject(name="mine", **parts))
+    return {picture.title: picture.caption for picture in charts.pictures(made(), probe)}
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +256,7 @@ def test_kill_matrix_marks_the_subject(monkeypatch, tmp_path):
     )
     monkeypatch.setattr(charts, "KILL_MATRIX", file)
     report = made(Result(claim=CLAIMS[0], status="fail", diagnosis=DIAGNOSIS))
-    matrix = charts.pictures(report, Bench(Subject(name="mine")))[-1]
+    matrix = charts.pictures(report, Probe(Subject(name="mine")))[-1]
     assert matrix.title == "The bank of bugs"
     labels = re.findall(r"<text style=\"([^\"]*)\"[^>]*>([^<]*)</text>", matrix.svg)
     marked = {label for style, label in labels if "var(--red)" in style}

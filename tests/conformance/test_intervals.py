@@ -9,15 +9,16 @@ import pytest
 from scipy import stats
 
 import vae_ref.conformance
-from vae_ref.conformance import Course, intervals
-from vae_ref.conformance.bench import Bench
+from vae_ref.bridge.reference import reference
+from vae_ref.conformance import Course
+from vae_ref.conformance.answers import intervals
+from vae_ref.conformance.claims import significance
 from vae_ref.conformance.mutants.specimen import halves, specimen
-from vae_ref.conformance.records import NotApplicable, Violation
-from vae_ref.conformance.registry import share
-from vae_ref.conformance.runner import check, select
-from vae_ref.reference import reference
+from vae_ref.conformance.records import Finding, NotApplicable, Violation
+from vae_ref.conformance.runner import check, probe_of, select
+from vae_ref.conformance.trainings.trained import require_textbook
 
-FILE = Path(vae_ref.conformance.__file__).parent / "intervals.json"
+FILE = Path(vae_ref.conformance.__file__).parent / "answers" / "intervals.json"
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 COURSES = ("mnist", "glyphs", "halves")
 
@@ -33,7 +34,14 @@ def known(monkeypatch):
     row = {"mean": 2.0, "deviation": 0.1, "count": 20}
     measures = {"training/blur: data": row, "training/blur: vae": row | {"mean": 1.0}}
     monkeypatch.setattr(intervals, "measured", lambda: {"halves": {"measures": measures}})
-    return Bench(specimen())
+
+
+def held(measures, *order):
+    """Hold measures of the course against its intervals, as the runner does."""
+    finding = Finding(measures=measures, order=order)
+    places = intervals.placed("halves", "training/blur", finding, 1e-6)
+    intervals.require_inside("halves", finding, places)
+    return places
 
 
 def test_a_further_seed_is_outside_as_often_as_it_says():
@@ -59,8 +67,7 @@ def test_of_what_was_not_measured_both_ends_are_nan(known):
 
 @pytest.mark.parametrize("value", [2.0, 2.3])
 def test_what_is_inside_holds_and_is_kept(known, value):
-    intervals.within(known, "training/blur", {"data": value, "vae": 1.0}, above=[("data", "vae")])
-    found = known.measured["training/blur: data"]
+    found = held({"data": value, "vae": 1.0}, ("data", "vae"))["training/blur: data"]
     assert found.value == value
     assert found.low < value < found.high
 
@@ -68,19 +75,17 @@ def test_what_is_inside_holds_and_is_kept(known, value):
 @pytest.mark.parametrize(("value", "side"), [(0.0, "below"), (4.0, "above"), (math.nan, "below")])
 def test_what_is_outside_on_either_side_is_a_violation_that_says_so(known, value, side):
     with pytest.raises(Violation, match=rf"data is .*, {side} the interval \[.* on halves"):
-        intervals.within(known, "training/blur", {"data": value})
+        held({"data": value})
 
 
 def test_what_is_the_wrong_way_round_is_a_violation(known):
     with pytest.raises(Violation, match="vae is 1, not above data, 2"):
-        intervals.within(
-            known, "training/blur", {"data": 2.0, "vae": 1.0}, above=[("vae", "data")]
-        )
+        held({"data": 2.0, "vae": 1.0}, ("vae", "data"))
 
 
 def test_what_has_no_interval_is_not_taken_to_hold(known):
     with pytest.raises(NotApplicable, match="no interval was measured for other"):
-        intervals.within(known, "training/blur", {"data": 2.0, "other": 1.0})
+        held({"data": 2.0, "other": 1.0})
 
 
 def test_a_count_may_be_one_off(monkeypatch):
@@ -100,9 +105,9 @@ def test_a_count_may_be_one_off(monkeypatch):
 def test_intervals_are_for_their_own_course_and_networks(course, reason):
     from dataclasses import replace
 
-    bench = Bench(replace(specimen(), course=lambda: course))
+    probe = probe_of(replace(specimen(), course=lambda: course))
     with pytest.raises(NotApplicable, match=reason):
-        intervals.textbook(bench)
+        require_textbook(probe)
 
 
 @pytest.mark.parametrize("course", COURSES)
@@ -131,12 +136,16 @@ def test_no_measure_is_far_from_normal_over_the_seeds(course):
 @pytest.mark.slow
 def test_what_has_to_be_above_is_so_by_far():
     """A seed is the wrong way round with probability 4e-11, if differences are normal."""
-    bench = Bench(reference())
-    for claim in select("training/*", "trained"):
-        check(claim, bench)
-    assert len(bench.orders) > 30
+    probe = probe_of(reference())
+    results = [check(claim, probe) for claim in select("training/*", "trained")]
+    orders = [
+        tuple(f"{result.claim.id}: {name}" for name in pair)
+        for result in results
+        for pair in result.order
+    ]
+    assert len(orders) > 30
     for course in ("mnist", "glyphs"):
-        for large, small in bench.orders:
+        for large, small in orders:
             apart = [seed[large] - seed[small] for seed in rows(course)]
             assert np.mean(apart) > 6.5 * np.std(apart, ddof=1), (course, large, small)
 
@@ -146,5 +155,5 @@ def test_what_the_loss_on_mnist_finds():
     stored = json.loads(FILE.read_text())["mnist"]["measures"]
     claim = [name for name in stored if name.startswith("training/loss: ")]
     name = "training/loss: test loss after 20"
-    low, high = intervals.interval("mnist", name, share() / len(claim))
+    low, high = intervals.interval("mnist", name, significance() / len(claim))
     assert (high - low) / 2 + stats.norm.isf(1e-6) * stored[name]["deviation"] < 5

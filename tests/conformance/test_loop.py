@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch.optim import optimizer
 
-from vae_ref.conformance.bench import Bench
+from vae_ref.conformance.claims import all_claims
 from vae_ref.conformance.claims import loop as loops
 from vae_ref.conformance.mutants.specimen import evaluate, specimen
-from vae_ref.conformance.registry import all_claims
-from vae_ref.conformance.runner import check, verify
+from vae_ref.conformance.runner import check, probe_of, verify
 
 CLAIMS = [claim for claim in all_claims() if claim.check.__module__ == loops.__name__]
 
@@ -61,7 +60,7 @@ def test_a_right_loop_breaks_nothing(claim, name):
     def train(*arguments):
         return trains(*arguments, step=STEPS[name], draw=in_batches)
 
-    result = check(claim, Bench(subject(train)))
+    result = check(claim, probe_of(subject(train)))
     assert result.status == "pass", result.message
 
 
@@ -77,7 +76,7 @@ def test_noise_that_is_drawn_for_a_whole_epoch_is_fresh():
 
     right.module.sampler = sampler
     (claim,) = (c for c in CLAIMS if c.id == "training/fresh-noise")
-    assert check(claim, Bench(right)).status == "pass"
+    assert check(claim, probe_of(right)).status == "pass"
 
 
 def by_hand(module, loss, images, held_out, epochs):
@@ -103,7 +102,7 @@ def by_hand(module, loss, images, held_out, epochs):
 @pytest.mark.parametrize("name", ["training/fresh-noise", "training/follows-the-gradient"])
 def test_what_cannot_be_watched_is_not_taken_for_right(name):
     (claim,) = (c for c in CLAIMS if c.id == name)
-    assert check(claim, Bench(subject(by_hand))).status == "inconclusive"
+    assert check(claim, probe_of(subject(by_hand))).status == "inconclusive"
 
 
 @pytest.mark.parametrize("times", [0, 1, 3])

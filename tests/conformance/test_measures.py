@@ -6,39 +6,39 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from vae_ref.conformance import looks
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.clouds import Clouds, between, emptiness, energy
-from vae_ref.conformance.linear import optimum, solution
+from vae_ref.bridge.courses import glyphs_course
 from vae_ref.conformance.mutants import BANK
 from vae_ref.conformance.mutants.specimen import TEXTBOOK, specimen
-from vae_ref.courses import glyphs_course
+from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.trainings import image_quality
+from vae_ref.conformance.trainings.codes import Codes, between, emptiness, energy
+from vae_ref.conformance.trainings.linear import optimum, solution
 
 
 @pytest.fixture(scope="module")
-def bench():
+def probe():
     from dataclasses import replace
 
-    return Bench(replace(specimen(sizes=TEXTBOOK), course=glyphs_course))
+    return Probe(replace(specimen(sizes=TEXTBOOK), course=glyphs_course))
 
 
 def drawn(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def test_the_classifier_knows_the_classes_and_is_less_sure_of_noise(bench):
-    course = bench.course
-    sure = looks.confidence(bench, course.x[:500])
-    right = bench.classifier(course.x).argmax(1) == course.labels[1]
+def test_the_classifier_knows_the_classes_and_is_less_sure_of_noise(probe):
+    course = probe.course
+    sure = image_quality.confidence(probe, course.x[:500])
+    right = probe.classifier(course.x).argmax(1) == course.labels[1]
     assert float(right.float().mean()) > 0.95
-    assert looks.confidence(bench, course.x[:500].mean(0, keepdim=True)) < sure
+    assert image_quality.confidence(probe, course.x[:500].mean(0, keepdim=True)) < sure
 
 
-def test_the_distance_of_a_training_image_is_zero(bench):
-    images = bench.course.numbers(bench.course.train[:20])
-    assert looks.distance(bench, images).max() < 0.01
-    assert looks.distance(bench, 0 * images[:1]) == pytest.approx(
-        float(bench.course.numbers(bench.course.train).norm(dim=1).min()), rel=1e-5
+def test_the_distance_of_a_training_image_is_zero(probe):
+    images = probe.course.numbers(probe.course.train[:20])
+    assert image_quality.distance(probe, images).max() < 0.01
+    assert image_quality.distance(probe, 0 * images[:1]) == pytest.approx(
+        float(probe.course.numbers(probe.course.train).norm(dim=1).min()), rel=1e-5
     )
 
 
@@ -46,11 +46,13 @@ def test_the_share_of_high_frequencies():
     """White noise has its share of the frequencies, a wave all or nothing."""
     t = torch.arange(28, dtype=torch.float64)
     slow, fast = (torch.cos(2 * math.pi * k * t / 28).expand(28, 28)[None] for k in (3, 11))
-    assert looks.high_frequencies(slow, (28, 28)) == pytest.approx(0, abs=1e-12)
-    assert looks.high_frequencies(fast, (28, 28)) == pytest.approx(1)
+    assert image_quality.high_frequencies(slow, (28, 28)) == pytest.approx(0, abs=1e-12)
+    assert image_quality.high_frequencies(fast, (28, 28)) == pytest.approx(1)
     k = torch.fft.fftfreq(28, dtype=torch.float64)
     share = float((torch.hypot(k[:, None], k[None]) > 0.25).sum()) / (28 * 28 - 1)
-    assert looks.high_frequencies(drawn(2000, 784), (28, 28)) == pytest.approx(share, abs=0.003)
+    assert image_quality.high_frequencies(drawn(2000, 784), (28, 28)) == pytest.approx(
+        share, abs=0.003
+    )
 
 
 @pytest.mark.parametrize(("m", "s"), [(0.0, 1.0), (1.5, 1.0), (0.0, 0.3), (-2.0, 2.0)])
@@ -61,7 +63,7 @@ def test_the_distance_of_clouds_is_minus_the_log_of_their_overlap(m, s):
 
     def cloud(mean, sigma):
         mu = torch.tensor([[mean]], dtype=torch.float64)
-        return Clouds(mu, torch.full_like(mu, 2 * math.log(sigma)), mu)
+        return Codes(mu, torch.full_like(mu, 2 * math.log(sigma)), mu)
 
     assert float(between(cloud(0.0, 1.0), cloud(m, s))) == pytest.approx(-math.log(overlap))
 
@@ -83,7 +85,7 @@ def test_draws_like_the_codes_are_as_far_as_codes_from_the_nearest():
 
 
 def test_the_optimum_of_the_linear_vae_is_the_likelihood_of_its_data():
-    best = optimum(Bench(specimen()))
+    best = optimum(Probe(specimen()))
     covariance = best.x.T @ best.x / len(best.x)
     law = torch.distributions.MultivariateNormal(torch.zeros(6).double(), covariance)
     assert best.elbo == pytest.approx(float(law.log_prob(best.x).mean()), abs=1e-10)
@@ -102,8 +104,8 @@ def test_what_one_per_cent_of_the_kl_does_to_the_linear_optimum(factor, apart):
 
     right = specimen()
     subject = replace(right, kl=lambda mu, logvar: factor * right.kl(mu, logvar))
-    bench = Bench(subject)
-    found, best = solution(bench), optimum(bench).elbo
+    probe = Probe(subject)
+    found, best = solution(probe), optimum(probe).elbo
     assert 0 <= best - found.elbo < 0.002
     assert found.reported - best == pytest.approx(apart, abs=0.003)
 

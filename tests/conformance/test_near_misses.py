@@ -6,12 +6,11 @@ A tolerance multiplied by 100 would let every one of these pass; so would one mu
 import pytest
 import torch
 
-from vae_ref.conformance import statistics
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.compare import ROUNDINGS
+from vae_ref.conformance.answers import statistics
+from vae_ref.conformance.answers.comparison import ROUNDINGS
+from vae_ref.conformance.claims import all_claims, significance
 from vae_ref.conformance.mutants.specimen import Net, bound, kl, nll, sample, specimen
-from vae_ref.conformance.registry import all_claims, share
-from vae_ref.conformance.runner import check
+from vae_ref.conformance.runner import check, probe_of
 
 CLAIMS = {claim.id: claim for claim in all_claims()}
 OFF = 1 + 300 * ROUNDINGS * torch.finfo(torch.float64).eps
@@ -121,13 +120,13 @@ NEAR = {
 
 @pytest.mark.parametrize("identifier", NEAR)
 def test_a_near_miss_is_refused(identifier):
-    result = check(CLAIMS[identifier], Bench(specimen(**NEAR[identifier])))
+    result = check(CLAIMS[identifier], probe_of(specimen(**NEAR[identifier])))
     assert result.status == "fail", result
 
 
 @pytest.mark.parametrize("identifier", NEAR)
 def test_and_the_specimen_itself_is_not(identifier):
-    assert check(CLAIMS[identifier], Bench(specimen())).status == "pass"
+    assert check(CLAIMS[identifier], probe_of(specimen())).status == "pass"
 
 
 def correlated(axis):
@@ -158,7 +157,7 @@ def correlated(axis):
     ],
 )
 def test_a_correlation_of_two_percent_is_found(identifier, axis):
-    result = check(CLAIMS[identifier], Bench(specimen(sample=correlated(axis))))
+    result = check(CLAIMS[identifier], probe_of(specimen(sample=correlated(axis))))
     assert result.status == "fail", result
 
 
@@ -166,15 +165,15 @@ def test_a_skewness_a_kurtosis_and_a_tail_as_declared_are_found():
     """Of the noise itself, at the level and the number of draws in use."""
     import numpy as np
 
-    from vae_ref.conformance.sampling import needed
+    from vae_ref.conformance.probe.draws import needed
 
     generator, n = np.random.default_rng(0), needed()
     shape = 4 / 0.1**2
     skewed = (generator.gamma(shape, size=n) - shape) / shape**0.5
-    assert statistics.score(statistics.legendre(skewed, 3), 7**0.5) < share()
+    assert statistics.score(statistics.legendre(skewed, 3), 7**0.5) < significance()
     mixture = generator.standard_normal(n)
     # Excess kurtosis 0.3 by two scales: 3 (E[s^4] - 1) = 0.3.
     scales = np.sqrt(1 + np.sqrt(0.1) * np.sign(generator.standard_normal(n)))
-    assert statistics.score(statistics.legendre(mixture * scales, 4), 3.0) < share()
+    assert statistics.score(statistics.legendre(mixture * scales, 4), 3.0) < significance()
     heavy = np.where(generator.random(n) < 0.3 * 0.0027, 3.5, generator.standard_normal(n))
-    assert statistics.tails(heavy) < share()
+    assert statistics.tails(heavy) < significance()

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from vae_ref.conformance import oracles
-from vae_ref.conformance.oracles import FAMILIES
+from vae_ref.conformance.answers import oracles
+from vae_ref.conformance.answers.oracles import FAMILIES
 
 POINTS = [(0.0, 0.0), (1.0, 0.5), (-2.0, -3.0), (0.3, 2.0), (1e-5, -1e-5), (0.0, 0.00999)]
 

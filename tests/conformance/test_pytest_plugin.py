@@ -8,9 +8,9 @@ from functools import partial
 
 import pytest
 
-from vae_ref.conformance import Subject, bench, parametrize_with_claims
+from vae_ref.conformance import Subject, parametrize_with_claims, probe
+from vae_ref.conformance.claims import all_claims
 from vae_ref.conformance.records import Diagnosis, Inconclusive, NotApplicable
-from vae_ref.conformance.registry import all_claims
 from vae_ref.conformance.runner import UnknownClaimError
 
 SUBJECTS = """
@@ -148,7 +148,7 @@ def test_a_decorated_test_is_one_for_each_claim(pytest_run, pytester):
 
 
 def test_a_failure_stands_alone(subjects, monkeypatch):
-    def explain(bench, results):
+    def explain(probe, results):
         found = Diagnosis(
             bug="kl-mean-over-everything",
             explanation="your KL is a mean",
@@ -164,7 +164,7 @@ def test_a_failure_stands_alone(subjects, monkeypatch):
             for result in results
         )
 
-    monkeypatch.setattr("vae_ref.conformance.diagnosis.explain", explain)
+    monkeypatch.setattr("vae_ref.conformance.diagnosis.explain.explain", explain)
     message = message_of(parametrize_with_claims(subjects["wrong"]), "kl/gradient-mu")
     lines = message.splitlines()
     assert lines.pop(4).startswith("  example  mu = [[1, 2]], logvar = [[0, 0]]; expected 1, got")
@@ -206,7 +206,7 @@ def test_an_expected_failure_is_shown_on_request(subjects, monkeypatch):
 
 @pytest.mark.parametrize("reason", [NotApplicable, Inconclusive])
 def test_what_was_not_decided_is_skipped(subjects, monkeypatch, reason):
-    def undecided(bench):
+    def undecided(probe):
         raise reason("nobody knows")
 
     first = behave(monkeypatch, undecided)
@@ -218,8 +218,8 @@ def test_what_was_not_decided_is_skipped(subjects, monkeypatch, reason):
 @pytest.mark.parametrize(
     ("accident", "message"),
     [
-        (lambda bench: 1 / 0, "ZeroDivisionError: .* raises an error in"),
-        (lambda bench: time.sleep(5), "no answer within 0.1 s .* runs out of time in"),
+        (lambda probe: 1 / 0, "ZeroDivisionError: .* raises an error in"),
+        (lambda probe: time.sleep(5), "no answer within 0.1 s .* runs out of time in"),
     ],
 )
 def test_an_accident_is_a_failure_even_where_one_is_expected(
@@ -255,12 +255,12 @@ def test_unknown_claims_are_an_error_on_import(subjects, choice, message):
 def test_claims_share_a_bench_that_the_first_of_them_makes(subjects, monkeypatch):
     made = []
 
-    class Bench(bench.Bench):
+    class Probe(probe.Probe):
         def __init__(self, subject: Subject, seed: int = 0) -> None:
             made.append(seed)
             super().__init__(subject, seed)
 
-    monkeypatch.setattr("vae_ref.conformance.bench.Bench", Bench)
+    monkeypatch.setattr("vae_ref.conformance.probe.probe.Probe", Probe)
     mark = parametrize_with_claims(subjects["mine"], seed=5)
     assert made == []
     check_of(mark, "kl/closed-form")()
@@ -278,7 +278,7 @@ def test_an_unrelated_run_pays_nothing(pytest_run, pytester):
 
         def test_modules(pytestconfig):
             assert pytestconfig.pluginmanager.hasplugin("vae_ref")
-            heavy = {"torch", "scipy", "vae_ref.conformance.registry"}
+            heavy = {"torch", "scipy", "vae_ref.conformance.claims.registry"}
             assert not heavy & sys.modules.keys()
         """
     )

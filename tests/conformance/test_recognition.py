@@ -14,10 +14,10 @@ import pytest
 import torch
 from strangers import CONVOLUTIONAL, MEAN_KL, TEXTBOOK, varied
 
-from vae_ref.conformance import Subject, all_claims, load, recognition, verify
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.recognition import TargetError
-from vae_ref.conformance.runner import check
+from vae_ref.conformance import Subject, all_claims, load, verify
+from vae_ref.conformance.loading import recognition
+from vae_ref.conformance.loading.recognition import TargetError
+from vae_ref.conformance.runner import check, probe_of
 from vae_ref.conformance.subject import DeclarationError
 
 SMALL = varied(TEXTBOOK, ("400", "16"), ("20", "3"))
@@ -83,8 +83,8 @@ TELLING = (
 
 def broken(subject, *identifiers):
     """Say which of the claims do not hold."""
-    bench = Bench(subject)
-    results = [check(c, bench) for c in all_claims() if c.id in (identifiers or TELLING)]
+    probe = probe_of(subject)
+    results = [check(c, probe) for c in all_claims() if c.id in (identifiers or TELLING)]
     assert any(r.status == "pass" for r in results)
     return {f"{r.claim.id} {r.status}: {r.message}" for r in results if r.status not in HOLDS}
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 import vae_ref.conformance
-from vae_ref.conformance import wording
+from vae_ref.conformance.claims import all_claims
 from vae_ref.conformance.records import Diagnosis, Note, Report, Result
-from vae_ref.conformance.registry import all_claims
-from vae_ref.conformance.report import as_json, as_junit, write
+from vae_ref.conformance.reports import wording
+from vae_ref.conformance.reports.files import as_json, as_junit, write
 from vae_ref.conformance.runner import verify
 from vae_ref.conformance.subject import Conventions, Subject
 

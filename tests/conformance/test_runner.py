@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from vae_ref.conformance import Conventions, Subject, all_claims, diagnosis, sampling, verify
-from vae_ref.conformance.bench import Bench
+from vae_ref.conformance import Conventions, Subject, all_claims, diagnosis, verify
 from vae_ref.conformance.guards import TimeLimit, global_state_kept
 from vae_ref.conformance.records import Inconclusive, NotApplicable, Report, Status, Violation
-from vae_ref.conformance.runner import UnknownClaimError, check, select
+from vae_ref.conformance.runner import UnknownClaimError, check, probe_of, select
 
 CLAIMS = {claim.id: claim for claim in all_claims()}
 CLOSED = "kl/closed-form"
@@ -38,11 +37,11 @@ def subject(**parts):
 def of(act, *, seconds=10.0, identifier=CLOSED, **parts):
     """Check one claim whose check is ``act``, or that calls a KL that is ``act``."""
     claim = dataclasses.replace(CLAIMS[identifier], seconds=seconds)
-    return check(claim, Bench(subject(kl=act, **parts)))
+    return check(claim, probe_of(subject(kl=act, **parts)))
 
 
 def judged(act):
-    return check(dataclasses.replace(CLAIMS[CLOSED], check=act), Bench(subject(kl=kl)))
+    return check(dataclasses.replace(CLAIMS[CLOSED], check=act), probe_of(subject(kl=kl)))
 
 
 @pytest.fixture(autouse=True)
@@ -70,26 +69,26 @@ def state():
 # Every status.
 
 
-def violates(bench):
+def violates(probe):
     raise Violation("wrong", symptom="odd", counterexample={"got": 1})
 
 
-def does_not_apply(bench):
+def does_not_apply(probe):
     raise NotApplicable("why not")
 
 
-def cannot_tell(bench):
+def cannot_tell(probe):
     raise Inconclusive("too slow")
 
 
-def breaks(bench):
+def breaks(probe):
     raise RuntimeError("first line\nsecond line")
 
 
 @pytest.mark.parametrize(
     ("act", "status", "message"),
     [
-        (lambda bench: None, "pass", ""),
+        (lambda probe: None, "pass", ""),
         (violates, "fail", "wrong"),
         (does_not_apply, "not-applicable", "why not"),
         (cannot_tell, "inconclusive", "too slow"),
@@ -120,7 +119,7 @@ def test_every_status_there_is_can_be_reached(monkeypatch):
     quick = dataclasses.replace(CLAIMS["kl/fifty-digits"], seconds=0.05, check=lambda _: slow(
         torch.zeros(2, 1), torch.zeros(2, 1)
     ))  # fmt: skip
-    found = {check(quick, Bench(subject(kl=slow))).status}
+    found = {check(quick, probe_of(subject(kl=slow))).status}
     report = verify(
         subject(kl=odd, reparameterize=lambda mu, logvar: reparameterize(2 * mu, logvar)),
         expected_failures={
@@ -365,11 +364,11 @@ def test_what_it_does_beside_leaves_the_answer_right(capsys, act):
     ],
 )
 def test_what_it_does_beside_is_noted(act, kind, message):
-    bench, notes = Bench(subject(kl=act)), []
+    probe, notes = probe_of(subject(kl=act)), []
     one_call = dataclasses.replace(
         CLAIMS[CLOSED], check=lambda b: b.kl_as_is(torch.zeros(1, 1), torch.zeros(1, 1))
     )
-    assert check(one_call, bench, notes).status == "pass"
+    assert check(one_call, probe, notes).status == "pass"
     (note,) = notes
     assert (note.kind, note.where) == (kind, CLOSED)
     assert note.message.startswith(message)
@@ -430,9 +429,9 @@ def test_what_depends_on_the_order_of_calls_is_found():
 
 
 def outcomes(fake, *identifiers, seed=0):
-    """Check claims with one bench and without a diagnosis, which takes longer than they do."""
-    bench = Bench(fake, seed)
-    results = [check(CLAIMS[identifier], bench) for identifier in identifiers]
+    """Check claims with one probe and without a diagnosis, which takes longer than they do."""
+    probe = probe_of(fake, seed)
+    results = [check(CLAIMS[identifier], probe) for identifier in identifiers]
     return {r.claim.id: (r.status, r.message) for r in results}
 
 
@@ -492,7 +491,7 @@ def test_a_sampler_of_nonsense_is_violated_without_an_error(act):
 def test_a_sampler_of_another_shape_is_told_so(shape):
     result = check(
         CLAIMS["reparameterization/affine"],
-        Bench(subject(reparameterize=lambda mu, logvar: torch.zeros(shape))),
+        probe_of(subject(reparameterize=lambda mu, logvar: torch.zeros(shape))),
     )
     assert result.status == "fail"
     if shape not in ((), (1,)):  # which is the shape of the smallest case, all but
@@ -602,7 +601,7 @@ def test_a_subject_without_anything_has_nothing_that_holds():
 
 def report_of(*statuses, in_level=None):
     claims = list(CLAIMS.values())
-    results = tuple(judged(lambda bench: None) for _ in statuses)
+    results = tuple(judged(lambda probe: None) for _ in statuses)
     results = tuple(
         dataclasses.replace(r, status=s, claim=c)
         for r, s, c in zip(results, statuses, claims, strict=False)

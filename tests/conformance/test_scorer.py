@@ -7,37 +7,38 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_divergence
 
-from vae_ref.conformance import Conventions, Subject, scorer
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.body import Body
+from vae_ref.conformance import Conventions, Subject
 from vae_ref.conformance.mutants.specimen import halves, specimen
+from vae_ref.conformance.probe.networks import Networks
+from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.trainings import scoring
 
 
 @pytest.fixture
-def body():
-    return Body.of(Bench(specimen()))
+def networks():
+    return Networks.of(Probe(specimen()))
 
 
-def test_the_score_is_the_negative_elbo(body):
+def test_the_score_is_the_negative_elbo(networks):
     """The same noise through torch.distributions."""
-    x, module = halves().held_out[:1500], body.subject.module
+    x, module = halves().held_out[:1500], networks.subject.module
     with torch.no_grad():
         mu, logvar = module.encode(x)
         q = Normal(mu.double(), torch.exp(logvar.double() / 2))
-        z = q.mean + q.stddev * body.bench.normal("score 0", *mu.shape)
+        z = q.mean + q.stddev * networks.probe.normal("score 0", *mu.shape)
         p = Bernoulli(module.decode(z.float()).double(), validate_args=False)
         reconstruction = -p.log_prob(x.double()).sum(1).mean()
         divergence = kl_divergence(q, Normal(0.0, 1.0)).sum(1).mean()
-    found = scorer.score(body, x)
+    found = scoring.score(networks, x)
     assert found.reconstruction == pytest.approx(float(reconstruction), rel=1e-5)
     assert found.divergence == pytest.approx(float(divergence), rel=1e-6)
     assert found.loss == found.reconstruction + found.divergence
 
 
-def test_a_wrong_loss_does_not_mark_its_own_work(body):
+def test_a_wrong_loss_does_not_mark_its_own_work(networks):
     wrong = replace(specimen(), loss=lambda *a: 0 * a[0].sum(), kl=lambda m, s: 0 * m.sum(1))
     x = halves().held_out[:200]
-    assert scorer.score(Body.of(Bench(wrong)), x) == pytest.approx(scorer.score(body, x))
+    assert scoring.score(Networks.of(Probe(wrong)), x) == pytest.approx(scoring.score(networks, x))
 
 
 def linear():
@@ -60,24 +61,24 @@ def linear():
 def test_of_the_exact_posterior_every_weight_is_the_evidence(samples):
     w, subject = linear()
     x = torch.randn(9, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    log_w = scorer.log_likelihood(Body.of(Bench(subject)), x, samples)
+    log_w = scoring.log_likelihood(Networks.of(Probe(subject)), x, samples)
     law = MultivariateNormal(torch.zeros(3).double(), w @ w.T + torch.eye(3).double())
     exact = law.log_prob(x) + 1.5 * math.log(2 * math.pi)  # the kit leaves out the constant
     assert log_w.shape == (samples, 9)
     assert torch.allclose(log_w, exact.expand_as(log_w), atol=1e-10)
-    assert scorer.bound(log_w) == pytest.approx(float(exact.mean()))
+    assert scoring.bound(log_w) == pytest.approx(float(exact.mean()))
 
 
-def test_the_bound_rises_with_the_samples_in_the_mean(body):
+def test_the_bound_rises_with_the_samples_in_the_mean(networks):
     """L_1 <= L_K: the weights' log of mean against the mean of logs (Jensen)."""
     with torch.no_grad():
-        log_w = scorer.log_likelihood(body, halves().held_out[:50], 100)
-    assert scorer.bound(log_w) > float(log_w.mean())
+        log_w = scoring.log_likelihood(networks, halves().held_out[:50], 100)
+    assert scoring.bound(log_w) > float(log_w.mean())
 
 
 def test_active_latents():
     mu = torch.randn(500, 5) * torch.tensor([1.0, 0.2, 0.09, 0.01, 0.0])
-    assert scorer.active_latents(mu) == 2
+    assert scoring.active_latents(mu) == 2
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])
@@ -87,6 +88,6 @@ def test_probabilities_that_were_rounded_to_0_or_1_score_finitely(probability):
         decode=lambda z: torch.full((len(z), 3), probability, dtype=torch.float32),
         conventions=Conventions(likelihood="bernoulli", pixel_shape=(3,), dtype="float32"),
     )
-    found = scorer.nll(Body.of(Bench(subject)), torch.zeros(2, 4), torch.full((2, 3), 0.5))
+    found = scoring.nll(Networks.of(Probe(subject)), torch.zeros(2, 4), torch.full((2, 3), 0.5))
     assert bool(torch.isfinite(found).all())
     assert float(found[0]) > 10

@@ -11,9 +11,9 @@ import pytest
 import torch
 from scipy import stats
 
-from vae_ref.conformance import statistics
-from vae_ref.conformance.registry import BUDGET, all_claims, share
-from vae_ref.conformance.sampling import needed
+from vae_ref.conformance.answers import statistics
+from vae_ref.conformance.claims import BUDGET, all_claims, significance
+from vae_ref.conformance.probe.draws import needed
 
 REPEATS = 2000
 ALPHA, POWER = 0.05, 0.9
@@ -144,7 +144,7 @@ def test_no_more_draws_are_taken_than_that_needs(name):
 def test_the_budget_of_a_run_is_shared_by_its_statistical_claims():
     statistical = [claim for claim in all_claims() if claim.kind == "statistical"]
     assert BUDGET == 1e-6
-    assert math.isclose(share() * len(statistical), BUDGET)
+    assert math.isclose(significance() * len(statistical), BUDGET)
 
 
 @pytest.mark.parametrize(
@@ -152,14 +152,14 @@ def test_the_budget_of_a_run_is_shared_by_its_statistical_claims():
 )
 def test_power_at_the_level_in_use(sd, n):
     """What DESIGN measured for chi-square, and what the kit declares, at the exact level."""
-    alpha = 1e-3 if n == 10_000 else share()
+    alpha = 1e-3 if n == 10_000 else significance()
     law = stats.chi2(n)
     power = law.sf(law.isf(alpha / 2) / sd**2) + law.cdf(law.ppf(alpha / 2) / sd**2)
     assert power >= (0.98 if n == 10_000 else 1 - 1e-6)
 
 
 def test_needed_covers_every_declared_discrepancy():
-    alpha, n = share(), needed()
+    alpha, n = significance(), needed()
     z = stats.norm.isf(alpha / 2)
     assert 0.02 * math.sqrt(n) - z >= stats.norm.isf(1e-6)
     assert math.atanh(0.02) * math.sqrt(n / 2 - 3) - stats.norm.isf(alpha / 4) >= 4.75
@@ -174,7 +174,7 @@ def test_scores_are_standardised_and_bounded(degree):
     assert abs((weights * scores**2).sum() - 1) < 1e-4
     bound = math.sqrt(2 * degree + 1)
     assert np.abs(statistics.legendre(np.array([-40.0, 40.0]), degree)).max() <= bound + 1e-9
-    # The projections on Hermite polynomials that sampling.needed relies on.
+    # The projections on Hermite polynomials that draws.needed relies on.
     hermite = np.polynomial.hermite_e.hermeval(nodes, [0] * degree + [1])
     assert math.isclose(
         (weights * scores * hermite).sum(), {3: 1.588, 4: 1.510}[degree], rel_tol=1e-3
@@ -199,9 +199,9 @@ def test_a_wrong_kl_is_found_by_monte_carlo():
     assert abs(estimate - exact) < 0.05
     # 0.02 standard deviations of log q - log p.
     deviation = math.sqrt(2 * (math.exp(0.7) - 1) ** 2 / 2 + math.exp(0.7) * float((mu**2).sum()))
-    n = statistics.draws_for_mean(0.02, share() / 2)
+    n = statistics.draws_for_mean(0.02, significance() / 2)
     wrong = exact + 0.02 * deviation
-    assert statistics.kl_monte_carlo(mu, 0.7, wrong, n, generator)[0] < share() / 2
+    assert statistics.kl_monte_carlo(mu, 0.7, wrong, n, generator)[0] < significance() / 2
 
 
 @pytest.mark.parametrize("beyond", [0, 3, 10])

@@ -229,7 +229,7 @@ def test_gradients_flow_through_a_spread(spread):
     ],
 )
 def test_what_is_no_pair_raises_what_the_kit_expects(spread, answer):
-    """Of these an encoder's claims make a sentence; see ``Body.encode``."""
+    """Of these an encoder's claims make a sentence; see ``Networks.encode``."""
     with pytest.raises((TypeError, ValueError, AttributeError)):
         from_spread(spread, answer)
 

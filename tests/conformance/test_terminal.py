@@ -6,9 +6,9 @@ import math
 import pytest
 from rich.console import Console
 
+from vae_ref.conformance.claims import all_claims
 from vae_ref.conformance.records import Diagnosis, Note, Report, Result
-from vae_ref.conformance.registry import all_claims
-from vae_ref.conformance.terminal import show
+from vae_ref.conformance.reports.terminal import show
 
 CLAIMS = all_claims()
 DIAGNOSIS = Diagnosis(

@@ -12,7 +12,8 @@ from xml.etree import ElementTree
 import pytest
 from strangers import MEAN_KL, SMALL, kl_that, varied
 
-from vae_ref.conformance import all_claims, recognition
+from vae_ref.conformance import all_claims
+from vae_ref.conformance.loading import recognition
 
 COMMAND = [sys.executable, "-m", "vae_ref"]
 # The exit status.
@@ -103,7 +104,7 @@ def test_a_file_that_hangs_is_left(vae_ref_command, monkeypatch, tmp_path):
 
 
 def test_what_is_undecided_is_not_all_right(vae_ref_command, monkeypatch):
-    monkeypatch.setattr("vae_ref.conformance.sampling.PATIENCE", 0.0)
+    monkeypatch.setattr("vae_ref.conformance.probe.draws.PATIENCE", 0.0)
     status, output, _ = vae_ref_command(
         "verify", "small_vae.py", "--only", "reparameterization/mean"
     )

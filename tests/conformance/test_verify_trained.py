@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 import torch
 
-from vae_ref.reference import reference
+from vae_ref.bridge.reference import reference
 
 QUICK = ["--only", "training/why-*"]
 

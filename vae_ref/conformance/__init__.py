@@ -7,12 +7,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vae_ref.conformance.claims import all_claims
     from vae_ref.conformance.course import Course
     from vae_ref.conformance.foreign import from_jax, from_numpy
+    from vae_ref.conformance.loading.recognition import TargetError, load
     from vae_ref.conformance.pytest_plugin import parametrize_with_claims
-    from vae_ref.conformance.recognition import TargetError, load
     from vae_ref.conformance.records import Report, Result
-    from vae_ref.conformance.registry import all_claims
     from vae_ref.conformance.runner import UnknownClaimError, verify
     from vae_ref.conformance.subject import Conventions, DeclarationError, Subject
 
@@ -40,12 +40,12 @@ _HOME = {
     "Report": "records",
     "Result": "records",
     "Subject": "subject",
-    "TargetError": "recognition",
+    "TargetError": "loading.recognition",
     "UnknownClaimError": "runner",
-    "all_claims": "registry",
+    "all_claims": "claims",
     "from_jax": "foreign",
     "from_numpy": "foreign",
-    "load": "recognition",
+    "load": "loading.recognition",
     "parametrize_with_claims": "pytest_plugin",
     "verify": "runner",
 }

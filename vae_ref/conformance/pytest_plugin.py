@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from vae_ref.conformance.bench import Bench
+    from vae_ref.conformance.probe.probe import Probe
     from vae_ref.conformance.records import Claim, Level, Result
     from vae_ref.conformance.subject import Subject
 
@@ -62,9 +62,10 @@ def parametrize_with_claims(
         ... def test_my_vae(check):
         ...     check()
     """
-    from vae_ref.conformance.runner import known, select
+    from vae_ref.conformance.runner import require_known, select
 
-    trial = _Trial(subject, seed, known(expected_failures))
+    require_known(expected_failures or {})
+    trial = _Trial(subject, seed, expected_failures)
     checks = [pytest.param(partial(_check, trial, c), id=c.id) for c in select(only, level)]
     return pytest.mark.parametrize("check", checks)
 
@@ -112,7 +113,7 @@ def pytest_collection_modifyitems(
 
 
 def _load(target: str) -> "Subject":
-    from vae_ref.conformance.recognition import TargetError, load
+    from vae_ref.conformance.loading.recognition import TargetError, load
 
     try:
         return load(target)
@@ -151,7 +152,7 @@ class ClaimItem(pytest.Item):
 
 
 class _Trial:
-    """A subject on a bench that all of its claims share, and what became of them so far."""
+    """A subject on a probe that all of its claims share, and what became of them so far."""
 
     def __init__(
         self, subject: "Subject", seed: int, expected: Mapping[str, str] | None = None
@@ -162,10 +163,10 @@ class _Trial:
         self._results: dict[str, Result] = {}
 
     @cached_property
-    def _bench(self) -> "Bench":
-        from vae_ref.conformance.bench import Bench
+    def _probe(self) -> "Probe":
+        from vae_ref.conformance.runner import probe_of
 
-        return Bench(self.subject, self._seed)
+        return probe_of(self.subject, self._seed)
 
     def applicable(self, level: "Level") -> "list[Claim]":
         """Return the claims about the parts that the subject has."""
@@ -176,14 +177,14 @@ class _Trial:
 
     def result(self, claim: "Claim") -> "Result":
         """Check a claim, and explain a failure by the claims checked before it."""
-        from vae_ref.conformance.diagnosis import FAILED, explain
-        from vae_ref.conformance.runner import check, expectation
+        from vae_ref.conformance.diagnosis.explain import FAILED, explain
+        from vae_ref.conformance.runner import as_expected, check
 
-        result = expectation(check(claim, self._bench), self._expected)
+        result = as_expected(check(claim, self._probe), self._expected)
         self._results[claim.id] = result
         if result.status not in FAILED:
             return result
-        explained = explain(self._bench, tuple(self._results.values()))
+        explained, _ = explain(self._probe, tuple(self._results.values()))
         return next(result for result in explained if result.claim.id == claim.id)
 
 
@@ -201,24 +202,14 @@ def _check(trial: _Trial, claim: "Claim") -> None:
 
 def _account(subject: str, result: "Result") -> str:
     """Say what is wrong, to a reader who has nothing but this text."""
-    from vae_ref.conformance.wording import example, printable
+    from vae_ref.conformance.reports.wording import printable, rows
 
-    claim, found = result.claim, result.diagnosis
-    rows = [("claim", claim.statement), ("formula", claim.formula), ("source", claim.source)]
-    if result.counterexample:
-        rows.append(("example", example(result.counterexample)))
-    if result.explained_by:
-        rows.append(("follows", f"from the failure of {result.explained_by}"))
-    if found:
-        runner_up = f", runner-up {found.runner_up}" if found.runner_up else ""
-        rows += [
-            ("bug", f"{found.bug}: {found.explanation} (score {found.score:.2f}{runner_up})"),
-            ("yours", found.yours),
-            ("right", found.right),
-            *(("see", link) for link in found.links),
-        ]
+    claim, diagnosis = result.claim, result.diagnosis
     text = f"{result.message} ({subject} {_VERB[result.status]} {claim.id})\n"
-    text += "".join(f"  {label:8} {content}\n" for label, content in rows if content)
-    if found and found.reproduction:
-        text += f"  reproduction\n{textwrap.indent(found.reproduction.strip(), ' ' * 6)}\n"
+    text += f"  {diagnosis.explanation}\n" if diagnosis else ""
+    text += "".join(
+        f"  {label:8} {content}\n" for label, content in rows(result) if label != "found"
+    )
+    if diagnosis and diagnosis.reproduction:
+        text += f"  reproduction\n{textwrap.indent(diagnosis.reproduction.strip(), ' ' * 6)}\n"
     return printable(text).rstrip()

@@ -3,20 +3,21 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-
-if TYPE_CHECKING:
-    from vae_ref.conformance.bench import Bench
+from typing import Any, Literal, NamedTuple
 
 __all__ = [
+    "BAD",
+    "Check",
     "Claim",
     "Diagnosis",
+    "Finding",
     "Inconclusive",
     "Measure",
     "NotApplicable",
     "Note",
     "Report",
     "Result",
+    "Slot",
     "Status",
     "Violation",
 ]
@@ -24,7 +25,8 @@ __all__ = [
 Part = Literal["kl", "reparameterization", "likelihood", "objective", "model", "training"]
 Kind = Literal["exact", "gradient", "metamorphic", "identity", "statistical"]
 Level = Literal["standard", "trained"]
-Verdict = Literal["conformant", "partial", "violated"]
+Verdict = Literal["conformant", "partial", "undecided", "violated"]
+Slot = Literal["kl", "sample", "nll", "loss", "bound", "net", "train"]
 Status = Literal[
     "pass",
     "fail",
@@ -47,14 +49,15 @@ class Claim:
         formula: The claim in LaTeX.
         source: Where the claim is from.
         part: Which part of a VAE it is about.
+        slot: Which function of a VAE a violation puts in doubt: where to look for the bug.
         needs: What a subject must have for the claim to apply; one of several is written ``a|b``.
         kind: How it is checked.
         tolerance: The rule of its tolerance or, of a statistical claim, what it detects.
         kills: The bugs of the bank that this claim alone must notice.
         builds_on: The claims whose failure explains a failure of this one.
         level: ``trained`` claims train the subject first.
-        seconds: The time limit.
-        check: Raises `Violation` where the claim does not hold.
+        seconds: The CPU time that checking it may take.
+        check: Raises `Violation` where the claim does not hold; may return a `Finding`.
     """
 
     id: str
@@ -62,6 +65,7 @@ class Claim:
     formula: str
     source: str
     part: Part
+    slot: Slot
     needs: tuple[str, ...]
     kind: Kind
     tolerance: str
@@ -69,7 +73,27 @@ class Claim:
     builds_on: tuple[str, ...]
     level: Level
     seconds: float
-    check: "Callable[[Bench], None]"
+    check: "Check"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What a claim found out beside that it holds.
+
+    Attributes:
+        facts: What was found out about the subject, in words.
+        measures: Numbers measured of trained models. Where the course has intervals for the
+            claim, these numbers have to lie in them.
+        order: Pairs of measures, the first of which has to be the larger.
+    """
+
+    facts: dict[str, str] = field(default_factory=dict)
+    measures: dict[str, float] = field(default_factory=dict)
+    order: tuple[tuple[str, str], ...] = ()
+
+
+Check = Callable[[Any], Finding | None]
+"""The check of a claim: a function of the probe."""
 
 
 class Violation(Exception):  # noqa: N818 - a finding, not an error
@@ -111,6 +135,14 @@ class Diagnosis:
     links: tuple[str, ...] = ()
 
 
+class Measure(NamedTuple):
+    """A number measured of a trained model, and its interval; without one, both ends are NaN."""
+
+    value: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """What became of one claim."""
@@ -123,6 +155,9 @@ class Result:
     counterexample: dict[str, Any] | None = None
     explained_by: str | None = None
     diagnosis: Diagnosis | None = None
+    facts: dict[str, str] = field(default_factory=dict)
+    measured: dict[str, Measure] = field(default_factory=dict)
+    order: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,17 +169,28 @@ class Note:
     message: str
 
 
-class Measure(NamedTuple):
-    """A number measured of a trained model, and its interval; without one, both ends are NaN."""
-
-    value: float
-    low: float
-    high: float
+BAD: tuple[Status, ...] = ("fail", "error", "timeout", "unexpected-pass")
+"""The statuses that make a verdict ``violated``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All that a run found out about a subject."""
+    """All that a run found out about a subject.
+
+    Attributes:
+        subject: What it is called.
+        seed: The seed of everything that was random.
+        level: The level of the run.
+        in_level: How many claims the level has.
+        results: What became of each claim that was selected.
+        facts: What was inferred about the subject.
+        notes: What the subject, or the kit, did beside answering.
+        declared: Where the subject differs from the textbook, by its own declaration.
+        budget: The probability of a false alarm, were the subject right.
+        seconds: How long the run took.
+        versions: Of what it ran on.
+        broken: How the run ended before its end; empty if it did not.
+    """
 
     subject: str
     seed: int
@@ -152,12 +198,17 @@ class Report:
     in_level: int
     results: tuple[Result, ...]
     facts: dict[str, str] = field(default_factory=dict)
-    measured: dict[str, Measure] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     declared: dict[str, Any] = field(default_factory=dict)
     budget: float = 0.0
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
+    broken: str = ""
+
+    @property
+    def measured(self) -> dict[str, Measure]:
+        """What was measured of trained models, by claim and name."""
+        return {name: m for result in self.results for name, m in result.measured.items()}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -165,15 +216,31 @@ class Report:
         return dict(Counter(result.status for result in self.results))
 
     @property
+    def judged(self) -> int:
+        """How many claims were decided, in whichever way."""
+        open_ends = ("not-applicable", "inconclusive")
+        return sum(result.status not in open_ends for result in self.results)
+
+    @property
     def verdict(self) -> Verdict:
-        """``conformant`` needs the whole level to be run and held; nothing else counts as held."""
+        """``conformant`` needs the whole level to be run and held; nothing else counts as held.
+
+        ``undecided`` says that nothing is known to be wrong, but that some claim could not be
+        decided, or none was judged at all.
+        """
         counts = self.counts
-        if any(counts.get(bad) for bad in ("fail", "error", "timeout", "unexpected-pass")):
+        if self.broken or any(counts.get(bad) for bad in BAD):
             return "violated"
+        if counts.get("inconclusive") or not self.judged:
+            return "undecided"
         return "conformant" if counts.get("pass", 0) == self.in_level else "partial"
+
+    @property
+    def exit_status(self) -> int:
+        """What the command ends with: 0 if all that applies holds, 1 violated, 3 undecided."""
+        return {"violated": 1, "undecided": 3}.get(self.verdict, 0)
 
     @property
     def failures(self) -> tuple[Result, ...]:
         """Return what broke and is not explained by something more basic."""
-        bad = ("fail", "error", "timeout", "unexpected-pass")
-        return tuple(r for r in self.results if r.status in bad and r.explained_by is None)
+        return tuple(r for r in self.results if r.status in BAD and r.explained_by is None)

@@ -1,40 +1,69 @@
 """Hold a subject against the claims; whatever it does, the run goes on."""
 
+import contextlib
 import fnmatch
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
+from pathlib import Path
 
 import torch
 
 from vae_ref.conformance import guards
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.body import changed
+from vae_ref.conformance.answers import intervals
+from vae_ref.conformance.claims import BUDGET, all_claims, significance
+from vae_ref.conformance.diagnosis.explain import explain
+from vae_ref.conformance.probe.networks import changed
+from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import (
     Claim,
+    Finding,
     Inconclusive,
     Level,
+    Measure,
     NotApplicable,
     Note,
     Report,
     Result,
+    Status,
     Violation,
 )
-from vae_ref.conformance.registry import BUDGET, all_claims
 from vae_ref.conformance.subject import Subject
+from vae_ref.support.errors import UserError
 
-__all__ = ["UnknownClaimError", "check", "expectation", "known", "select", "verify"]
+__all__ = [
+    "UnknownClaimError",
+    "as_expected",
+    "check",
+    "probe_of",
+    "require_known",
+    "select",
+    "verify",
+]
+
+_MOST_SAID = 1000  # characters of a message
 
 
-class UnknownClaimError(ValueError):
+Begins = Callable[[Claim, float], None]
+
+
+def _nobody(claim: Claim, seconds: float) -> None:
+    """Tell nobody that a claim is about to be checked."""
+
+
+class UnknownClaimError(UserError, ValueError):
     """A claim id, or a pattern of ids, that matches nothing."""
 
 
 def select(only: str | None, level: Level = "standard") -> tuple[Claim, ...]:
-    """Return the claims of a level whose id matches a pattern."""
+    """Return the claims of a level whose id matches a pattern.
+
+    Raises:
+        UnknownClaimError: If there is none.
+    """
     standing = [c for c in all_claims() if level == "trained" or c.level == "standard"]
     chosen = tuple(c for c in standing if only is None or fnmatch.fnmatchcase(c.id, only))
     if not chosen:
@@ -46,69 +75,136 @@ def select(only: str | None, level: Level = "standard") -> tuple[Claim, ...]:
     return chosen
 
 
-def known(expected_failures: Mapping[str, str] | None) -> dict[str, str]:
-    """Return expected failures, or raise `UnknownClaimError` if one of them is no claim."""
-    expected = dict(expected_failures or {})
-    if unknown := sorted(expected.keys() - {claim.id for claim in all_claims()}):
+def require_known(expected_failures: Mapping[str, str]) -> None:
+    """Raise `UnknownClaimError` if an expected failure names no claim."""
+    if unknown := sorted(expected_failures.keys() - {claim.id for claim in all_claims()}):
         raise UnknownClaimError(
             f"an expected failure names no claim: {', '.join(unknown)}; vae-ref claims lists them."
         )
-    return expected
 
 
-def check(claim: Claim, bench: Bench, notes: list[Note] | None = None) -> Result:
-    """Check one claim, under its time limit and with the global state kept."""
-    missing = [need for need in claim.needs if not bench.subject.has(need)]
+def probe_of(subject: Subject, seed: int = 0, *, ready: bool = False) -> Probe:
+    """Return the probe that all claims of a run share."""
+    return Probe(subject, seed, alpha=significance(), ready=ready)
+
+
+def check(
+    claim: Claim, probe: Probe, notes: list[Note] | None = None, *, begins: Begins = _nobody
+) -> Result:
+    """Check one claim, under its limit of CPU time and with the global state kept.
+
+    What does not end, though it spends no CPU time, is checked once more before it is called a
+    time-out: the machine may have been busy.
+
+    Args:
+        claim: The claim.
+        probe: The subject.
+        notes: Takes what the subject does beside answering.
+        begins: Called before every try, with the claim and its seconds of CPU time.
+    """
+    missing = [need for need in claim.needs if not probe.subject.has(need)]
     if missing:
         lacks = " and ".join(need.replace("|", " or ") for need in missing)
         return Result(claim=claim, status="not-applicable", message=f"there is no {lacks}")
-    start, seconds = time.perf_counter(), claim.seconds
+    result, hangs = _check(claim, probe, notes, begins)
+    return _check(claim, probe, notes, begins)[0] if hangs else result
 
-    def result(status: str, message: str = "", **rest: object) -> Result:
-        took = time.perf_counter() - start
-        return Result(claim=claim, status=status, message=message, seconds=took, **rest)  # type: ignore[arg-type]
+
+def _check(
+    claim: Claim, probe: Probe, notes: list[Note] | None, begins: Begins
+) -> tuple[Result, bool]:
+    """Check a claim once; say also whether it hangs."""
+    start, seconds, hangs = time.perf_counter(), claim.seconds, False
+    measured: dict[str, Measure] = {}
+
+    def result(status: Status, message: str = "", **rest: object) -> Result:
+        return Result(
+            claim=claim,
+            status=status,
+            message=message if len(message) <= _MOST_SAID else f"{message[:_MOST_SAID]}...",
+            seconds=time.perf_counter() - start,
+            measured=measured,
+            **rest,  # type: ignore[arg-type]
+        )
 
     with (
         guards.global_state_kept(),
         guards.quiet() as printed,
         warnings.catch_warnings(record=True) as warned,
         torch.enable_grad(),
+        guards.one_thread() if claim.level == "standard" else contextlib.nullcontext(),
     ):
         warnings.simplefilter("always")  # whatever filters are set, a warning is no failure
         try:
             if "course" in claim.needs:
-                seconds *= bench.course.patience
+                seconds *= probe.course.patience
+            begins(claim, seconds)
             with (
                 guards.time_limit(seconds),
-                bench.mode(training=True),
-                changed(bench.subject.module),
+                probe.mode(training=True),
+                changed(probe.subject.module),
             ):
-                claim.check(bench)
-            answer = result("pass")
-        except Violation as violation:
-            answer = result(
-                "fail",
-                str(violation),
-                symptom=violation.symptom,
-                counterexample=violation.counterexample,
+                found = claim.check(probe) or Finding()
+            if found.measures:
+                course = probe.course.name
+                measured = intervals.placed(course, claim.id, found, probe.alpha)
+                intervals.require_inside(course, found, measured)
+            answer = result("pass", facts=found.facts, order=found.order)
+        except (Violation, NotApplicable, Inconclusive) as found_out:
+            if not _of_the_kit(found_out):
+                answer = result("error", guards.kind_and_message(found_out), symptom="own finding")
+            elif isinstance(found_out, Violation):
+                answer = result(
+                    "fail",
+                    str(found_out),
+                    symptom=found_out.symptom,
+                    counterexample=found_out.counterexample,
+                )
+            elif isinstance(found_out, NotApplicable):
+                answer = result("not-applicable", str(found_out))
+            else:
+                answer = result("inconclusive", str(found_out))
+        except guards.TimeLimit as limit:
+            hangs = limit.by_wall_clock
+            spent = (
+                f"no answer within {guards.patience(seconds):g} s, twice"
+                if hangs
+                else f"no answer within {seconds:g} s of CPU time"
             )
-        except NotApplicable as reason:
-            answer = result("not-applicable", str(reason))
-        except Inconclusive as reason:
-            answer = result("inconclusive", str(reason))
-        except guards.TimeLimit:
-            answer = result("timeout", f"no answer within {seconds:g} s", symptom="timeout")
+            answer = result("timeout", spent, symptom="timeout")
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            answer = result("error", guards.told(error), symptom=type(error).__name__)
-    if notes is not None:
+            answer = result("error", guards.kind_and_message(error), symptom=type(error).__name__)
+    if notes is not None and not hangs:
         if text := printed.getvalue().strip():
             lines = text.splitlines()
             message = f"printed {len(lines)} lines: {lines[0][:80]}"
             notes.append(Note("prints", claim.id, message))
         notes.extend(Note("warns", claim.id, str(w.message).partition("\n")[0]) for w in warned)
-    return answer
+    return answer, hangs
+
+
+def _of_the_kit(error: BaseException) -> bool:
+    """Whether the kit itself raised a finding; a subject that raises one is merely wrong."""
+    frame = error.__traceback__
+    while frame and frame.tb_next:
+        frame = frame.tb_next
+    here = Path(__file__).parent
+    return frame is not None and Path(frame.tb_frame.f_code.co_filename).is_relative_to(here)
+
+
+def results(
+    probe: Probe,
+    claims: Iterable[Claim],
+    notes: list[Note],
+    expected: Mapping[str, str],
+    *,
+    begins: Begins = _nobody,
+) -> Iterator[Result]:
+    """Check claims, one each time that the caller asks for the next result."""
+    for claim in claims:
+        yield as_expected(check(claim, probe, notes, begins=begins), expected)
 
 
 def verify(
@@ -126,7 +222,7 @@ def verify(
     Args:
         subject: What is under test.
         only: A pattern of claim ids, such as ``kl/*``; by default all.
-        seed: Of everything that is random.
+        seed: The seed of everything that is random.
         level: ``trained`` adds the claims that train the subject first.
         expected_failures: Claim ids with the reason why they are known to fail.
         ready: Whether the module's weights are those of a finished training: the claims that
@@ -145,37 +241,45 @@ def verify(
         >>> report.verdict, report.failures[0].claim.id
         ('violated', 'kl/closed-form')
     """
-    from vae_ref.conformance.diagnosis import explain
+    expected = expected_failures or {}
+    require_known(expected)
+    chosen, start = select(only, level), time.perf_counter()
+    probe, notes = probe_of(subject, seed, ready=ready), list[Note]()
+    found: list[Result] = []
+    for result in results(probe, chosen, notes, expected):
+        found.append(result)
+        progress(result)
+    return conclude(probe, level, found, notes, seconds=time.perf_counter() - start)
 
-    expected = known(expected_failures)
-    bench, start = Bench(subject, seed, ready=ready), time.perf_counter()
-    notes: list[Note] = []
-    results: list[Result] = []
-    for claim in select(only, level):
-        results.append(expectation(check(claim, bench, notes), expected))
-        progress(results[-1])
-    everything = select(None, level)
+
+def conclude(
+    probe: Probe, level: Level, found: Sequence[Result], notes: Sequence[Note], *, seconds: float
+) -> Report:
+    """Explain the failures, and make the report of a run."""
+    explained, more = explain(probe, found)
+    facts = dict(probe.facts)
+    for result in found:
+        facts |= result.facts
     return Report(
-        subject=subject.name,
-        seed=seed,
+        subject=probe.subject.name,
+        seed=probe.seed,
         level=level,
-        in_level=len(everything),
-        results=explain(bench, results),
-        facts=dict(bench.facts),
-        measured=dict(bench.measured),
-        notes=_distinct(notes),
-        declared=subject.conventions.declared,
+        in_level=len(select(None, level)),
+        results=explained,
+        facts=facts,
+        notes=_distinct([*notes, *more]),
+        declared=probe.conventions.declared,
         budget=BUDGET,
-        seconds=time.perf_counter() - start,
+        seconds=seconds,
         versions={
             "python": platform.python_version(),
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "vae_ref": metadata.version("vae_ref"),
         },
     )
 
 
-def expectation(result: Result, expected: Mapping[str, str]) -> Result:
+def as_expected(result: Result, expected: Mapping[str, str]) -> Result:
     """Turn a failure that was expected, or one that was and did not come, into its own status."""
     if result.claim.id not in expected:
         return result

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vae_ref.conformance.course import Course
 from vae_ref.conformance.guards import seed_everything
+from vae_ref.support.errors import UserError
 
 __all__ = ["Conventions", "DeclarationError", "Subject"]
 
@@ -26,7 +27,7 @@ Family = Literal[
 ]
 
 
-class DeclarationError(ValueError):
+class DeclarationError(UserError, ValueError):
     """A declared convention that does not exist."""
 
 

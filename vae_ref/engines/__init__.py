@@ -1,23 +1,21 @@
 """How an epoch is executed. Every engine computes the function that `eager` defines."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 
-from vae_ref.checks import InputError
 from vae_ref.data import ImageSet
 from vae_ref.engines import eager, native
 from vae_ref.engines.analytic import Analytic, objection
 from vae_ref.engines.graph import Graph
 from vae_ref.engines.native import Native
 from vae_ref.model import LatentModel
+from vae_ref.names import EngineName, EngineOption
 from vae_ref.plan import Plan
+from vae_ref.support.errors import InputError
 
-__all__ = ["Engine", "EngineName", "EngineOption", "choose", "make"]
-
-EngineName = Literal["eager", "analytic", "native", "graph"]
-EngineOption = Literal["auto", "eager", "analytic", "native", "graph"]
+__all__ = ["Engine", "choose", "make"]
 
 # Trains models for an epoch: takes the images, a plan for each model and the number of the
 # epoch, and returns the loss of each model in nats per example.

@@ -9,11 +9,12 @@ from torch.optim.adam import adam
 
 from vae_ref import checks
 from vae_ref.data import ImageSet
-from vae_ref.engines.platform import Adam, denormals_flushed
+from vae_ref.engines.platform import Adam
 from vae_ref.engines.step import Layers, Step
 from vae_ref.likelihood import Bernoulli
 from vae_ref.model import VAE, LatentModel
 from vae_ref.plan import Plan
+from vae_ref.support.denormals import denormals_flushed
 
 __all__ = ["Analytic", "objection", "settings"]
 
@@ -97,7 +98,7 @@ class Analytic:
         Raises:
             InputError: If the images do not have the models' number of pixels.
         """
-        checks.pixels("data", data.images, self.pixels, data.images)
+        checks.require_pixels("data", data.images, self.pixels, data.images)
         with denormals_flushed():
             self._load()
             self._draw(plans, epoch, len(data))

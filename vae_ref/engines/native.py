@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_ref.checks import InputError
 from vae_ref.engines.analytic import Analytic, settings
 from vae_ref.engines.analytic import objection as objection_to_formulas
 from vae_ref.engines.step import Layers, Step
 from vae_ref.model import LatentModel
+from vae_ref.support.errors import InputError
 
 __all__ = ["Native", "objection"]
 

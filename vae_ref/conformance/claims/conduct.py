@@ -1,38 +1,41 @@
 """What is true of every function: it leaves nothing behind but its answer."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.body import Body
+from vae_ref.conformance.claims import registry
+from vae_ref.conformance.probe.networks import Networks
+from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import Violation
-from vae_ref.conformance.registry import claim
+
+claim = partial(registry.claim, slot="net")
 
 
-def _functions(bench: Bench) -> Iterator[tuple[str, Callable[..., object], tuple[Tensor, ...]]]:
+def _functions(probe: Probe) -> Iterator[tuple[str, Callable[..., object], tuple[Tensor, ...]]]:
     """Yield every function of the subject with arguments that it takes."""
-    subject, n, latents = bench.subject, 3, bench.latents[0]
-    mu, logvar = bench.normal("mu", n, latents), bench.normal("logvar", n, latents)
+    subject, n, latents = probe.subject, 3, probe.latents[0]
+    mu, logvar = probe.normal("mu", n, latents), probe.normal("logvar", n, latents)
     for part in ("kl", "reparameterize"):
         if subject.has(part):
-            yield part, getattr(subject, part), bench.posterior(mu, logvar)
+            yield part, getattr(subject, part), probe.posterior(mu, logvar)
     if subject.has("nll|loss"):
-        outputs = bench.uniform("outputs", n, bench.pixels[0]) * 0.9 + 0.05
-        x = bench.uniform("x", n, bench.pixels[0])
-        pair = (bench.as_pixels(outputs), bench.as_pixels(x))
+        outputs = probe.uniform("outputs", n, probe.pixels[0]) * 0.9 + 0.05
+        x = probe.uniform("x", n, probe.pixels[0])
+        pair = (probe.as_pixels(outputs), probe.as_pixels(x))
         if subject.nll is not None:
             yield "nll", subject.nll, pair
         if subject.loss is not None:
-            yield "loss", subject.loss, (*pair, *bench.posterior(mu, logvar))
-    body = Body.of(bench)
+            yield "loss", subject.loss, (*pair, *probe.posterior(mu, logvar))
+    networks = Networks.of(probe)
     if subject.encode is not None:
-        yield "encode", subject.encode, (body.images(n),)
+        yield "encode", subject.encode, (networks.images(n),)
         if subject.decode is not None:
-            yield "decode", body.decode, (body.codes(n),)
+            yield "decode", networks.decode, (networks.codes(n),)
     if subject.forward is not None:
-        yield "forward", subject.forward, (body.images(n),)
+        yield "forward", subject.forward, (networks.images(n),)
 
 
 _ANY = ("kl|reparameterize|nll|loss|encode|decode|forward",)
@@ -48,8 +51,8 @@ _ANY = ("kl|reparameterize|nll|loss|encode|decode|forward",)
     tolerance="none: bit for bit",
     kills=("conduct-mutates-inputs",),
 )
-def inputs_intact(bench: Bench) -> None:
-    for name, function, arguments in _functions(bench):
+def inputs_intact(probe: Probe) -> None:
+    for name, function, arguments in _functions(probe):
         tensors = [a for a in arguments if isinstance(a, Tensor)]
         before = [tensor.clone() for tensor in tensors]
         with torch.no_grad():
@@ -68,8 +71,8 @@ def inputs_intact(bench: Bench) -> None:
     tolerance="none",
     kills=("conduct-reseeds", "conduct-default-dtype", "conduct-grad-mode"),
 )
-def global_state_intact(bench: Bench) -> None:
-    for name, function, arguments in _functions(bench):
+def global_state_intact(probe: Probe) -> None:
+    for name, function, arguments in _functions(probe):
         dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
         states = []
         for seed in (1, 2):

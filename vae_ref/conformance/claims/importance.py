@@ -1,12 +1,15 @@
 """What is true of the importance-weighted bound."""
 
 import math
+from functools import partial
 
 import torch
 
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.compare import agree
-from vae_ref.conformance.registry import claim
+from vae_ref.conformance.answers.comparison import agree
+from vae_ref.conformance.claims import registry
+from vae_ref.conformance.probe.probe import Probe
+
+claim = partial(registry.claim, slot="bound")
 
 _NEEDS = ("importance_weighted",)
 _SOURCE = "Burda, Grosse and Salakhutdinov 2016, equation 8"
@@ -22,16 +25,16 @@ _SOURCE = "Burda, Grosse and Salakhutdinov 2016, equation 8"
     tolerance="32 roundings of |log w| + log K",
     kills=("iw-no-log-k", "iw-mean-of-logs", "iw-self-normalised"),
 )
-def importance_weighted(bench: Bench) -> None:
+def importance_weighted(probe: Probe) -> None:
     for examples, samples in ((1, 1), (1, 2), (3, 5)):
-        log_w = 2 * bench.normal(f"weights {samples}", examples, samples) - 3
+        log_w = 2 * probe.normal(f"weights {samples}", examples, samples) - 3
         exact = torch.logsumexp(log_w.double(), 1) - math.log(samples)
         agree(
             "the importance-weighted bound",
-            bench.bound(log_w),
+            probe.bound(log_w),
             exact,
             scale=log_w.double().abs().sum(1) + math.log(samples) + 1,
-            dtype=bench.dtype,
+            dtype=probe.dtype,
             inputs={"log_w": log_w},
         )
 
@@ -46,16 +49,16 @@ def importance_weighted(bench: Bench) -> None:
     tolerance="32 roundings of |log w| + |c|",
     kills=("iw-no-shift",),
 )
-def importance_weighted_range(bench: Bench) -> None:
-    log_w = bench.normal("weights", 3, 5)
+def importance_weighted_range(probe: Probe) -> None:
+    log_w = probe.normal("weights", 3, 5)
     for shift in (-1000.0, 1000.0):
         exact = torch.logsumexp(log_w.double(), 1) - math.log(5) + shift
         agree(
             f"the bound of log weights near {shift:g}",
-            bench.bound(log_w + shift),
+            probe.bound(log_w + shift),
             exact,
             scale=log_w.double().abs().sum(1) + abs(shift),
-            dtype=bench.dtype,
+            dtype=probe.dtype,
             inputs={"log_w": log_w + shift},
         )
 
@@ -70,14 +73,14 @@ def importance_weighted_range(bench: Bench) -> None:
     tolerance="32 roundings of 1 + |log w|",
     kills=("iw-detached-weights", "iw-mean-of-logs"),
 )
-def importance_weighted_gradient(bench: Bench) -> None:
-    bench.differentiable("importance_weighted")
-    log_w = 2 * bench.normal("weights", 3, 5) - 3
+def importance_weighted_gradient(probe: Probe) -> None:
+    probe.require_gradient("importance_weighted")
+    log_w = 2 * probe.normal("weights", 3, 5) - 3
     agree(
         "the gradient of the bound",
-        bench.gradient(bench.bound, log_w)[0],
+        probe.gradient(probe.bound, log_w)[0],
         torch.softmax(log_w.double(), 1),
         scale=1 + log_w.double().abs(),
-        dtype=bench.dtype,
+        dtype=probe.dtype,
         inputs={"log_w": log_w},
     )

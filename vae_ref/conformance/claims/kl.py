@@ -1,15 +1,18 @@
 """What is true of KL(N(mu, sigma^2) || N(0, I))."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from vae_ref.conformance import oracles, statistics
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.compare import agree
-from vae_ref.conformance.records import Violation
-from vae_ref.conformance.registry import claim, share
+from vae_ref.conformance.answers import oracles, statistics
+from vae_ref.conformance.answers.comparison import agree
+from vae_ref.conformance.claims import registry
+from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.records import Finding, Violation
+
+claim = partial(registry.claim, slot="kl")
 
 _NEEDS = ("kl|loss",)
 _SOURCE = "Kingma and Welling 2014, appendix B"
@@ -24,26 +27,26 @@ _FIXED = (
 )
 
 
-def _cases(bench: Bench, name: str) -> Iterator[tuple[Tensor, Tensor]]:
+def _cases(probe: Probe, name: str) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (mu, logvar) from the smallest counterexample to batches of random numbers."""
-    unit = bench.latents[-1]
+    unit = probe.latents[-1]
     for pair in _FIXED:
-        mu, logvar = (torch.tensor([row * unit], dtype=bench.dtype) for row in pair)
+        mu, logvar = (torch.tensor([row * unit], dtype=probe.dtype) for row in pair)
         yield mu, logvar
-    for examples, latents in ((3, bench.latents[0]), (4, bench.latents[1])):
-        mu = 1.5 * bench.normal(f"{name} mu {examples}", examples, latents)
-        yield mu, 1.5 * bench.normal(f"{name} logvar {examples}", examples, latents)
+    for examples, latents in ((3, probe.latents[0]), (4, probe.latents[1])):
+        mu = 1.5 * probe.normal(f"{name} mu {examples}", examples, latents)
+        yield mu, 1.5 * probe.normal(f"{name} logvar {examples}", examples, latents)
 
 
-def _holds(bench: Bench, mu: Tensor, logvar: Tensor, expected: Tensor | None = None) -> None:
+def _holds(probe: Probe, mu: Tensor, logvar: Tensor, expected: Tensor | None = None) -> None:
     """Compare the KL at a point with the closed form, or with what else it has to equal."""
     m, s = mu.double(), logvar.double()
     agree(
         "the KL",
-        bench.kl(mu, logvar),
+        probe.kl(mu, logvar),
         oracles.kl(m, s).sum() if expected is None else expected,
-        scale=bench.rounded(oracles.kl_scale(m, s)),
-        dtype=bench.dtype,
+        scale=probe.rounded(oracles.kl_scale(m, s)),
+        dtype=probe.dtype,
         inputs={"mu": mu, "logvar": logvar},
     )
 
@@ -67,9 +70,9 @@ def _holds(bench: Bench, mu: Tensor, logvar: Tensor, expected: Tensor | None = N
         "kl-nominal-batch-size",
     ),
 )
-def closed_form(bench: Bench) -> None:
-    for mu, logvar in _cases(bench, "closed-form"):
-        _holds(bench, mu, logvar)
+def closed_form(probe: Probe) -> None:
+    for mu, logvar in _cases(probe, "closed-form"):
+        _holds(probe, mu, logvar)
 
 
 @claim(
@@ -83,19 +86,19 @@ def closed_form(bench: Bench) -> None:
     kills=("kl-no-half", "kl-negated", "kl-no-one"),
     builds_on=_VALUE,
 )
-def quadrature(bench: Bench) -> None:
-    unit = bench.latents[-1]
+def quadrature(probe: Probe) -> None:
+    unit = probe.latents[-1]
     for point in ((0.7, -1.2), (-1.1, 0.8)):
-        mu, logvar = (torch.full((1, unit), v, dtype=bench.dtype) for v in point)
+        mu, logvar = (torch.full((1, unit), v, dtype=probe.dtype) for v in point)
         m, s = float(mu[0, 0]), float(logvar[0, 0])
-        scale = 1e-9 / (32 * torch.finfo(bench.dtype).eps)
+        scale = 1e-9 / (32 * torch.finfo(probe.dtype).eps)
         exact = torch.tensor(unit * oracles.kl_by_quadrature(m, s), dtype=torch.float64)
         agree(
             "the KL",
-            bench.kl(mu, logvar),
+            probe.kl(mu, logvar),
             exact,
-            scale=bench.rounded(max(1.0, scale) * oracles.kl_scale(mu, logvar)),
-            dtype=bench.dtype,
+            scale=probe.rounded(max(1.0, scale) * oracles.kl_scale(mu, logvar)),
+            dtype=probe.dtype,
             inputs={"mu": mu, "logvar": logvar},
         )
 
@@ -111,12 +114,12 @@ def quadrature(bench: Bench) -> None:
     kills=("kl-no-half", "kl-single-precision", "kl-jitter-in-log"),
     builds_on=_VALUE,
 )
-def fifty_digits(bench: Bench) -> None:
-    unit = bench.latents[-1]
-    draws = bench.normal("fifty-digits", 6, 2)
+def fifty_digits(probe: Probe) -> None:
+    unit = probe.latents[-1]
+    draws = probe.normal("fifty-digits", 6, 2)
     for mu, logvar in zip(*(draws[:, i : i + 1].expand(-1, unit) for i in (0, 1)), strict=True):
         exact = unit * oracles.kl_by_mpmath(float(mu[0]), float(logvar[0]))
-        _holds(bench, mu[None], logvar[None], torch.tensor(exact, dtype=torch.float64))
+        _holds(probe, mu[None], logvar[None], torch.tensor(exact, dtype=torch.float64))
 
 
 @claim(
@@ -130,23 +133,23 @@ def fifty_digits(bench: Bench) -> None:
     kills=("kl-no-half", "kl-negated", "kl-mean-over-everything", "kl-logvar-as-log-sigma"),
     builds_on=_VALUE,
 )
-def monte_carlo(bench: Bench) -> None:
+def monte_carlo(probe: Probe) -> None:
     """With one sigma for all latents the sum of the log ratios is a shifted, scaled chi-square."""
-    latents = bench.latents[0]
-    mu = bench.normal("monte-carlo", 1, latents)
-    alpha = share() / 2
+    latents = probe.latents[0]
+    mu = probe.normal("monte-carlo", 1, latents)
+    alpha = probe.alpha / 2
     for s in (-1.0, 0.7):
         logvar = torch.full_like(mu, s)
         n = statistics.draws_for_mean(0.02, alpha)
         p, estimate = statistics.kl_monte_carlo(
             mu[0].double().numpy(),
             s,
-            float(bench.kl(mu, logvar)),
+            float(probe.kl(mu, logvar)),
             n,
-            bench.generator(f"noise {s}"),
+            probe.generator(f"noise {s}"),
         )
         if not p >= alpha:  # true for nan too
-            found = float(bench.kl(mu, logvar))
+            found = float(probe.kl(mu, logvar))
             raise Violation(
                 f"the KL is {found:.5g}, but log q - log p has the mean {estimate:.5g} over {n:,} "
                 f"draws (p = {p:.1g})",
@@ -168,15 +171,15 @@ def monte_carlo(bench: Bench) -> None:
     tolerance="none: 0 is represented exactly",
     kills=("kl-no-one", "kl-jitter-in-log"),
 )
-def zero_at_prior(bench: Bench) -> None:
-    for examples, latents in ((1, bench.latents[-1]), (3, bench.latents[0])):
-        zero = torch.zeros(examples, latents, dtype=bench.dtype)
+def zero_at_prior(probe: Probe) -> None:
+    for examples, latents in ((1, probe.latents[-1]), (3, probe.latents[0])):
+        zero = torch.zeros(examples, latents, dtype=probe.dtype)
         agree(
             "the KL at mu = 0, logvar = 0",
-            bench.kl(zero, zero),
+            probe.kl(zero, zero),
             torch.tensor(0.0),
             scale=0.0,
-            dtype=bench.dtype,
+            dtype=probe.dtype,
             inputs={"mu": zero, "logvar": zero},
         )
 
@@ -192,14 +195,14 @@ def zero_at_prior(bench: Bench) -> None:
     kills=("kl-negated", "kl-no-mu"),
     builds_on=_VALUE,
 )
-def positive_elsewhere(bench: Bench) -> None:
-    unit, step = bench.latents[-1], 0.01
-    zero = torch.zeros(1, unit, dtype=bench.dtype)
+def positive_elsewhere(probe: Probe) -> None:
+    unit, step = probe.latents[-1], 0.01
+    zero = torch.zeros(1, unit, dtype=probe.dtype)
     deviations = [(d, 0.0) for d in (step, -step, 1.0)] + [(0.0, d) for d in (step, -step, 1.0)]
     for d_mu, d_logvar in deviations:
         mu, logvar = zero + d_mu, zero + d_logvar
-        if not float(bench.kl(mu, logvar)) > 0:
-            value = float(bench.kl(mu, logvar))
+        if not float(probe.kl(mu, logvar)) > 0:
+            value = float(probe.kl(mu, logvar))
             raise Violation(
                 f"the KL is {value:.6g} at mu = {d_mu:g}, logvar = {d_logvar:g}, not at the prior",
                 symptom="not-positive",
@@ -211,17 +214,17 @@ def positive_elsewhere(bench: Bench) -> None:
             )
 
 
-def _gradient(bench: Bench, which: int, name: str) -> None:
-    for mu, logvar in _cases(bench, name):
-        got = bench.gradient(bench.kl, mu, logvar)[which]
+def _gradient(probe: Probe, which: int, name: str) -> None:
+    for mu, logvar in _cases(probe, name):
+        got = probe.gradient(probe.kl, mu, logvar)[which]
         m, s = mu.double(), logvar.double()
         exact, scale = (m, m.abs()) if which == 0 else (s.expm1() / 2, (s.exp() + 1) / 2)
         agree(
             f"dKL/d{'mu' if which == 0 else 'logvar'}",
             got,
             exact,
-            scale=bench.rounded(scale),
-            dtype=bench.dtype,
+            scale=probe.rounded(scale),
+            dtype=probe.dtype,
             inputs={"mu": mu, "logvar": logvar},
         )
 
@@ -237,8 +240,8 @@ def _gradient(bench: Bench, which: int, name: str) -> None:
     kills=("kl-detached-mu", "kl-no-grad", "kl-no-half"),
     builds_on=_VALUE,
 )
-def gradient_mu(bench: Bench) -> None:
-    _gradient(bench, 0, "gradient")
+def gradient_mu(probe: Probe) -> None:
+    _gradient(probe, 0, "gradient")
 
 
 @claim(
@@ -252,13 +255,13 @@ def gradient_mu(bench: Bench) -> None:
     kills=("kl-detached-logvar", "kl-no-grad", "kl-straight-through"),
     builds_on=_VALUE,
 )
-def gradient_logvar(bench: Bench) -> None:
-    _gradient(bench, 1, "gradient")
+def gradient_logvar(probe: Probe) -> None:
+    _gradient(probe, 1, "gradient")
 
 
-def _apart(bench: Bench, name: str) -> tuple[Tensor, Tensor]:
-    shape = (3, bench.latents[0])
-    return bench.normal(f"{name} mu", *shape), bench.normal(f"{name} logvar", *shape)
+def _apart(probe: Probe, name: str) -> tuple[Tensor, Tensor]:
+    shape = (3, probe.latents[0])
+    return probe.normal(f"{name} mu", *shape), probe.normal(f"{name} logvar", *shape)
 
 
 def _total(values: Iterable[Tensor]) -> Tensor:
@@ -276,10 +279,10 @@ def _total(values: Iterable[Tensor]) -> Tensor:
     tolerance=_TERMS,
     kills=("kl-mean-over-latents", "kl-max-over-latents", "kl-first-latent-only"),
 )
-def sum_over_latents(bench: Bench) -> None:
-    mu, logvar = _apart(bench, "latents")
-    parts = [slice(0, bench.latents[1]), slice(bench.latents[1], None)]
-    _holds(bench, mu, logvar, _total(bench.kl(mu[:, part], logvar[:, part]) for part in parts))
+def sum_over_latents(probe: Probe) -> None:
+    mu, logvar = _apart(probe, "latents")
+    parts = [slice(0, probe.latents[1]), slice(probe.latents[1], None)]
+    _holds(probe, mu, logvar, _total(probe.kl(mu[:, part], logvar[:, part]) for part in parts))
 
 
 @claim(
@@ -292,15 +295,15 @@ def sum_over_latents(bench: Bench) -> None:
     tolerance=_TERMS,
     kills=("kl-first-example-only", "kl-batch-mean-of-mu"),
 )
-def additive_over_examples(bench: Bench) -> None:
-    mu, logvar = _apart(bench, "examples")
+def additive_over_examples(probe: Probe) -> None:
+    mu, logvar = _apart(probe, "examples")
     rows = zip(mu.split(1), logvar.split(1), strict=True)
-    _holds(bench, mu, logvar, _total(bench.kl(*row) for row in rows))
+    _holds(probe, mu, logvar, _total(probe.kl(*row) for row in rows))
 
 
-def _permuted(bench: Bench, axis: int, name: str) -> None:
-    mu, logvar = _apart(bench, name)
-    _holds(bench, mu.flip(axis), logvar.flip(axis), bench.kl(mu, logvar))
+def _permuted(probe: Probe, axis: int, name: str) -> None:
+    mu, logvar = _apart(probe, name)
+    _holds(probe, mu.flip(axis), logvar.flip(axis), probe.kl(mu, logvar))
 
 
 @claim(
@@ -313,8 +316,8 @@ def _permuted(bench: Bench, axis: int, name: str) -> None:
     tolerance=_TERMS,
     kills=("kl-first-latent-only", "kl-latents-weighted"),
 )
-def order_of_latents(bench: Bench) -> None:
-    _permuted(bench, 1, "order-of-latents")
+def order_of_latents(probe: Probe) -> None:
+    _permuted(probe, 1, "order-of-latents")
 
 
 @claim(
@@ -327,8 +330,8 @@ def order_of_latents(bench: Bench) -> None:
     tolerance=_TERMS,
     kills=("kl-first-example-only",),
 )
-def order_of_examples(bench: Bench) -> None:
-    _permuted(bench, 0, "order-of-examples")
+def order_of_examples(probe: Probe) -> None:
+    _permuted(probe, 0, "order-of-examples")
 
 
 @claim(
@@ -342,20 +345,20 @@ def order_of_examples(bench: Bench) -> None:
     kills=("kl-clamped", "kl-jitter-in-log"),
     builds_on=_VALUE,
 )
-def large_logvar(bench: Bench) -> None:
-    unit = bench.latents[-1]
+def large_logvar(probe: Probe) -> None:
+    unit = probe.latents[-1]
     for s in (-8.0, 8.0, -12.0, 12.0, -25.0, 25.0, -40.0, 40.0):
-        mu = torch.full((1, unit), 0.5, dtype=bench.dtype)
-        logvar = torch.full((1, unit), s, dtype=bench.dtype)
-        _holds(bench, mu, logvar)
-        if getattr(bench.kl, "differentiable", True):
-            got = bench.gradient(bench.kl, mu, logvar)[1]
+        mu = torch.full((1, unit), 0.5, dtype=probe.dtype)
+        logvar = torch.full((1, unit), s, dtype=probe.dtype)
+        _holds(probe, mu, logvar)
+        if getattr(probe.kl, "differentiable", True):
+            got = probe.gradient(probe.kl, mu, logvar)[1]
             agree(
                 "dKL/dlogvar",
                 got,
                 logvar.double().expm1() / 2,
-                scale=bench.rounded((logvar.double().exp() + 1) / 2),
-                dtype=bench.dtype,
+                scale=probe.rounded((logvar.double().exp() + 1) / 2),
+                dtype=probe.dtype,
                 inputs={"mu": mu, "logvar": logvar},
                 symptom="clamped" if not got.any() else "",
             )
@@ -372,15 +375,16 @@ def large_logvar(bench: Bench) -> None:
     kills=("kl-jitter-in-log", "kl-free-bits"),
     builds_on=_VALUE,
 )
-def near_prior(bench: Bench) -> None:
-    unit = bench.latents[-1]
+def near_prior(probe: Probe) -> Finding:
+    unit = probe.latents[-1]
     for d in (1e-2, -1e-2, 1e-4, 1e-6):
-        mu = torch.full((1, unit), d, dtype=bench.dtype)
-        _holds(bench, mu, torch.full_like(mu, -d))
-    tiny = torch.full((1, unit), 1e-6, dtype=bench.dtype)
+        mu = torch.full((1, unit), d, dtype=probe.dtype)
+        _holds(probe, mu, torch.full_like(mu, -d))
+    tiny = torch.full((1, unit), 1e-6, dtype=probe.dtype)
     exact = float(oracles.kl(tiny.double(), tiny.double()).sum())
-    error = abs(float(bench.kl(tiny, tiny)) - exact) / exact
-    bench.facts["KL next to the prior"] = f"relative error {error:.0e} at mu = logvar = 1e-6"
+    error = abs(float(probe.kl(tiny, tiny)) - exact) / exact
+    words = f"relative error {error:.0e} at mu = logvar = 1e-6"
+    return Finding(facts={"KL next to the prior": words})
 
 
 @claim(
@@ -394,14 +398,14 @@ def near_prior(bench: Bench) -> None:
     kills=("kl-half-precision", "kl-no-half"),
     builds_on=_VALUE,
 )
-def single_precision(bench: Bench) -> None:
-    mu, logvar = (t.float() for t in _apart(bench, "single"))
+def single_precision(probe: Probe) -> None:
+    mu, logvar = (t.float() for t in _apart(probe, "single"))
     exact = oracles.kl(mu.double(), logvar.double()).sum()
     agree(
         "the KL in single precision",
-        bench.kl(mu, logvar),
+        probe.kl(mu, logvar),
         exact,
-        scale=bench.rounded(oracles.kl_scale(mu.double(), logvar.double())),
+        scale=probe.rounded(oracles.kl_scale(mu.double(), logvar.double())),
         dtype=torch.float32,
         inputs={"mu": mu, "logvar": logvar},
     )

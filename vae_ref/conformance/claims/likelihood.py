@@ -1,12 +1,16 @@
 """What is true of a reconstruction term that is a negative log-likelihood."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.compare import agree
-from vae_ref.conformance.records import NotApplicable, Violation
-from vae_ref.conformance.registry import claim
+from vae_ref.conformance.answers.comparison import agree
+from vae_ref.conformance.claims import registry
+from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.records import Finding, NotApplicable, Violation
+
+claim = partial(registry.claim, slot="nll")
 
 _NEEDS = ("nll|loss",)
 _TERMS = "32 roundings of the sum of the terms' absolute values"
@@ -25,8 +29,8 @@ _CONTINUOUS = "Kingma and Welling 2014, appendix C.2"
     tolerance="ratios of differences agree to 1e-5",
     kills=("nll-swapped", "nll-half-of-bce", "nll-double-sigmoid", "nll-cubed-error"),
 )
-def named(bench: Bench) -> None:
-    if bench.found_likelihood is None:
+def named(probe: Probe) -> None:
+    if probe.found_likelihood is None:
         raise Violation(
             "the reconstruction term is not the negative log-likelihood of a Bernoulli, "
             "continuous Bernoulli, Gaussian or Laplace distribution",
@@ -34,36 +38,36 @@ def named(bench: Bench) -> None:
         )
 
 
-def _pair(bench: Bench, examples: int, pixels: int, name: str) -> tuple[Tensor, Tensor]:
-    real = 2 * bench.normal(f"{name} outputs {pixels}", examples, pixels)
-    x = 0.02 + 0.96 * bench.uniform(f"{name} x {pixels}", examples, pixels)
-    return bench.likelihood.outputs(real), x
+def _pair(probe: Probe, examples: int, pixels: int, name: str) -> tuple[Tensor, Tensor]:
+    real = 2 * probe.normal(f"{name} outputs {pixels}", examples, pixels)
+    x = 0.02 + 0.96 * probe.uniform(f"{name} x {pixels}", examples, pixels)
+    return probe.likelihood.outputs(real), x
 
 
-def _condition(bench: Bench, outputs: Tensor, x: Tensor) -> Tensor:
+def _condition(probe: Probe, outputs: Tensor, x: Tensor) -> Tensor:
     """Bound the terms of the usual formulas, and what rounding a probability does to them."""
     o, t = outputs.double(), x.double()
-    size = bench.likelihood.nll(o, t).abs() + 1 + o.abs() + _cancelling(bench, o)
-    size = size + (1 / (o * (1 - o)) if bench.likelihood.bounded else o.abs())
-    return size * bench.nll.slack
+    size = probe.likelihood.nll(o, t).abs() + 1 + o.abs() + _cancelling(probe, o)
+    size = size + (1 / (o * (1 - o)) if probe.likelihood.bounded else o.abs())
+    return size * probe.nll.slack
 
 
-def _cancelling(bench: Bench, outputs: Tensor) -> Tensor:
+def _cancelling(probe: Probe, outputs: Tensor) -> Tensor:
     """Bound what cancels in the usual log C of the continuous Bernoulli, which is 0/0 at 1/2."""
-    if not bench.likelihood.name.startswith("continuous"):
+    if not probe.likelihood.name.startswith("continuous"):
         return torch.zeros_like(outputs)
-    p = outputs if bench.likelihood.bounded else torch.sigmoid(outputs)
+    p = outputs if probe.likelihood.bounded else torch.sigmoid(outputs)
     return 1 / (1 - 2 * p).abs().clamp_min(1e-3)
 
 
-def _unit(bench: Bench) -> float:
+def _unit(probe: Probe) -> float:
     """Return the factor of the reconstruction term: of a Gaussian, 1 / variance."""
-    if bench.likelihood.absolute:
+    if probe.likelihood.absolute:
         return 1.0
-    outputs, x = _pair(bench, 2, bench.pixels[0], "unit")
-    other = bench.likelihood.outputs(outputs.detach() * 0.5)
-    own = bench.nll(outputs, x) - bench.nll(other, x)
-    nll = bench.likelihood.nll
+    outputs, x = _pair(probe, 2, probe.pixels[0], "unit")
+    other = probe.likelihood.outputs(outputs.detach() * 0.5)
+    own = probe.nll(outputs, x) - probe.nll(other, x)
+    nll = probe.likelihood.nll
     exact = nll(outputs.double(), x.double()).sum() - nll(other.double(), x.double()).sum()
     return float(own / exact)
 
@@ -80,18 +84,18 @@ def _unit(bench: Bench) -> float:
     kills=("nll-mean-over-pixels", "nll-nominal-batch-size", "nll-offset", "nll-channel-mean"),
     builds_on=_NAMED,
 )
-def value(bench: Bench) -> None:
-    unit = _unit(bench)
-    sizes = [(1, bench.pixels[0])] + [(3, pixels) for pixels in bench.pixels]
+def value(probe: Probe) -> Finding:
+    unit = _unit(probe)
+    sizes = [(1, probe.pixels[0])] + [(3, pixels) for pixels in probe.pixels]
     constants = []
     for examples, pixels in sizes:
-        outputs, x = _pair(bench, examples, pixels, "value")
-        exact = unit * bench.likelihood.nll(outputs.double(), x.double()).sum()
-        got = bench.nll(outputs, x)
-        scale = (unit * _condition(bench, outputs, x)).sum().abs()
-        if not bench.likelihood.absolute:
-            best = bench.likelihood.best(x)
-            constant = bench.nll(best, x)
+        outputs, x = _pair(probe, examples, pixels, "value")
+        exact = unit * probe.likelihood.nll(outputs.double(), x.double()).sum()
+        got = probe.nll(outputs, x)
+        scale = (unit * _condition(probe, outputs, x)).sum().abs()
+        if not probe.likelihood.absolute:
+            best = probe.likelihood.best(x)
+            constant = probe.nll(best, x)
             constants.append(float(constant) / (examples * pixels))
             got, scale = got - constant, scale + constant.abs()
         agree(
@@ -99,13 +103,13 @@ def value(bench: Bench) -> None:
             got,
             exact,
             scale=scale,
-            dtype=bench.dtype,
+            dtype=probe.dtype,
             inputs={"outputs": outputs, "x": x},
         )
-    if not bench.likelihood.absolute:
-        bench.facts["constant of the likelihood"] = (
-            "dropped" if abs(constants[0]) < 1e-9 else f"{constants[0]:.6g} nats per pixel"
-        )
+    if probe.likelihood.absolute:
+        return Finding()
+    words = "dropped" if abs(constants[0]) < 1e-9 else f"{constants[0]:.6g} nats per pixel"
+    return Finding(facts={"constant of the likelihood": words})
 
 
 @claim(
@@ -119,29 +123,29 @@ def value(bench: Bench) -> None:
     kills=("nll-detached", "nll-no-grad", "nll-mean-over-pixels", "nll-zero-at-half"),
     builds_on=(*_NAMED, "likelihood/value"),
 )
-def gradient(bench: Bench) -> None:
-    unit = _unit(bench)
-    pairs = [_pair(bench, 3, pixels, "gradient") for pixels in bench.pixels]
-    middle = bench.likelihood.outputs(torch.zeros_like(pairs[0][0]))
+def gradient(probe: Probe) -> None:
+    unit = _unit(probe)
+    pairs = [_pair(probe, 3, pixels, "gradient") for pixels in probe.pixels]
+    middle = probe.likelihood.outputs(torch.zeros_like(pairs[0][0]))
     for outputs, x in [*pairs, (middle, pairs[0][1])]:
-        got = bench.gradient(lambda o, x=x: bench.nll(o, x), outputs)[0]
+        got = probe.gradient(lambda o, x=x: probe.nll(o, x), outputs)[0]
         leaf = outputs.double().requires_grad_()
-        exact = unit * torch.autograd.grad(bench.likelihood.nll(leaf, x.double()).sum(), leaf)[0]
+        exact = unit * torch.autograd.grad(probe.likelihood.nll(leaf, x.double()).sum(), leaf)[0]
         agree(
             "the gradient of the reconstruction term",
             got,
             exact,
-            scale=exact.abs() + abs(unit) * _slope(bench, outputs),
-            dtype=bench.dtype,
+            scale=exact.abs() + abs(unit) * _slope(probe, outputs),
+            dtype=probe.dtype,
             inputs={"outputs": outputs, "x": x},
         )
 
 
-def _slope(bench: Bench, outputs: Tensor) -> Tensor:
+def _slope(probe: Probe, outputs: Tensor) -> Tensor:
     """Bound the terms of the derivative; between probabilities and logits lies p (1 - p)."""
     o = outputs.double()
-    slope = 1 / (o * (1 - o)) ** 2 if bench.likelihood.bounded else 1 + o.abs()
-    return (slope + _cancelling(bench, o) ** 2) * bench.nll.slack
+    slope = 1 / (o * (1 - o)) ** 2 if probe.likelihood.bounded else 1 + o.abs()
+    return (slope + _cancelling(probe, o) ** 2) * probe.nll.slack
 
 
 @claim(
@@ -154,18 +158,18 @@ def _slope(bench: Bench, outputs: Tensor) -> Tensor:
     tolerance=_TERMS,
     kills=("nll-mean-over-pixels", "nll-mean-over-everything", "nll-root-of-squares"),
 )
-def sum_over_pixels(bench: Bench) -> None:
-    if len(bench.pixels) < 2:
-        raise NotApplicable(f"the function takes images of {bench.pixels[0]} pixels only")
-    first, second = (_pair(bench, 3, pixels, "sum") for pixels in bench.pixels)
+def sum_over_pixels(probe: Probe) -> None:
+    if len(probe.pixels) < 2:
+        raise NotApplicable(f"the function takes images of {probe.pixels[0]} pixels only")
+    first, second = (_pair(probe, 3, pixels, "sum") for pixels in probe.pixels)
     outputs, x = (torch.cat(both, 1) for both in zip(first, second, strict=True))
     agree(
         "the reconstruction term of two sets of pixels together",
-        bench.nll(outputs, x),
-        bench.nll(*first) + bench.nll(*second),
-        scale=_condition(bench, outputs, x).sum() * max(1.0, abs(_unit(bench)))
-        + bench.nll(outputs, x).abs(),
-        dtype=bench.dtype,
+        probe.nll(outputs, x),
+        probe.nll(*first) + probe.nll(*second),
+        scale=_condition(probe, outputs, x).sum() * max(1.0, abs(_unit(probe)))
+        + probe.nll(outputs, x).abs(),
+        dtype=probe.dtype,
         inputs={"outputs": outputs, "x": x},
     )
 
@@ -180,16 +184,16 @@ def sum_over_pixels(bench: Bench) -> None:
     tolerance=_TERMS,
     kills=("nll-first-example-only", "nll-divided-twice", "nll-optimal-variance"),
 )
-def additive_over_examples(bench: Bench) -> None:
-    outputs, x = _pair(bench, 3, bench.pixels[0], "examples")
-    apart = sum(bench.nll(outputs[i : i + 1], x[i : i + 1]) for i in range(3))
+def additive_over_examples(probe: Probe) -> None:
+    outputs, x = _pair(probe, 3, probe.pixels[0], "examples")
+    apart = sum(probe.nll(outputs[i : i + 1], x[i : i + 1]) for i in range(3))
     agree(
         "the reconstruction term of a batch",
-        bench.nll(outputs, x),
+        probe.nll(outputs, x),
         torch.as_tensor(apart),
-        scale=_condition(bench, outputs, x).sum() * max(1.0, abs(_unit(bench)))
-        + bench.nll(outputs, x).abs(),
-        dtype=bench.dtype,
+        scale=_condition(probe, outputs, x).sum() * max(1.0, abs(_unit(probe)))
+        + probe.nll(outputs, x).abs(),
+        dtype=probe.dtype,
         inputs={"outputs": outputs, "x": x},
     )
 
@@ -204,15 +208,15 @@ def additive_over_examples(bench: Bench) -> None:
     tolerance=_TERMS,
     kills=("nll-pixels-weighted", "nll-shifted"),
 )
-def order_of_pixels(bench: Bench) -> None:
-    outputs, x = _pair(bench, 3, bench.pixels[0], "order")
+def order_of_pixels(probe: Probe) -> None:
+    outputs, x = _pair(probe, 3, probe.pixels[0], "order")
     agree(
         "the reconstruction term with the pixels in another order",
-        bench.nll(outputs.flip(1), x.flip(1)),
-        bench.nll(outputs, x),
-        scale=_condition(bench, outputs, x).sum() * max(1.0, abs(_unit(bench)))
-        + bench.nll(outputs, x).abs(),
-        dtype=bench.dtype,
+        probe.nll(outputs.flip(1), x.flip(1)),
+        probe.nll(outputs, x),
+        scale=_condition(probe, outputs, x).sum() * max(1.0, abs(_unit(probe)))
+        + probe.nll(outputs, x).abs(),
+        dtype=probe.dtype,
         inputs={"outputs": outputs, "x": x},
     )
 
@@ -227,14 +231,14 @@ def order_of_pixels(bench: Bench) -> None:
     tolerance="the term rises by more than 32 roundings for a step of 0.2",
     kills=("nll-negated", "nll-swapped", "nll-half-of-bce", "nll-signed-residual"),
 )
-def minimum_at_data(bench: Bench) -> None:
-    x = 0.2 + 0.6 * bench.uniform("minimum", 1, bench.pixels[0])
-    best = bench.likelihood.best(x.double()).to(bench.dtype)
-    least = float(bench.nll(best, x))
-    bounded = bench.likelihood.bounded
+def minimum_at_data(probe: Probe) -> None:
+    x = 0.2 + 0.6 * probe.uniform("minimum", 1, probe.pixels[0])
+    best = probe.likelihood.best(x.double()).to(probe.dtype)
+    least = float(probe.nll(best, x))
+    bounded = probe.likelihood.bounded
     for step in (0.2, -0.2):
         other = torch.sigmoid(torch.logit(best) + step) if bounded else best + step
-        value = float(bench.nll(other, x))
+        value = float(probe.nll(other, x))
         if not value > least:
             raise Violation(
                 f"the reconstruction term falls from {least:.6g} to {value:.6g} when the output "
@@ -256,33 +260,33 @@ def minimum_at_data(bench: Bench) -> None:
     kills=("nll-clamped-probabilities", "nll-jitter-in-log"),
     builds_on=_NAMED,
 )
-def exact_range(bench: Bench) -> None:
-    if not bench.likelihood.name.startswith("bernoulli"):
+def exact_range(probe: Probe) -> Finding:
+    if not probe.likelihood.name.startswith("bernoulli"):
         raise NotApplicable("only a Bernoulli likelihood has outputs with an end")
     for x_value in (0.0, 1.0):
         for logit in (-9.0, -5.0, 5.0, 9.0):
             outputs, x = (
-                torch.full((1, bench.pixels[0]), v, dtype=bench.dtype) for v in (logit, x_value)
+                torch.full((1, probe.pixels[0]), v, dtype=probe.dtype) for v in (logit, x_value)
             )
-            outputs = bench.likelihood.outputs(outputs)
+            outputs = probe.likelihood.outputs(outputs)
             agree(
                 f"the reconstruction term at logit {logit:g}, x = {x_value:g},",
-                bench.nll(outputs, x),
-                bench.likelihood.nll(outputs.double(), x.double()).sum(),
-                scale=_condition(bench, outputs, x).sum(),
-                dtype=bench.dtype,
+                probe.nll(outputs, x),
+                probe.likelihood.nll(outputs.double(), x.double()).sum(),
+                scale=_condition(probe, outputs, x).sum(),
+                dtype=probe.dtype,
                 inputs={"outputs": outputs, "x": x},
                 symptom="clamped",
             )
-    bench.facts["reconstruction in float32"] = _dead_zone(bench)
+    return Finding(facts={"reconstruction in float32": _dead_zone(probe)})
 
 
-def _dead_zone(bench: Bench) -> str:
+def _dead_zone(probe: Probe) -> str:
     """Look, in single precision, for the wrong-side logit from which no gradient flows."""
     for logit in range(1, 101):
-        eta = torch.full((1, bench.pixels[0]), float(logit), dtype=torch.float32)
-        leaf = bench.likelihood.outputs(eta).requires_grad_()
-        value = bench.nll(leaf, torch.zeros_like(eta)).detach()
+        eta = torch.full((1, probe.pixels[0]), float(logit), dtype=torch.float32)
+        leaf = probe.likelihood.outputs(eta).requires_grad_()
+        value = probe.nll(leaf, torch.zeros_like(eta)).detach()
         exact = eta.double().sum()
         if abs(float(value) / float(exact) - 1) > 0.01 + float(torch.exp(-eta[0, 0])):
             return f"off by more than 1 % from a wrong-side logit of {logit}"

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vae_ref.conformance import scorer
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.records import Inconclusive, NotApplicable, Violation
-from vae_ref.conformance.registry import claim, share
-from vae_ref.conformance.trained import numbers, rehearsed, trained
+from vae_ref.conformance.answers.statistics import normal_quantile
+from vae_ref.conformance.claims.registry import claim
+from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.records import Finding, Inconclusive, NotApplicable, Violation
+from vae_ref.conformance.trainings import scoring
+from vae_ref.conformance.trainings.trained import numbers, short_training, trained
 
 _LOOP = ("module", "course", "forward", "loss", "encode", "decode", "train")
 _FEW, _REHEARSAL = 640, 2
@@ -25,7 +26,7 @@ _LOOPS = (
     "training/follows-the-gradient",
 )
 
-_claim = partial(claim, level="trained", seconds=120.0)
+_claim = partial(claim, slot="train", level="trained", seconds=120.0)
 
 
 @_claim(
@@ -39,11 +40,11 @@ _claim = partial(claim, level="trained", seconds=120.0)
     kills=("train-decoder-not-optimised", "train-encoder-not-optimised"),
     builds_on=("model/each-parameter-matters",),
 )
-def every_weight_learns(bench: Bench) -> None:
-    module, x = bench.subject.module, numbers(bench, bench.course.train[:_FEW])
+def every_weight_learns(probe: Probe) -> None:
+    module, x = probe.subject.module, numbers(probe, probe.course.train[:_FEW])
     assert module is not None  # noqa: S101
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
-    with rehearsed(bench, x, x, _REHEARSAL):
+    with short_training(probe, x, x, _REHEARSAL):
         still = [n for n, p in module.named_parameters() if torch.equal(p, before[n])]
     if still:
         raise Violation(
@@ -65,16 +66,16 @@ def every_weight_learns(bench: Bench) -> None:
     kills=("train-and-test-swapped", "train-on-both"),
     builds_on=("training/every-weight-learns",),
 )
-def learns_from_its_training_set(bench: Bench) -> None:
-    course = bench.course
-    order = torch.randperm(course.train.shape[1], generator=bench.generator("pixels"))
+def learns_from_its_training_set(probe: Probe) -> None:
+    course = probe.course
+    order = torch.randperm(course.train.shape[1], generator=probe.generator("pixels"))
     few, apart = 5 * _FEW, (slice(None), order)
-    kept, mixed = (numbers(bench, course.train[:few][part]) for part in ((), apart))
-    held_out = [numbers(bench, course.held_out[:500][part]) for part in ((), apart)]
+    kept, mixed = (numbers(probe, course.train[:few][part]) for part in ((), apart))
+    held_out = [numbers(probe, course.held_out[:500][part]) for part in ((), apart)]
     gains = []
     for shown in (mixed, kept):
-        with rehearsed(bench, kept, shown, 6 * _REHEARSAL) as (body, _):
-            own, other = (scorer.score(body, x).loss for x in held_out)
+        with short_training(probe, kept, shown, 6 * _REHEARSAL) as (body, _):
+            own, other = (scoring.score(body, x).loss for x in held_out)
         gains.append(other - own)
     if not gains[1] > 0.02 * own:
         raise NotApplicable("too little is learned to tell from which images")
@@ -105,27 +106,26 @@ def learns_from_its_training_set(bench: Bench) -> None:
     kills=("train-evaluates-mu", "train-evaluates-in-training-mode", "train-first-batch-tested"),
     builds_on=("objective/beta", *_LOOPS),
 )
-def reported_loss(bench: Bench) -> None:
-    if bench.conventions.evaluation == "mean":
+def reported_loss(probe: Probe) -> Finding:
+    if probe.conventions.evaluation == "mean":
         raise NotApplicable("the mean is declared to be taken for z in evaluation")
-    from scipy import stats
-
-    run, draws = trained(bench), 16
+    run, draws = trained(probe), 16
     with run.loaded() as body:
-        x = numbers(bench, bench.course.held_out)
-        losses = scorer.scores(body, x, draws, "reported").sum(2)
+        x = numbers(probe, probe.course.held_out)
+        losses = scoring.scores(body, x, draws, "reported").sum(2)
     if not run.reported:
         raise NotApplicable("the training is over, and what it reported is not known")
     reported, own = run.reported[-1], float(losses.mean())
     spread = math.sqrt(float(losses.var(0).sum())) / len(x)
-    bench.facts["reported test loss"] = f"{reported:.3f} nats per example, by the kit {own:.3f}"
-    reach = float(stats.norm.isf(share() / 2)) * spread * math.sqrt(1 + 1 / draws)
+    reach = normal_quantile(probe.alpha / 2) * spread * math.sqrt(1 + 1 / draws)
     reach += 1e-5 * abs(own)  # sums in float32
     if not abs(reported - own) <= reach:
         raise Violation(
             f"the loop reports a test loss of {reported:.4f} nats per example; it is {own:.4f}",
             symptom=_far(reported / own),
         )
+    words = f"{reported:.3f} nats per example, by the kit {own:.3f}"
+    return Finding(facts={"reported test loss": words})
 
 
 def _far(ratio: float) -> str:
@@ -181,10 +181,10 @@ class _Steps:
     kills=("train-gradients-not-zeroed",),
     builds_on=("training/every-weight-learns",),
 )
-def follows_the_gradient(bench: Bench) -> None:
-    x = numbers(bench, bench.course.train[:_FEW])
-    assert bench.subject.module is not None  # noqa: S101
-    with _Steps(bench.subject.module) as steps, rehearsed(bench, x, x[:1], 1):
+def follows_the_gradient(probe: Probe) -> None:
+    x = numbers(probe, probe.course.train[:_FEW])
+    assert probe.subject.module is not None  # noqa: S101
+    with _Steps(probe.subject.module) as steps, short_training(probe, x, x[:1], 1):
         cosines = steps.cosines
     if not cosines:
         raise Inconclusive("no step of an optimiser of torch's; others cannot be watched")
@@ -229,9 +229,9 @@ _NORMAL = ("randn", "randn_like", "normal", "normal_")
     kills=("train-frozen-noise", "train-reseeds-every-step"),
     builds_on=("reparameterization/fresh-noise", "training/every-weight-learns"),
 )
-def fresh_noise(bench: Bench) -> None:
-    x = numbers(bench, bench.course.train[:_FEW])
-    with _Noise() as noise, rehearsed(bench, x, x[:1], _REHEARSAL) as (body, _):
+def fresh_noise(probe: Probe) -> None:
+    x = numbers(probe, probe.course.train[:_FEW])
+    with _Noise() as noise, short_training(probe, x, x[:1], _REHEARSAL) as (body, _):
         latents = body.latents
     drawn, due = sum(noise.seen.values()), _REHEARSAL * len(x) * latents
     if not drawn:

@@ -2,15 +2,18 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.body import Body, changed
-from vae_ref.conformance.compare import plain
+from vae_ref.conformance.answers.comparison import plain
+from vae_ref.conformance.claims import registry
+from vae_ref.conformance.probe.networks import Networks, changed
+from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import NotApplicable, Violation
-from vae_ref.conformance.registry import claim
+
+claim = partial(registry.claim, slot="net")
 
 _SOURCE = "Kingma and Welling 2014, appendix C"
 _REACH = 8.0
@@ -18,9 +21,9 @@ _HEADS = ("model/two-heads",)
 
 
 @contextlib.contextmanager
-def _evaluating(bench: Bench) -> Iterator[Body]:
-    with bench.mode(training=False), torch.no_grad():
-        yield Body.of(bench)
+def _evaluating(probe: Probe) -> Iterator[Networks]:
+    with probe.mode(training=False), torch.no_grad():
+        yield Networks.of(probe)
 
 
 @claim(
@@ -33,9 +36,9 @@ def _evaluating(bench: Bench) -> Iterator[Body]:
     tolerance="none",
     kills=("model-one-head", "model-heads-of-other-sizes"),
 )
-def two_heads(bench: Bench) -> None:
-    with _evaluating(bench) as body:
-        mu, logvar = body.encode(body.images(3))
+def two_heads(probe: Probe) -> None:
+    with _evaluating(probe) as networks:
+        mu, logvar = networks.encode(networks.images(3))
     if mu.shape != logvar.shape or len(mu) != 3:
         raise Violation(
             f"mu has shape {tuple(mu.shape)}, logvar {tuple(logvar.shape)}, for 3 examples",
@@ -45,37 +48,37 @@ def two_heads(bench: Bench) -> None:
         raise Violation("mu and logvar are the same numbers", symptom="one-head")
 
 
-def _enlarged(bench: Bench, outputs: Callable[[Body], Tensor]) -> Iterator[Tensor]:
+def _enlarged(probe: Probe, outputs: Callable[[Networks], Tensor]) -> Iterator[Tensor]:
     """Yield what networks return as they are, and with larger weights of other signs.
 
     With those, a linear layer goes as far as one likes, on either side. Weights at which the
     networks raise are left out.
     """
-    body, signs = Body.of(bench), bench.generator("signs")
-    with _evaluating(bench):
-        yield outputs(body)
+    networks, signs = Networks.of(probe), probe.generator("signs")
+    with _evaluating(probe):
+        yield outputs(networks)
     for factor in (8.0, 64.0):
         for _ in range(6):
             with (
                 contextlib.suppress(RuntimeError, ValueError),
-                _evaluating(bench),
-                changed(bench.subject.module, factor=factor, signs=signs),
+                _evaluating(probe),
+                changed(probe.subject.module, factor=factor, signs=signs),
             ):
-                values = outputs(body)
+                values = outputs(networks)
                 yield values[torch.isfinite(values)]
 
 
-def _unconstrained(bench: Bench, which: int) -> None:
+def _unconstrained(probe: Probe, which: int) -> None:
     name = ("mu", "logvar")[which]
     low, high, floor = 0.0, 0.0, False
-    x = Body.of(bench).images(64)
-    for values in _enlarged(bench, lambda body: body.encode(x)[which]):
+    x = Networks.of(probe).images(64)
+    for values in _enlarged(probe, lambda networks: networks.encode(x)[which]):
         if values.numel():
             low, high = min(low, float(values.min())), max(high, float(values.max()))
         floor = floor or int((values == 0).sum()) > 1
         if low < -_REACH and high > _REACH:
             return
-    if bench.subject.module is None and low < 0 < high:
+    if probe.subject.module is None and low < 0 < high:
         raise NotApplicable("without the module its weights cannot be made larger")
     symptom = "never-negative" if low >= 0 else "never-positive" if high <= 0 else "bounded"
     raise Violation(
@@ -96,8 +99,8 @@ def _unconstrained(bench: Bench, which: int) -> None:
     kills=("model-relu-on-mu", "model-tanh-on-mu"),
     builds_on=_HEADS,
 )
-def unconstrained_mu(bench: Bench) -> None:
-    _unconstrained(bench, 0)
+def unconstrained_mu(probe: Probe) -> None:
+    _unconstrained(probe, 0)
 
 
 @claim(
@@ -111,8 +114,8 @@ def unconstrained_mu(bench: Bench) -> None:
     kills=("model-relu-on-logvar", "model-softplus-on-logvar", "model-tanh-on-logvar"),
     builds_on=_HEADS,
 )
-def unconstrained_logvar(bench: Bench) -> None:
-    _unconstrained(bench, 1)
+def unconstrained_logvar(probe: Probe) -> None:
+    _unconstrained(probe, 1)
 
 
 @claim(
@@ -125,14 +128,14 @@ def unconstrained_logvar(bench: Bench) -> None:
     tolerance="probabilities lie in [0, 1] and reach below 0.1 and above 0.9; logits beyond +-2",
     kills=("model-no-sigmoid", "model-tanh-decoder", "model-sigmoid-twice", "model-half-range"),
 )
-def decoder_range(bench: Bench) -> None:
-    if bench.found_likelihood is None:
+def decoder_range(probe: Probe) -> None:
+    if probe.found_likelihood is None:
         raise NotApplicable("no likelihood is declared or could be inferred")
-    likelihood = bench.found_likelihood
+    likelihood = probe.found_likelihood
     low, high = torch.inf, -torch.inf
-    with _evaluating(bench) as body:
-        codes = body.codes(64, 2.0)
-    for outputs in _enlarged(bench, lambda body: body.decode(codes)):
+    with _evaluating(probe) as networks:
+        codes = networks.codes(64, 2.0)
+    for outputs in _enlarged(probe, lambda networks: networks.decode(codes)):
         if outputs.numel():
             low, high = min(low, float(outputs.min())), max(high, float(outputs.max()))
     if likelihood.bounded and not (low >= 0 and high <= 1):
@@ -141,7 +144,7 @@ def decoder_range(bench: Bench) -> None:
             symptom="outside" if low < -1 or high > 1 else "outside-within-1",
         )
     short = low > 0.1 or high < 0.9
-    if bench.subject.module is None or not likelihood.absolute:
+    if probe.subject.module is None or not likelihood.absolute:
         return
     if likelihood.bounded and short:
         raise Violation(f"outputs stay in [{low:.3g}, {high:.3g}], within (0, 1)", symptom="short")
@@ -153,7 +156,7 @@ def decoder_range(bench: Bench) -> None:
         )
 
 
-def _alone(what: str, function: Callable[[Tensor], Tensor], rows: Tensor) -> None:
+def _require_alone(what: str, function: Callable[[Tensor], Tensor], rows: Tensor) -> None:
     together, alone = function(rows), torch.cat([function(rows[i : i + 1]) for i in range(3)])
     size = 1 + float(together.abs().max())
     if not float((together - alone).abs().max()) <= 1e-4 * size:
@@ -180,9 +183,9 @@ def _alone(what: str, function: Callable[[Tensor], Tensor], rows: Tensor) -> Non
     kills=("model-batch-centred-codes",),
     builds_on=_HEADS,
 )
-def no_leakage_encoder(bench: Bench) -> None:
-    with _evaluating(bench) as body:
-        _alone("the code", lambda x: torch.cat(body.encode(x), 1), body.images(3))
+def no_leakage_encoder(probe: Probe) -> None:
+    with _evaluating(probe) as networks:
+        _require_alone("the code", lambda x: torch.cat(networks.encode(x), 1), networks.images(3))
 
 
 @claim(
@@ -195,9 +198,9 @@ def no_leakage_encoder(bench: Bench) -> None:
     tolerance="1e-4 of the largest output",
     kills=("model-decoder-mixes-batch",),
 )
-def no_leakage_decoder(bench: Bench) -> None:
-    with _evaluating(bench) as body:
-        _alone("the reconstruction", body.decode, body.codes(3))
+def no_leakage_decoder(probe: Probe) -> None:
+    with _evaluating(probe) as networks:
+        _require_alone("the reconstruction", networks.decode, networks.codes(3))
 
 
 @claim(
@@ -211,9 +214,9 @@ def no_leakage_decoder(bench: Bench) -> None:
     kills=("model-half-the-pixels", "model-constant-encoder"),
     builds_on=_HEADS,
 )
-def each_pixel_matters(bench: Bench) -> None:
-    body = Body.of(bench)
-    dead = _dead(bench, lambda x: torch.cat(body.encode(x), 1), body.images(32))
+def each_pixel_matters(probe: Probe) -> None:
+    networks = Networks.of(probe)
+    dead = _dead(probe, lambda x: torch.cat(networks.encode(x), 1), networks.images(32))
     if dead:
         raise Violation(f"{dead} pixels have no effect", symptom="dead")
 
@@ -228,24 +231,24 @@ def each_pixel_matters(bench: Bench) -> None:
     tolerance="a derivative that is not zero, somewhere in 32 codes",
     kills=("model-first-latents-only", "model-decoder-ignores-code"),
 )
-def each_latent_matters(bench: Bench) -> None:
-    with _evaluating(bench) as body:
-        codes = body.codes(32)
-    dead = _dead(bench, body.decode, codes)
+def each_latent_matters(probe: Probe) -> None:
+    with _evaluating(probe) as networks:
+        codes = networks.codes(32)
+    dead = _dead(probe, networks.decode, codes)
     if dead:
         raise Violation(f"{dead} of {codes.shape[1]} latents have no effect", symptom="dead")
 
 
-def _dead(bench: Bench, function: Callable[[Tensor], Tensor], inputs: Tensor) -> int:
+def _dead(probe: Probe, function: Callable[[Tensor], Tensor], inputs: Tensor) -> int:
     """Count the inputs on which nothing depends, whatever the signs of the weights.
 
     Units that happen to be switched off for all inputs are switched on by other signs.
     """
-    signs = bench.generator("dead")
+    signs = probe.generator("dead")
     effect = torch.zeros(inputs[0].numel(), dtype=torch.bool)
     for flipped in (None, signs, signs, signs):
-        with bench.mode(training=False), changed(bench.subject.module, signs=flipped):
-            slope = bench.gradient(function, inputs)[0]
+        with probe.mode(training=False), changed(probe.subject.module, signs=flipped):
+            slope = probe.gradient(function, inputs)[0]
         effect |= (slope.flatten(1) != 0).any(0)
         if effect.all():
             break
@@ -269,15 +272,15 @@ def _dead(bench: Bench, function: Callable[[Tensor], Tensor], inputs: Tensor) ->
         "objective/gradient",
     ),
 )
-def each_parameter_matters(bench: Bench) -> None:
-    module = bench.subject.module
+def each_parameter_matters(probe: Probe) -> None:
+    module = probe.subject.module
     assert module is not None  # noqa: S101 - the claim needs it
-    body = Body.of(bench)
-    x = body.images(32)
-    bench.subject.seed(bench.number("parameters"))
-    outputs, mu, logvar = body.forward(x)
-    if bench.subject.loss is not None:
-        value = bench.loss_as_is(outputs, x.flatten(1), mu, logvar).sum()
+    networks = Networks.of(probe)
+    x = networks.images(32)
+    probe.subject.seed(probe.number("parameters"))
+    outputs, mu, logvar = networks.forward(x)
+    if probe.subject.loss is not None:
+        value = probe.loss_as_is(outputs, x.flatten(1), mu, logvar).sum()
     else:
         value = (outputs**2).sum() + (mu**2).sum() + (logvar**2).sum()
     named = list(module.named_parameters())
@@ -310,17 +313,17 @@ def each_parameter_matters(bench: Bench) -> None:
     kills=("model-forward-decodes-mu", "model-forward-samples-twice-the-noise"),
     builds_on=("reparameterization/reproducible", "model/outputs-in-order"),
 )
-def forward_is_the_composition(bench: Bench) -> None:
-    seed = bench.number("composition")
-    with _evaluating(bench) as body:
-        x = body.images(3)
-        mu, logvar = body.encode(x)
-        if bench.conventions.evaluation == "sample":
-            bench.eps((mu.shape[0], mu.shape[1]), seed)
-        z = bench.z(mu, logvar, seed)
-        bench.subject.seed(seed)
-        outputs = body.forward(x)[0]
-        composed, at_mean = body.decode(z), body.decode(mu)
+def forward_is_the_composition(probe: Probe) -> None:
+    seed = probe.number("composition")
+    with _evaluating(probe) as networks:
+        x = networks.images(3)
+        mu, logvar = networks.encode(x)
+        if probe.conventions.evaluation == "sample":
+            probe.eps((mu.shape[0], mu.shape[1]), seed)
+        z = probe.z(mu, logvar, seed)
+        probe.subject.seed(seed)
+        outputs = networks.forward(x)[0]
+        composed, at_mean = networks.decode(z), networks.decode(mu)
     size = 1e-4 * (1 + float(composed.abs().max()))
     if not float((outputs - composed).abs().max()) <= size:
         mean = float((outputs - at_mean).abs().max()) <= size
@@ -343,11 +346,11 @@ def forward_is_the_composition(bench: Bench) -> None:
     kills=("model-outputs-swapped",),
     builds_on=_HEADS,
 )
-def outputs_in_order(bench: Bench) -> None:
-    with _evaluating(bench) as body:
-        x = body.images(3)
-        mu, logvar = body.encode(x)
-        _, *posterior = body.forward(x)
+def outputs_in_order(probe: Probe) -> None:
+    with _evaluating(probe) as networks:
+        x = networks.images(3)
+        mu, logvar = networks.encode(x)
+        _, *posterior = networks.forward(x)
 
     def same(a: Tensor, b: Tensor) -> bool:
         return a.shape == b.shape and bool(((a - b).abs() <= 1e-4 * (1 + b.abs().max())).all())
@@ -374,16 +377,16 @@ def outputs_in_order(bench: Bench) -> None:
     kills=("model-forward-decodes-mu", "model-mean-in-evaluation"),
     builds_on=("reparameterization/samples-in-evaluation", "reparameterization/fresh-noise"),
 )
-def forward_samples_in_evaluation(bench: Bench) -> None:
-    with _evaluating(bench) as body:
-        x = body.images(3)
-        bench.subject.seed(bench.number("evaluation"))
-        first, second = body.forward(x)[0], body.forward(x)[0]
-    if bench.conventions.evaluation == "mean":
+def forward_samples_in_evaluation(probe: Probe) -> None:
+    with _evaluating(probe) as networks:
+        x = networks.images(3)
+        probe.subject.seed(probe.number("evaluation"))
+        first, second = networks.forward(x)[0], networks.forward(x)[0]
+    if probe.conventions.evaluation == "mean":
         raise NotApplicable("declared: in evaluation the mean is taken")
     if torch.equal(first, second):
-        with bench.mode(training=True), torch.no_grad():
-            always = torch.equal(body.forward(x)[0], body.forward(x)[0])
+        with probe.mode(training=True), torch.no_grad():
+            always = torch.equal(networks.forward(x)[0], networks.forward(x)[0])
         raise Violation(
             f"two passes {'' if always else 'in evaluation mode '}give the same reconstruction: "
             "the loss computed there is not the ELBO",
@@ -402,18 +405,18 @@ def forward_samples_in_evaluation(bench: Bench) -> None:
     kills=("model-unregistered-layer", "model-casts-to-float32"),
     builds_on=_HEADS,
 )
-def double_precision(bench: Bench) -> None:
-    with _evaluating(bench) as body:
-        x = body.images(3)
-        single = [*body.encode(x)]
-        if bench.subject.decode is not None:
-            codes = body.codes(3)
-            single.append(body.decode(codes))
-        with changed(bench.subject.module, dtype=torch.float64):
+def double_precision(probe: Probe) -> None:
+    with _evaluating(probe) as networks:
+        x = networks.images(3)
+        single = [*networks.encode(x)]
+        if probe.subject.decode is not None:
+            codes = networks.codes(3)
+            single.append(networks.decode(codes))
+        with changed(probe.subject.module, dtype=torch.float64):
             try:
-                double = [*body.encode(x.double())]
-                if bench.subject.decode is not None:
-                    double.append(body.decode(codes.double()))
+                double = [*networks.encode(x.double())]
+                if probe.subject.decode is not None:
+                    double.append(networks.decode(codes.double()))
             except RuntimeError as error:
                 raise Violation(
                     f"in double precision it raises {str(error).splitlines()[0]}: a tensor is "

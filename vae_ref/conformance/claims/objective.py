@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from vae_ref.conformance import oracles
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.compare import agree
-from vae_ref.conformance.records import NotApplicable, Violation
-from vae_ref.conformance.registry import claim
-from vae_ref.conformance.terms import same
+from vae_ref.conformance.answers import oracles
+from vae_ref.conformance.answers.comparison import agree
+from vae_ref.conformance.claims import registry
+from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.probe.terms import same
+from vae_ref.conformance.records import Finding, NotApplicable, Violation
+
+claim = partial(registry.claim, slot="loss")
 
 _NEEDS = ("loss",)
 _ELBO = "Kingma and Welling 2014, equation 3"
@@ -38,26 +41,26 @@ _SLACK = 1e-6
     tolerance="32 roundings of the losses' absolute values",
     kills=("loss-product", "loss-kl-scaled-by-reconstruction"),
 )
-def sum_of_parts(bench: Bench) -> None:
+def sum_of_parts(probe: Probe) -> None:
     """The mixed second difference of a sum is zero."""
-    shape, codes = (3, bench.pixels[0]), (3, bench.latents[0])
+    shape, codes = (3, probe.pixels[0]), (3, probe.latents[0])
     pairs = [
         (
-            bench.likelihood.outputs(bench.normal(f"outputs {i}", *shape)),
-            bench.uniform(f"x {i}", *shape),
+            probe.likelihood.outputs(probe.normal(f"outputs {i}", *shape)),
+            probe.uniform(f"x {i}", *shape),
         )
         for i in range(2)
     ]
     posteriors = [
-        (bench.normal(f"mu {i}", *codes), bench.normal(f"logvar {i}", *codes)) for i in range(2)
+        (probe.normal(f"mu {i}", *codes), probe.normal(f"logvar {i}", *codes)) for i in range(2)
     ]
-    loss = [[bench.loss_as_is(*p, *q).sum() for q in posteriors] for p in pairs]
+    loss = [[probe.loss_as_is(*p, *q).sum() for q in posteriors] for p in pairs]
     agree(
         "the change of the loss with (mu, logvar), for other reconstructions,",
         loss[0][0] - loss[0][1],
         loss[1][0] - loss[1][1],
         scale=sum((value.abs() for row in loss for value in row), torch.zeros(())),
-        dtype=bench.dtype,
+        dtype=probe.dtype,
         inputs={"mu": posteriors[0][0], "logvar": posteriors[0][1]},
     )
 
@@ -74,8 +77,8 @@ def sum_of_parts(bench: Bench) -> None:
     kills=("loss-kl-mean-over-latents", "loss-reconstruction-mean", "loss-swapped-posterior"),
     builds_on=_PARTS,
 )
-def constant_weights(bench: Bench) -> None:
-    reconstruction, divergence = bench.weights
+def constant_weights(probe: Probe) -> None:
+    reconstruction, divergence = probe.weights
     if divergence is None:
         raise Violation(
             "the KL has no constant weight in the loss: it is not the KL, or it is averaged over "
@@ -90,8 +93,8 @@ def constant_weights(bench: Bench) -> None:
         )
 
 
-def _weights(bench: Bench) -> tuple[float, float]:
-    reconstruction, divergence = bench.weights
+def _weights(probe: Probe) -> tuple[float, float]:
+    reconstruction, divergence = probe.weights
     if reconstruction is None or divergence is None:
         raise NotApplicable("the weights are not constant; see objective/constant-weights")
     return reconstruction, divergence
@@ -109,34 +112,34 @@ def _weights(bench: Bench) -> tuple[float, float]:
     kills=("loss-beta-4", "loss-kl-weight-1e-6", "loss-no-kl", "loss-kl-without-half"),
     builds_on=(*_PARTS, "objective/constant-weights"),
 )
-def beta(bench: Bench) -> None:
-    reconstruction, divergence = _weights(bench)
+def beta(probe: Probe) -> Finding:
+    reconstruction, divergence = _weights(probe)
     found = divergence / reconstruction
     if not found > 0:
         lacks = "has no KL" if not found else "subtracts the KL"
         raise Violation(f"the effective beta is {found:.6g}: the loss {lacks}", symptom="no-kl")
-    if not bench.likelihood.absolute:
+    if not probe.likelihood.absolute:
         # a NLL + b KL = b (NLL / (b / a) + KL): the unit of the likelihood is b / a.
-        name = "variance" if bench.likelihood.name == "gaussian" else "scale b"
-        bench.facts["implied " + name] = f"{found:.6g}"
-        declared = bench.conventions.variance
-        if declared is not None and abs(found / declared - 1) > same(bench.dtype):
+        name = "variance" if probe.likelihood.name == "gaussian" else "scale b"
+        declared = probe.conventions.variance
+        if declared is not None and abs(found / declared - 1) > same(probe.dtype):
             raise Violation(
                 f"the implied {name} is {found:.6g}, not {declared:g} as declared",
                 symptom="variance",
             )
-        return
-    bench.facts["effective beta"] = f"{found:.6g}"
-    if abs(reconstruction - 1) > same(bench.dtype):
-        bench.facts["scale of the loss"] = f"{reconstruction:.6g} of nats per batch"
-    if not abs(found / bench.conventions.beta - 1) <= same(bench.dtype):
-        wanted = bench.conventions.beta
+        return Finding(facts={f"implied {name}": f"{found:.6g}"})
+    if not abs(found / probe.conventions.beta - 1) <= same(probe.dtype):
+        wanted = probe.conventions.beta
         raise Violation(
             f"the effective beta is {found:.6g}, not {wanted:g}"
             + ("" if wanted != 1 else ": the loss is not the negative ELBO"),
             symptom=f"beta {found:.3g}",
             counterexample={"inputs": {}, "expected": wanted, "got": found},
         )
+    facts = {"effective beta": f"{found:.6g}"}
+    if abs(reconstruction - 1) > same(probe.dtype):
+        facts["scale of the loss"] = f"{reconstruction:.6g} of nats per batch"
+    return Finding(facts=facts)
 
 
 @claim(
@@ -150,17 +153,15 @@ def beta(bench: Bench) -> None:
     kills=("loss-sum-plus-batch-mean", "loss-mean-plus-sum"),
     builds_on=_PARTS,
 )
-def one_reduction(bench: Bench) -> None:
-    first, second = (term.batch for term in bench.in_loss)
-    bench.facts["loss"] = {"sum": "summed over the batch", "mean": "averaged over the batch"}.get(
-        first, "not reduced in one way over the batch"
-    )
+def one_reduction(probe: Probe) -> Finding:
+    first, second = (term.batch for term in probe.in_loss)
     if first != second or first == "neither":
         raise Violation(
             f"given twice, a batch has the reconstruction {_twice(first)} and the KL "
             f"{_twice(second)}: beta depends on the batch size",
             symptom=f"{first}-{second}",
         )
+    return Finding(facts={"loss": f"{'summed' if first == 'sum' else 'averaged'} over the batch"})
 
 
 def _twice(reduction: str) -> str:
@@ -178,23 +179,23 @@ def _twice(reduction: str) -> str:
     kills=("loss-nominal-batch-size",),
     builds_on=("objective/one-reduction", *_PARTS),
 )
-def short_last_batch(bench: Bench) -> None:
-    outputs = bench.likelihood.outputs(bench.normal("outputs", 4, bench.pixels[0]))
-    x = bench.uniform("x", 4, bench.pixels[0])
-    mu, logvar = (bench.normal(n, 4, bench.latents[0]) for n in ("mu", "logvar"))
-    mean = bench.in_loss[0].batch == "mean"
+def short_last_batch(probe: Probe) -> None:
+    outputs = probe.likelihood.outputs(probe.normal("outputs", 4, probe.pixels[0]))
+    x = probe.uniform("x", 4, probe.pixels[0])
+    mu, logvar = (probe.normal(n, 4, probe.latents[0]) for n in ("mu", "logvar"))
+    mean = probe.in_loss[0].batch == "mean"
 
     def total(rows: slice) -> Tensor:
         part = [tensor[rows] for tensor in (outputs, x, mu, logvar)]
-        return bench.loss_as_is(*part).sum() * (len(part[0]) if mean else 1)
+        return probe.loss_as_is(*part).sum() * (len(part[0]) if mean else 1)
 
     whole = total(slice(0, 4))
     agree(
         "the loss of four examples, against three and one,",
         total(slice(0, 3)) + total(slice(3, 4)),
         whole,
-        scale=whole.abs() + bench.pixels[0],
-        dtype=bench.dtype,
+        scale=whole.abs() + probe.pixels[0],
+        dtype=probe.dtype,
         inputs={"mu": mu, "logvar": logvar},
     )
 
@@ -205,69 +206,69 @@ def short_last_batch(bench: Bench) -> None:
 class _Plane:
     """A decoder whose log p(x) is known by quadrature, scored by the subject's own loss."""
 
-    def __init__(self, bench: Bench, name: str) -> None:
-        reconstruction, divergence = _weights(bench)
-        if bench.likelihood.absolute and bench.conventions.beta != 1:
+    def __init__(self, probe: Probe, name: str) -> None:
+        reconstruction, divergence = _weights(probe)
+        if probe.likelihood.absolute and probe.conventions.beta != 1:
             raise NotApplicable(
-                f"with beta = {bench.conventions.beta:g} the loss is not the negative ELBO"
+                f"with beta = {probe.conventions.beta:g} the loss is not the negative ELBO"
             )
-        if "mean" in (bench.conventions.kl_reduction, bench.conventions.nll_reduction):
+        if "mean" in (probe.conventions.kl_reduction, probe.conventions.nll_reduction):
             raise NotApplicable("declared: means over latents or pixels, which bound nothing")
-        if not bench.likelihood.absolute and not divergence:
+        if not probe.likelihood.absolute and not divergence:
             raise NotApplicable("the loss has no KL, so that no variance is implied")
-        if bench.likelihood.name == "laplace":
+        if probe.likelihood.name == "laplace":
             raise NotApplicable("quadrature is not exact for a likelihood with a corner")
-        if bench.latents[-1] > 2:
+        if probe.latents[-1] > 2:
             raise NotApplicable("codes of this shape do not lie in a plane")
-        self.bench = bench
+        self.probe = probe
         # What the loss is divided by: of a Gaussian, whose scale is free, the KL sets it.
-        self.unit = reconstruction if bench.likelihood.absolute else divergence
-        self.variance = 1.0 if bench.likelihood.absolute else divergence / reconstruction
-        pixels = bench.pixels[0]
-        raw = bench.normal(f"{name} columns", pixels, 2).double()
-        reach = math.sqrt(self.variance) if not bench.likelihood.absolute else 1.0
+        self.unit = reconstruction if probe.likelihood.absolute else divergence
+        self.variance = 1.0 if probe.likelihood.absolute else divergence / reconstruction
+        pixels = probe.pixels[0]
+        raw = probe.normal(f"{name} columns", pixels, 2).double()
+        reach = math.sqrt(self.variance) if not probe.likelihood.absolute else 1.0
         self.columns = torch.linalg.qr(raw)[0] * 1.2 * reach
-        self.offset = 0.3 * bench.normal(f"{name} offset", pixels).double() * reach
-        noise = bench.normal(f"{name} x", 1, pixels).double()
+        self.offset = 0.3 * probe.normal(f"{name} offset", pixels).double() * reach
+        noise = probe.normal(f"{name} x", 1, pixels).double()
         self.x = (
             (noise > 0).double()
-            if bench.likelihood.name.startswith("bernoulli")
+            if probe.likelihood.name.startswith("bernoulli")
             else torch.sigmoid(noise)
-            if bench.likelihood.absolute
+            if probe.likelihood.absolute
             else self.offset + reach * noise
         )
 
     def outputs(self, z: Tensor) -> Tensor:
         """Decode codes, shape (n, 2)."""
-        return self.bench.likelihood.outputs(z @ self.columns.T + self.offset)
+        return self.probe.likelihood.outputs(z @ self.columns.T + self.offset)
 
     def log_likelihood(self, z: Tensor) -> Tensor:
         """Return log p(x | z) for each code, by the oracle."""
-        nll = self.bench.likelihood.nll(self.outputs(z), self.x.expand(len(z), -1)).sum(1)
-        if self.bench.likelihood.absolute:
+        nll = self.probe.likelihood.nll(self.outputs(z), self.x.expand(len(z), -1)).sum(1)
+        if self.probe.likelihood.absolute:
             return -nll
         constant = 0.5 * self.x.numel() * math.log(2 * math.pi * self.variance)
         return -nll / self.variance - constant
 
     def constant(self) -> float:
         """Return what the loss leaves out of the negative log-likelihood of x."""
-        if self.bench.likelihood.absolute:
+        if self.probe.likelihood.absolute:
             return 0.0
-        prior = torch.zeros(1, 2, dtype=self.bench.dtype)
-        x = self.x.to(self.bench.dtype)
-        own = float(self.bench.loss_as_is(x, x, prior, prior).sum()) / self.unit
+        prior = torch.zeros(1, 2, dtype=self.probe.dtype)
+        x = self.x.to(self.probe.dtype)
+        own = float(self.probe.loss_as_is(x, x, prior, prior).sum()) / self.unit
         return 0.5 * self.x.numel() * math.log(2 * math.pi * self.variance) - own
 
     def loss(self, mu: Tensor, logvar: Tensor, order: int = 12) -> Tensor:
         """Return E_q of the subject's loss, in nats: one call per node."""
         nodes, weights = oracles.plane(order)
-        x, dtype = self.x.to(self.bench.dtype), self.bench.dtype
+        x, dtype = self.x.to(self.probe.dtype), self.probe.dtype
         heavy = weights > 1e-14
         total = torch.zeros((), dtype=torch.float64)
         for node, weight in zip(nodes[heavy], weights[heavy], strict=True):
             z = mu + node * torch.exp(logvar / 2)
             outputs = self.outputs(z).to(dtype)
-            value = self.bench.loss_as_is(outputs, x, mu.to(dtype), logvar.to(dtype)).sum()
+            value = self.probe.loss_as_is(outputs, x, mu.to(dtype), logvar.to(dtype)).sum()
             total = total + weight * value.double()
         return total / self.unit + self.constant()
 
@@ -284,14 +285,14 @@ class _Plane:
 
 
 def _check(what: str, plane: _Plane, got: Tensor, exact: Tensor | float, scale: float) -> None:
-    eps = torch.finfo(plane.bench.dtype).eps
+    eps = torch.finfo(plane.probe.dtype).eps
     allowed = max(_SLACK, 1e3 * eps) * scale / (32 * eps)
     agree(
         what,
         got,
         torch.as_tensor(exact),
         scale=allowed,
-        dtype=plane.bench.dtype,
+        dtype=plane.probe.dtype,
         inputs={"x": plane.x},
     )
 
@@ -307,8 +308,8 @@ def _check(what: str, plane: _Plane, got: Tensor, exact: Tensor | float, scale: 
     kills=("loss-kl-weight-1e-6", "loss-no-kl", "loss-kl-negated"),
     builds_on=_WEIGHTS,
 )
-def lower_bound(bench: Bench) -> None:
-    plane = _Plane(bench, "bound")
+def lower_bound(probe: Probe) -> None:
+    plane = _Plane(probe, "bound")
     evidence = oracles.log_evidence(plane.log_likelihood)
     # Where the data are explained best, only the KL keeps the bound below log p(x).
     best = oracles.most_likely(plane.log_likelihood)
@@ -329,8 +330,8 @@ def lower_bound(bench: Bench) -> None:
     kills=("loss-kl-weight-1e-6", "loss-beta-4", "loss-kl-without-half"),
     builds_on=(*_WEIGHTS, "likelihood/exact-range", "likelihood/gradient"),
 )
-def gap(bench: Bench) -> None:
-    plane = _Plane(bench, "gap")
+def gap(probe: Probe) -> None:
+    plane = _Plane(probe, "gap")
     evidence = oracles.log_evidence(plane.log_likelihood)
     for mu, logvar in plane.posteriors():
         exact = evidence + float(oracles.negative_elbo(plane.log_likelihood, mu, logvar))
@@ -349,10 +350,10 @@ def gap(bench: Bench) -> None:
     kills=("loss-kl-without-half", "loss-offset", "loss-no-kl"),
     builds_on=_WEIGHTS,
 )
-def tight(bench: Bench) -> None:
+def tight(probe: Probe) -> None:
     """A linear-Gaussian posterior is Gaussian; for pixels of other kinds, z is left out."""
-    plane = _Plane(bench, "tight")
-    if bench.likelihood.absolute:
+    plane = _Plane(probe, "tight")
+    if probe.likelihood.absolute:
         plane.columns = torch.zeros_like(plane.columns)
         mu = logvar = torch.zeros(1, 2).double()
         evidence = float(plane.log_likelihood(mu))
@@ -385,14 +386,14 @@ def tight(bench: Bench) -> None:
     kills=("loss-kl-detached", "loss-reconstruction-detached", "loss-kl-without-half"),
     builds_on=(*_WEIGHTS, *_GRADIENTS),
 )
-def gradient(bench: Bench) -> None:
-    bench.differentiable("loss")
-    plane = _Plane(bench, "gradient")
+def gradient(probe: Probe) -> None:
+    probe.require_gradient("loss")
+    plane = _Plane(probe, "gradient")
 
     def exact(mu: Tensor, logvar: Tensor) -> Tensor:
         return oracles.negative_elbo(plane.log_likelihood, mu, logvar)
 
     for mu, logvar in plane.posteriors():
         pairs: list[Callable[..., Tensor]] = [plane.loss, exact]
-        got, due = (torch.cat(bench.gradient(f, mu, logvar)) for f in pairs)
+        got, due = (torch.cat(probe.gradient(f, mu, logvar)) for f in pairs)
         _check("the gradient of the loss", plane, got, due, plane.size())

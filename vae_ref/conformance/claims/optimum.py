@@ -2,15 +2,16 @@
 
 from functools import partial
 
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.linear import optimum, solution
-from vae_ref.conformance.records import Violation
-from vae_ref.conformance.registry import claim
+from vae_ref.conformance.claims.registry import claim
+from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.records import Finding, Violation
+from vae_ref.conformance.trainings.linear import optimum, solution
 
 _NATS, _RADIANS, _RATIO = 0.01, 0.02, 0.06
 
 _claim = partial(
     claim,
+    slot="train",
     needs=("kl|loss", "reparameterize"),
     kind="identity",
     builds_on=("kl/closed-form", "reparameterization/affine", "objective/beta"),
@@ -31,12 +32,8 @@ _SOURCE = "Tipping and Bishop 1999, equation 8; Lucas et al. 2019, theorem 1"
     tolerance="0.01 nats per example on either side; a KL that is off by 1 % is found",
     kills=("kl-one-per-cent", "kl-no-half", "z-half-exp-logvar"),
 )
-def linear_optimum(bench: Bench) -> None:
-    best, found = optimum(bench).elbo, solution(bench)
-    bench.facts["linear VAE"] = (
-        f"{best - found.elbo:.5f} nats per example below the optimum of probabilistic PCA, "
-        f"{best - found.reported:.5f} by its own KL"
-    )
+def linear_optimum(probe: Probe) -> Finding:
+    best, found = optimum(probe).elbo, solution(probe)
     if not best - found.elbo <= _NATS:
         raise Violation(
             f"the linear VAE ends {best - found.elbo:.4f} nats per example below the optimum",
@@ -48,6 +45,11 @@ def linear_optimum(bench: Bench) -> None:
             f"{best:.4f}",
             symptom="reported above" if found.reported > best else "reported below",
         )
+    words = (
+        f"{best - found.elbo:.5f} nats per example below the optimum of probabilistic PCA, "
+        f"{best - found.reported:.5f} by its own KL"
+    )
+    return Finding(facts={"linear VAE": words})
 
 
 @_claim(
@@ -58,8 +60,8 @@ def linear_optimum(bench: Bench) -> None:
     tolerance="the largest principal angle is below 0.02; the noise of training leaves 0.001",
     kills=("z-detached-mu", "z-no-mu"),
 )
-def principal_subspace(bench: Bench) -> None:
-    angle = solution(bench).angle
+def principal_subspace(probe: Probe) -> None:
+    angle = solution(probe).angle
     if not angle <= _RADIANS:
         raise Violation(
             f"the decoder's columns are {angle:.3f} radians from the principal subspace",
@@ -75,8 +77,8 @@ def principal_subspace(bench: Bench) -> None:
     tolerance="6 % each; the noise of training leaves 1 %",
     kills=("kl-no-half", "z-half-exp-logvar"),
 )
-def posterior_variances(bench: Bench) -> None:
-    due, found = optimum(bench).variances, solution(bench).variances
+def posterior_variances(probe: Probe) -> None:
+    due, found = optimum(probe).variances, solution(probe).variances
     ratio = found / due
     if not bool(((ratio - 1).abs() <= _RATIO).all()):
         worst = int((ratio - 1).abs().argmax())

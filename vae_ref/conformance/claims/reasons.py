@@ -6,15 +6,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from vae_ref.conformance import scorer
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.body import Body
-from vae_ref.conformance.intervals import textbook, within
-from vae_ref.conformance.records import NotApplicable, Violation
-from vae_ref.conformance.registry import claim, share
-from vae_ref.conformance.trained import Variant, numbers, trained
+from vae_ref.conformance.answers.statistics import normal_quantile
+from vae_ref.conformance.claims.registry import claim
+from vae_ref.conformance.probe.networks import Networks
+from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.records import Finding, NotApplicable, Violation
+from vae_ref.conformance.trainings import scoring
+from vae_ref.conformance.trainings.trained import Variant, numbers, require_textbook, trained
 
-_claim = partial(claim, level="trained", seconds=120.0)
+_claim = partial(claim, slot="train", level="trained", seconds=120.0)
 _NEEDS = ("module", "course", "encode", "decode", "loss")
 ALONE = Variant("KL alone", distortion=0.0)
 _DRAWS = 20_000
@@ -33,23 +33,23 @@ _DRAWS = 20_000
     kills=("kl-no-mu", "kl-no-variance"),
     builds_on=("kl/closed-form", "kl/gradient-mu", "kl/gradient-logvar"),
 )
-def kl_alone(bench: Bench) -> None:
-    textbook(bench)
-    z = Body.of(bench).codes(100)
-    with bench.mode(training=False), torch.no_grad():
-        before = Body.of(bench).decode(z)
-    run = trained(bench, ALONE)
-    with run.loaded() as body:
-        mu, logvar = scorer.encode(body, numbers(bench, bench.course.held_out))
-        after = body.decode(z)
+def kl_alone(probe: Probe) -> Finding:
+    require_textbook(probe)
+    z = Networks.of(probe).codes(100)
+    with probe.mode(training=False), torch.no_grad():
+        before = Networks.of(probe).decode(z)
+    run = trained(probe, ALONE)
+    with run.loaded() as networks:
+        mu, logvar = scoring.encode(networks, numbers(probe, probe.course.held_out))
+        after = networks.decode(z)
     if not torch.equal(before, after):
         raise Violation("the KL alone changes what codes decode to", symptom="decoder moves")
     values = {
-        "log10 of the KL": math.log10(run.scores[bench.course.brief].divergence),
+        "log10 of the KL": math.log10(run.scores[probe.course.brief].divergence),
         "rms of mu": float(mu.square().mean().sqrt()),
         "rms of logvar": float(logvar.square().mean().sqrt()),
     }
-    within(bench, "training/kl-alone", values)
+    return Finding(measures=values)
 
 
 @_claim(
@@ -64,16 +64,15 @@ def kl_alone(bench: Bench) -> None:
     kills=("model-softplus-on-logvar", "model-relu-on-logvar"),
     builds_on=("model/unconstrained-logvar",),
 )
-def why_logvar(bench: Bench) -> None:
-    body, module = Body.of(bench), bench.subject.module
+def why_logvar(probe: Probe) -> Finding:
+    networks, module = Networks.of(probe), probe.subject.module
     assert module is not None  # noqa: S101
-    if bench.conventions.spread != "logvar":
-        raise NotApplicable(f"the second head is declared to be {bench.conventions.spread}")
-    x = numbers(bench, bench.course.held_out[:1000])
+    if probe.conventions.spread != "logvar":
+        raise NotApplicable(f"the second head is declared to be {probe.conventions.spread}")
+    x = numbers(probe, probe.course.held_out[:1000])
     with torch.no_grad():
-        _, head = body.encode(x)
+        _, head = networks.encode(x)
     negative = float((head < 0).double().mean())
-    bench.facts["second head"] = f"{100 * negative:.0f} % of its outputs are negative"
     if negative == 0:
         raise Violation(
             "no output of the second head is negative: it cannot be log sigma^2, which must be "
@@ -83,7 +82,7 @@ def why_logvar(bench: Bench) -> None:
     outcomes = {}
     for reading in ("sigma", "logvar"):
         module.zero_grad()
-        mu, head = body.encode(x)
+        mu, head = networks.encode(x)
         logvar = 2 * torch.log(head) if reading == "sigma" else head
         kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
         weights = [p for p in module.parameters() if p.requires_grad]
@@ -100,6 +99,7 @@ def why_logvar(bench: Bench) -> None:
             "the gradients of the KL are not finite for a head read as logvar",
             symptom="logvar fails",
         )
+    return Finding(facts={"second head": f"{100 * negative:.0f} % of its outputs are negative"})
 
 
 @_claim(
@@ -115,16 +115,16 @@ def why_logvar(bench: Bench) -> None:
     kills=("z-from-distribution-sample", "z-no-grad"),
     builds_on=("reparameterization/gradient-mu", "reparameterization/gradient-logvar"),
 )
-def why_reparameterize(bench: Bench) -> None:
-    bench.differentiable("reparameterize")
-    body, x = Body.of(bench), numbers(bench, bench.course.held_out[:50])
+def why_reparameterize(probe: Probe) -> None:
+    probe.require_gradient("reparameterize")
+    networks, x = Networks.of(probe), numbers(probe, probe.course.held_out[:50])
     for drawn in ("plain", "reparameterized"):
-        mu, logvar = body.encode(x)
+        mu, logvar = networks.encode(x)
         if drawn == "plain":
             z = torch.distributions.Normal(mu, torch.exp(logvar / 2)).sample()
         else:
-            z = bench.z(mu, logvar)
-        outputs = body.decode(z).square().sum()
+            z = probe.z(mu, logvar)
+        outputs = networks.decode(z).square().sum()
         heads = torch.autograd.grad(outputs, [mu, logvar], allow_unused=True)
         reached = [g is not None and bool((g != 0).any()) for g in heads]
         if drawn == "plain" and any(reached):
@@ -134,21 +134,21 @@ def why_reparameterize(bench: Bench) -> None:
             raise Violation(f"no gradient of the reconstruction reaches {lost}", symptom=lost)
 
 
-def estimators(bench: Bench) -> tuple[Tensor, Tensor, Tensor]:
+def estimators(probe: Probe) -> tuple[Tensor, Tensor, Tensor]:
     """Return draws of three estimators of the gradient of -E_q[log p(x | z)] in mu.
 
     The reparameterized gradient, the score-function estimator, and that with a baseline.
     """
-    run, x = trained(bench), numbers(bench, bench.course.held_out[:1])
-    with run.loaded(brief=True) as body:
-        mu, logvar = scorer.encode(body, x)
-        eps = bench.normal("score function", _DRAWS, mu.shape[1]).double()
+    run, x = trained(probe), numbers(probe, probe.course.held_out[:1])
+    with run.loaded(brief=True) as networks:
+        mu, logvar = scoring.encode(networks, x)
+        eps = probe.normal("score function", _DRAWS, mu.shape[1]).double()
         sigma = torch.exp(logvar / 2)
         paths, values = [], []
         for part in (mu + sigma * eps).split(1000):
             with torch.enable_grad():
                 z = part.clone().requires_grad_()
-                f = scorer.nll(body, z, x)
+                f = scoring.nll(networks, z, x)
                 paths.append(torch.autograd.grad(f.sum(), z)[0])
             values.append(f.detach())
     f, score = torch.cat(values)[:, None], eps / sigma
@@ -168,14 +168,12 @@ def estimators(bench: Bench) -> tuple[Tensor, Tensor, Tensor]:
     kills=("loss-no-kl", "loss-kl-weight-1e-6"),
     builds_on=("training/loss", "objective/beta"),
 )
-def score_function(bench: Bench) -> None:
-    textbook(bench)
-    from scipy import stats
-
-    path, score, centred = estimators(bench)
+def score_function(probe: Probe) -> Finding:
+    require_textbook(probe)
+    path, score, centred = estimators(probe)
     difference = path - score
     t = difference.mean(0) / difference.std(0) * math.sqrt(_DRAWS)
-    limit = float(stats.norm.isf(share() / 2 / (2 * len(t))))  # half of the share; by Bonferroni
+    limit = normal_quantile(probe.alpha / 2 / (2 * len(t)))  # half of the share; by Bonferroni
     if not float(t.abs().max()) <= limit:
         raise Violation(
             f"the score-function estimator and the reparameterized gradient differ by "
@@ -188,4 +186,5 @@ def score_function(bench: Bench) -> None:
         "log10 of the variance ratio with a baseline": centred.var(0).sum() / variance,
     }
     logs = {name: float(ratio.log10()) for name, ratio in ratios.items()}
-    within(bench, "training/score-function", logs, above=[tuple(logs)])  # type: ignore[list-item]
+    plain, centred_too = logs
+    return Finding(measures=logs, order=((plain, centred_too),))

@@ -9,14 +9,29 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from vae_ref.conformance import looks, views
-from vae_ref.conformance.bench import Bench
-from vae_ref.conformance.clouds import Clouds, between, emptiness, energy
+from vae_ref.conformance.claims.registry import claim
 from vae_ref.conformance.course import Course
-from vae_ref.conformance.intervals import textbook, within
-from vae_ref.conformance.records import NotApplicable
-from vae_ref.conformance.registry import claim
-from vae_ref.conformance.trained import AUTOENCODER, VAE, Variant, beta, trained
+from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.records import Finding, NotApplicable
+from vae_ref.conformance.trainings.codes import Codes, between, emptiness, energy
+from vae_ref.conformance.trainings.image_quality import confidence, distance, high_frequencies
+from vae_ref.conformance.trainings.latent_space import (
+    DRAWS,
+    codes,
+    decoded,
+    fitted,
+    pairs,
+    prior,
+    reconstruction,
+)
+from vae_ref.conformance.trainings.trained import (
+    AUTOENCODER,
+    VAE,
+    Variant,
+    beta,
+    require_textbook,
+    trained,
+)
 
 _STEPS = 11
 WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -24,6 +39,7 @@ SQUARED = Variant("squared error", squared=True)
 
 _claim = partial(
     claim,
+    slot="train",
     needs=("module", "course", "encode", "decode", "forward", "loss"),
     kind="statistical",
     tolerance="a measure outside the interval of the reference's seeds",
@@ -33,17 +49,17 @@ _claim = partial(
 )
 
 
-def _pictured(bench: Bench) -> None:
-    textbook(bench)
-    if bench.course.labels is None or bench.course.size is None:
+def _require_pictures(probe: Probe) -> None:
+    require_textbook(probe)
+    if probe.course.labels is None or probe.course.size is None:
         raise NotApplicable("the course has no pictures of several classes")
 
 
-def _looks(bench: Bench, what: str, images: Tensor) -> dict[str, float]:
+def _looks(probe: Probe, what: str, images: Tensor) -> dict[str, float]:
     """Return how near to real images some images are, and how sure a classifier is of them."""
-    near = looks.distance(bench, images)
+    near = distance(probe, images)
     return {
-        f"{what}, confidence": looks.confidence(bench, images),
+        f"{what}, confidence": confidence(probe, images),
         f"{what}, distance": float(near.mean()),
         f"{what}, relative distance": float((near / images.float().norm(dim=1)).mean()),
     }
@@ -58,16 +74,16 @@ def _looks(bench: Bench, what: str, images: Tensor) -> dict[str, float]:
     source="Kingma and Welling 2014, section 2.3: the KL is a regulariser",
     kills=("loss-no-kl", "loss-beta-4"),
 )
-def autoencoder_copies(bench: Bench) -> None:
-    _pictured(bench)
-    ours, theirs = views.codes(bench, VAE), views.codes(bench, AUTOENCODER)
+def autoencoder_copies(probe: Probe) -> Finding:
+    _require_pictures(probe)
+    ours, theirs = codes(probe, VAE), codes(probe, AUTOENCODER)
     values = {
-        "autoencoder": views.reconstruction(bench, AUTOENCODER, theirs.z),
-        "vae from mu": views.reconstruction(bench, VAE, ours.mu),
-        "vae": views.reconstruction(bench, VAE, ours.z),
+        "autoencoder": reconstruction(probe, AUTOENCODER, theirs.z),
+        "vae from mu": reconstruction(probe, VAE, ours.mu),
+        "vae": reconstruction(probe, VAE, ours.z),
     }
     order = [("vae", "vae from mu"), ("vae from mu", "autoencoder")]
-    within(bench, "training/autoencoder-copies", values, above=order)
+    return Finding(measures=values, order=tuple(order))
 
 
 @_claim(
@@ -80,19 +96,22 @@ def autoencoder_copies(bench: Bench) -> None:
     source="the text; Ghosh et al. 2020, section 4, for the fitted law",
     kills=("loss-no-kl", "loss-kl-weight-1e-6"),
 )
-def holes(bench: Bench) -> None:
-    _pictured(bench)
-    values = _looks(bench, "real", bench.course.x[: views.DRAWS])
+def holes(probe: Probe) -> Finding:
+    _require_pictures(probe)
+    values = _looks(probe, "real", probe.course.x[:DRAWS])
     for variant in (VAE, AUTOENCODER):
-        z = views.codes(bench, variant).z
-        laws = {"prior": views.prior(bench, z.shape[1]), "fitted": views.fitted(bench, z)}
+        z = codes(probe, variant).z
+        laws = {
+            "prior": prior(probe, z.shape[1]),
+            "fitted": fitted(probe, z),
+        }
         for law, draws in laws.items():
-            values |= _looks(bench, f"{variant.name} {law}", views.decoded(bench, variant, draws))
+            values |= _looks(probe, f"{variant.name} {law}", decoded(probe, variant, draws))
     order = [
         ("autoencoder prior, relative distance", "vae prior, relative distance"),
         ("autoencoder fitted, distance", "vae fitted, distance"),
     ]
-    within(bench, "training/holes", values, above=order)
+    return Finding(measures=values, order=tuple(order))
 
 
 @_claim(
@@ -104,13 +123,13 @@ def holes(bench: Bench) -> None:
     source="the text: the autoencoder's latent space has holes",
     kills=("loss-no-kl", "loss-kl-weight-1e-6"),
 )
-def empty_volume(bench: Bench) -> None:
-    _pictured(bench)
+def empty_volume(probe: Probe) -> Finding:
+    _require_pictures(probe)
     values: dict[str, float] = {}
     for variant in (VAE, AUTOENCODER):
-        z = views.codes(bench, variant).z
-        values[variant.name] = emptiness(z, views.fitted(bench, z))
-    within(bench, "training/empty-volume", values, above=[("autoencoder", "vae")])
+        z = codes(probe, variant).z
+        values[variant.name] = emptiness(z, fitted(probe, z))
+    return Finding(measures=values, order=(("autoencoder", "vae"),))
 
 
 @_claim(
@@ -123,25 +142,25 @@ def empty_volume(bench: Bench) -> None:
     source="the text: the VAE's latent space is smooth; Berthelot et al. 2019, section 1",
     kills=("loss-no-kl", "loss-kl-weight-1e-6"),
 )
-def interpolation(bench: Bench) -> None:
-    _pictured(bench)
-    a, b = views.pairs(bench)
+def interpolation(probe: Probe) -> Finding:
+    _require_pictures(probe)
+    a, b = pairs(probe)
     t = torch.linspace(0, 1, _STEPS, dtype=torch.float64)[:, None, None]
     values: dict[str, float] = {}
     for variant in (VAE, AUTOENCODER):
-        mu = views.codes(bench, variant).mu
+        mu = codes(probe, variant).mu
         line = ((1 - t) * mu[a] + t * mu[b]).flatten(0, 1)
-        path = views.decoded(bench, variant, line).reshape(_STEPS, len(a), -1)
+        path = decoded(probe, variant, line).reshape(_STEPS, len(a), -1)
         steps = path.diff(dim=0).norm(dim=2)
         chord = (path[-1] - path[0]).norm(dim=1)
-        values |= _looks(bench, f"{variant.name} midpoints", path[_STEPS // 2])
+        values |= _looks(probe, f"{variant.name} midpoints", path[_STEPS // 2])
         values[f"{variant.name} length"] = float((steps.sum(0) / chord).median())
         values[f"{variant.name} unevenness"] = float((steps.std(0) / steps.mean(0)).mean())
     order = [
         ("autoencoder length", "vae length"),
         ("vae unevenness", "autoencoder unevenness"),
     ]
-    within(bench, "training/interpolation", values, above=order)
+    return Finding(measures=values, order=tuple(order))
 
 
 @_claim(
@@ -152,21 +171,21 @@ def interpolation(bench: Bench) -> None:
     source="the text: the KL keeps sigma from collapsing",
     kills=("loss-no-kl", "loss-kl-weight-1e-6"),
 )
-def sigma_collapses(bench: Bench) -> None:
-    _pictured(bench)
+def sigma_collapses(probe: Probe) -> Finding:
+    _require_pictures(probe)
     values, free = dict[str, float](), beta(0)
     for variant, name in ((VAE, "vae"), (free, "without KL")):
-        found = views.codes(bench, variant)
+        found = codes(probe, variant)
         ratio = torch.exp(found.logvar / 2).mean(0) / found.mu.std(0)
         values[f"{name}, log10 of sigma / sd(mu)"] = float(ratio.log10().mean())
-        values[f"{name}, reconstruction"] = views.reconstruction(bench, variant, found.z)
-    copied = views.reconstruction(bench, AUTOENCODER, views.codes(bench, AUTOENCODER).z)
+        values[f"{name}, reconstruction"] = reconstruction(probe, variant, found.z)
+    copied = reconstruction(probe, AUTOENCODER, codes(probe, AUTOENCODER).z)
     values["without KL, above the autoencoder"] = values["without KL, reconstruction"] - copied
     order = [
         ("vae, log10 of sigma / sd(mu)", "without KL, log10 of sigma / sd(mu)"),
         ("vae, reconstruction", "without KL, reconstruction"),
     ]
-    within(bench, "training/sigma-collapses", values, above=order)
+    return Finding(measures=values, order=tuple(order))
 
 
 @_claim(
@@ -178,21 +197,21 @@ def sigma_collapses(bench: Bench) -> None:
     source="the text; Bowman et al. 2016, posterior collapse",
     kills=("kl-mean-over-everything", "kl-detached-mu"),
 )
-def prior_takes_over(bench: Bench) -> None:
-    _pictured(bench)
+def prior_takes_over(probe: Probe) -> Finding:
+    _require_pictures(probe)
     heavy = beta(100)
-    found = views.codes(bench, heavy)
-    images = views.decoded(bench, heavy, views.prior(bench, found.mu.shape[1])).double()
-    mean = Course.numbers(bench.course.train).mean(0).double()
+    found = codes(probe, heavy)
+    images = decoded(probe, heavy, prior(probe, found.mu.shape[1])).double()
+    mean = Course.numbers(probe.course.train).mean(0).double()
     values = {
-        "KL": trained(bench, heavy).scores[bench.course.brief].divergence,
+        "KL": trained(probe, heavy).scores[probe.course.brief].divergence,
         "rms of mu": float(found.mu.square().mean().sqrt()),
         "rms of logvar": float(found.logvar.square().mean().sqrt()),
         "decoded, distance from the mean image": float((images - mean).norm(dim=1).mean()),
-        "real, distance from the mean image": float((bench.course.x - mean).norm(dim=1).mean()),
+        "real, distance from the mean image": float((probe.course.x - mean).norm(dim=1).mean()),
     }
     order = [("real, distance from the mean image", "decoded, distance from the mean image")]
-    within(bench, "training/prior-takes-over", values, above=order)
+    return Finding(measures=values, order=tuple(order))
 
 
 @_claim(
@@ -204,12 +223,12 @@ def prior_takes_over(bench: Bench) -> None:
     source="Higgins et al. 2017; Alemi et al. 2018, figure 1",
     kills=("loss-no-kl", "loss-beta-4"),
 )
-def rate_distortion(bench: Bench) -> None:
-    _pictured(bench)
+def rate_distortion(probe: Probe) -> Finding:
+    _require_pictures(probe)
     values, order = dict[str, float](), list[tuple[str, str]]()
     for weight in WEIGHTS:
-        found = trained(bench, VAE if weight == 1 else beta(weight)).scores
-        score = found[bench.course.brief]
+        found = trained(probe, VAE if weight == 1 else beta(weight)).scores
+        score = found[probe.course.brief]
         values[f"reconstruction at beta {weight:g}"] = score.reconstruction
         values[f"KL at beta {weight:g}"] = score.divergence
     for small, large in pairwise(WEIGHTS):
@@ -217,18 +236,18 @@ def rate_distortion(bench: Bench) -> None:
         if large > 0.5:  # below, seeds differ nearly as much
             more, less = (f"reconstruction at beta {weight:g}" for weight in (large, small))
             order.append((more, less))
-    within(bench, "training/rate-distortion", values, above=order)
+    return Finding(measures=values, order=tuple(order))
 
 
-def overlaps(bench: Bench, variant: Variant) -> tuple[Tensor, Tensor]:
+def overlaps(probe: Probe, variant: Variant) -> tuple[Tensor, Tensor]:
     """Return the distances of clouds of one class and of clouds of two."""
-    course = bench.course
+    course = probe.course
     assert course.labels is not None  # noqa: S101 - they are pictured
-    generator, n = bench.generator("overlap"), len(course.held_out)
+    generator, n = probe.generator("overlap"), len(course.held_out)
     a, b = (torch.randint(n, (20_000,), generator=generator) for _ in range(2))
     same = course.labels[1][a] == course.labels[1][b]
-    found = views.codes(bench, variant)
-    gaps = between(*(Clouds(*(part[rows] for part in found)) for rows in (a, b)))
+    found = codes(probe, variant)
+    gaps = between(*(Codes(*(part[rows] for part in found)) for rows in (a, b)))
     return gaps[same & (a != b)], gaps[~same]
 
 
@@ -240,11 +259,11 @@ def overlaps(bench: Bench, variant: Variant) -> tuple[Tensor, Tensor]:
     source="the text; Bhattacharyya 1943 for the overlap",
     kills=("loss-no-kl", "loss-kl-weight-1e-6"),
 )
-def clouds_overlap(bench: Bench) -> None:
-    _pictured(bench)
+def clouds_overlap(probe: Probe) -> Finding:
+    _require_pictures(probe)
     values: dict[str, float] = {}
     for variant, name in ((VAE, "vae"), (beta(0), "without KL")):
-        one, two = overlaps(bench, variant)
+        one, two = overlaps(probe, variant)
         values[f"{name}, log10 of the distance within a class"] = float(one.median().log10())
         values[f"{name}, log10 of the distance between classes"] = float(two.median().log10())
         some = one[:1000, None] < two[None, :5000]
@@ -254,7 +273,7 @@ def clouds_overlap(bench: Bench) -> None:
     )
     order = [(apart, alike), ("vae, P(within < between)", "without KL, P(within < between)")]
     order.append(("without KL, log10 of the distance within a class", apart))
-    within(bench, "training/clouds-overlap", values, above=order)
+    return Finding(measures=values, order=tuple(order))
 
 
 @_claim(
@@ -265,12 +284,12 @@ def clouds_overlap(bench: Bench) -> None:
     source="the text; Makhzani et al. 2016; Szekely and Rizzo 2013 for the distance",
     kills=("loss-no-kl", "loss-beta-4"),
 )
-def aggregate_posterior(bench: Bench) -> None:
-    _pictured(bench)
+def aggregate_posterior(probe: Probe) -> Finding:
+    _require_pictures(probe)
     values: dict[str, float] = {}
     for variant in (VAE, AUTOENCODER):
-        z = views.codes(bench, variant).z
-        prior = bench.normal("aggregate", 2000, z.shape[1]).double()
+        z = codes(probe, variant).z
+        prior = probe.normal("aggregate", 2000, z.shape[1]).double()
         covariance = torch.cov(z.T)
         variance = covariance.diagonal()
         unlike = covariance / torch.outer(variance, variance).sqrt() - torch.eye(len(variance))
@@ -285,7 +304,7 @@ def aggregate_posterior(bench: Bench) -> None:
         }
     names = ("rms of the mean", "mean variance", "energy distance")
     order = [(f"autoencoder, {name}", f"vae, {name}") for name in names]
-    within(bench, "training/aggregate-posterior", values, above=order)
+    return Finding(measures=values, order=tuple(order))
 
 
 @_claim(
@@ -296,18 +315,18 @@ def aggregate_posterior(bench: Bench) -> None:
     source="the text; Dosovitskiy and Brox 2016, section 1",
     kills=("loss-no-kl", "loss-kl-weight-1e-6"),
 )
-def blur(bench: Bench) -> None:
-    _pictured(bench)
-    size = bench.course.size
+def blur(probe: Probe) -> Finding:
+    _require_pictures(probe)
+    size = probe.course.size
     assert size is not None  # noqa: S101 - they are pictured
-    values = {"data": looks.high_frequencies(bench.course.x, size)}
+    values = {"data": high_frequencies(probe.course.x, size)}
     for variant in (VAE, SQUARED, AUTOENCODER):
-        z = views.codes(bench, variant).z
-        images = views.decoded(bench, variant, z)
-        values[f"{variant.name}, reconstructions"] = looks.high_frequencies(images, size)
+        z = codes(probe, variant).z
+        images = decoded(probe, variant, z)
+        values[f"{variant.name}, reconstructions"] = high_frequencies(images, size)
         if variant.noisy:
-            samples = views.decoded(bench, variant, views.prior(bench, z.shape[1]))
-            values[f"{variant.name}, samples"] = looks.high_frequencies(samples, size)
+            samples = decoded(probe, variant, prior(probe, z.shape[1]))
+            values[f"{variant.name}, samples"] = high_frequencies(samples, size)
     order = [("data", name) for name in values if name != "data"]
     order += [("autoencoder, reconstructions", "vae, reconstructions")]
-    within(bench, "training/blur", values, above=order)
+    return Finding(measures=values, order=tuple(order))

@@ -6,13 +6,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from vae_ref.conformance import oracles, scorer
-from vae_ref.conformance.bench import Bench
+from vae_ref.conformance.answers import oracles
+from vae_ref.conformance.claims.registry import claim
 from vae_ref.conformance.course import Course
-from vae_ref.conformance.intervals import textbook, within
-from vae_ref.conformance.records import NotApplicable, Violation
-from vae_ref.conformance.registry import claim
-from vae_ref.conformance.trained import Trained, numbers, trained
+from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.records import Finding, NotApplicable, Violation
+from vae_ref.conformance.trainings import scoring
+from vae_ref.conformance.trainings.trained import Trained, numbers, require_textbook, trained
 
 _NETWORK = ("module", "course", "forward", "loss")
 _SCORED = (*_NETWORK, "encode", "decode")
@@ -24,13 +24,13 @@ _LOOPS = (
     "training/follows-the-gradient",
 )
 
-_claim = partial(claim, level="trained", seconds=120.0)
+_claim = partial(claim, slot="train", level="trained", seconds=120.0)
 
 
-def _bernoulli(bench: Bench) -> Trained:
-    if not bench.likelihood.name.startswith("bernoulli"):
+def _bernoulli(probe: Probe) -> Trained:
+    if not probe.likelihood.name.startswith("bernoulli"):
         raise NotApplicable("these claims are about a Bernoulli likelihood")
-    return trained(bench)
+    return trained(probe)
 
 
 def _without_a_code(course: Course) -> float:
@@ -51,19 +51,20 @@ def _without_a_code(course: Course) -> float:
     kills=("model-decoder-ignores-code", "train-collapsed"),
     builds_on=("objective/beta", "model/each-parameter-matters", "training/loss"),
 )
-def beats_the_mean_image(bench: Bench) -> None:
-    run, best = _bernoulli(bench), _without_a_code(bench.course)
+def beats_the_mean_image(probe: Probe) -> Finding:
+    run, best = _bernoulli(probe), _without_a_code(probe.course)
     epoch, score = max(run.scores.items())
-    bench.facts["loss after training"] = (
-        f"{score.loss:.2f} nats per example (reconstruction {score.reconstruction:.2f}, KL "
-        f"{score.divergence:.2f}); {best:.2f} without a code"
-    )
     if not score.loss < 0.95 * best:
         raise Violation(
             f"after {epoch} epochs the loss is {score.loss:.2f} nats per example; independent "
             f"pixels alone have {best:.2f}",
             symptom="does-not-learn" if score.loss < 2 * best else "learns something else",
         )
+    words = (
+        f"{score.loss:.2f} nats per example (reconstruction {score.reconstruction:.2f}, KL "
+        f"{score.divergence:.2f}); {best:.2f} without a code"
+    )
+    return Finding(facts={"loss after training": words})
 
 
 @_claim(
@@ -77,14 +78,14 @@ def beats_the_mean_image(bench: Bench) -> None:
     kills=("model-decoder-ignores-code", "train-collapsed"),
     builds_on=("model/each-latent-matters", "objective/beta", "training/loss"),
 )
-def codes_carry_information(bench: Bench) -> None:
-    run = _bernoulli(bench)
+def codes_carry_information(probe: Probe) -> None:
+    run = _bernoulli(probe)
     with run.loaded() as body:
-        x = numbers(bench, bench.course.held_out[:1000])
-        mu, logvar = scorer.encode(body, x)
-        z = mu + bench.normal("own code", *mu.shape).double() * torch.exp(logvar / 2)
-        own, other = (float(scorer.nll(body, z, x.roll(k, 0)).mean()) for k in (0, 1))
-    if not other - own > 0.05 * _without_a_code(bench.course):
+        x = numbers(probe, probe.course.held_out[:1000])
+        mu, logvar = scoring.encode(body, x)
+        z = mu + probe.normal("own code", *mu.shape).double() * torch.exp(logvar / 2)
+        own, other = (float(scoring.nll(body, z, x.roll(k, 0)).mean()) for k in (0, 1))
+    if not other - own > 0.05 * _without_a_code(probe.course):
         raise Violation(
             f"an image's own code explains it by only {other - own:.2f} nats better than "
             "another's: the posterior has collapsed",
@@ -103,25 +104,26 @@ def codes_carry_information(bench: Bench) -> None:
     kills=("loss-kl-weight-1e-6", "loss-no-kl"),
     builds_on=("objective/beta", "kl/closed-form", "likelihood/value"),
 )
-def bound_below_evidence(bench: Bench) -> None:
-    run, samples = _bernoulli(bench), 50
+def bound_below_evidence(probe: Probe) -> Finding:
+    run, samples = _bernoulli(probe), 50
     with run.loaded() as body:
-        x = numbers(bench, bench.course.held_out[:200])
-        log_w = scorer.log_likelihood(body, x, samples)
+        x = numbers(probe, probe.course.held_out[:200])
+        log_w = scoring.log_likelihood(body, x, samples)
         evidence = torch.logsumexp(log_w, 0) - math.log(samples)
-        bench.subject.seed(bench.number("bound"))
+        probe.subject.seed(probe.number("bound"))
         losses: list[Tensor] = []
         for row in x.split(1):
             outputs, *posterior = body.forward(row)
-            losses.append(bench.loss_as_is(outputs, row.flatten(1), *posterior).sum())
+            losses.append(probe.loss_as_is(outputs, row.flatten(1), *posterior).sum())
     difference = evidence + torch.stack(losses).double()
     mean, error = float(difference.mean()), float(difference.std()) / math.sqrt(len(x))
-    bench.facts["gap after training"] = f"log p(x) is {mean:.2f} nats above the bound (K = 50)"
     if not mean > -5 * error:
         raise Violation(
             f"the negative loss is {-mean:.2f} nats above log p(x): it is no bound",
             symptom="above-evidence",
         )
+    words = f"log p(x) is {mean:.2f} nats above the bound (K = {samples})"
+    return Finding(facts={"gap after training": words})
 
 
 @_claim(
@@ -136,18 +138,18 @@ def bound_below_evidence(bench: Bench) -> None:
     kills=("train-kl-over-batch", "train-pixels-divided-twice", "train-collapsed"),
     builds_on=("objective/beta", *_LOOPS, "training/reported-loss"),
 )
-def loss(bench: Bench) -> None:
-    textbook(bench)
-    run, values = trained(bench), {}
+def loss(probe: Probe) -> Finding:
+    require_textbook(probe)
+    run, values = trained(probe), {}
     for epoch, score in run.scores.items():
-        if epoch not in bench.course.milestones:
+        if epoch not in probe.course.milestones:
             continue
         values[f"test reconstruction after {epoch}"] = score.reconstruction
         values[f"test KL after {epoch}"] = score.divergence
         values[f"test loss after {epoch}"] = score.loss
         if run.train:
             values[f"training loss after {epoch}"] = run.train[epoch - 1]
-    within(bench, "training/loss", values)
+    return Finding(measures=values)
 
 
 @_claim(
@@ -162,16 +164,16 @@ def loss(bench: Bench) -> None:
     kills=("train-kl-over-batch", "train-collapsed"),
     builds_on=("training/loss", "objective/beta"),
 )
-def importance_weighted(bench: Bench) -> None:
-    textbook(bench)
-    images, samples = bench.course.importance
-    with trained(bench).loaded() as body:
-        log_w = scorer.log_likelihood(
-            body, numbers(bench, bench.course.held_out[:images]), samples
+def importance_weighted(probe: Probe) -> Finding:
+    require_textbook(probe)
+    images, samples = probe.course.importance
+    with trained(probe).loaded() as body:
+        log_w = scoring.log_likelihood(
+            body, numbers(probe, probe.course.held_out[:images]), samples
         )
-        mu, _ = scorer.encode(body, numbers(bench, bench.course.held_out))
+        mu, _ = scoring.encode(body, numbers(probe, probe.course.held_out))
     counts = [k for k in (1, 50, 500, 5000) if k <= samples]
-    values = {f"bound with K = {k}": scorer.bound(log_w[:k]) for k in counts}
-    values["active latents"] = float(scorer.active_latents(mu))
-    order = [("bound with K = 50", "bound with K = 1")]  # more gain less than seeds differ
-    within(bench, "training/importance-weighted", values, above=order)
+    values = {f"bound with K = {k}": scoring.bound(log_w[:k]) for k in counts}
+    values["active latents"] = float(scoring.active_latents(mu))
+    order = (("bound with K = 50", "bound with K = 1"),)  # more gain less than seeds differ
+    return Finding(measures=values, order=order)

@@ -3,15 +3,13 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from vae_ref.conformance.mutants.specimen import specimen
-from vae_ref.conformance.records import Level, Part
+from vae_ref.conformance.records import Level, Part, Slot
 from vae_ref.conformance.subject import Subject
 
 __all__ = ["BANK", "Mutant", "mutant"]
-
-Slot = Literal["kl", "sample", "nll", "loss", "bound", "net", "train"]
 
 _PARTS: dict[Slot, Part] = {
     "kl": "kl",

@@ -1,0 +1,52 @@
+"""The commands, and what becomes of the errors that they end with."""
+
+import os
+
+import typer
+
+from vae_ref.cli.output import complain, streams_opened
+from vae_ref.cli.train import evaluate_command, sample_command, train_command
+from vae_ref.cli.verify import claims_command, verify_command
+from vae_ref.support.errors import UserError
+
+__all__ = ["app", "run"]
+
+_MISUSE, _INTERNAL, _INTERRUPTED = 2, 70, 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="The ground truth for variational autoencoders.",
+)
+app.command("verify")(verify_command)
+app.command("claims")(claims_command)
+app.command("train")(train_command)
+app.command("evaluate")(evaluate_command)
+app.command("sample")(sample_command)
+
+
+def run() -> int:
+    """Run the command of ``sys.argv``, and return its exit status."""
+    streams_opened()
+    try:
+        app()
+    except (UserError, OSError) as error:
+        complain(str(error))
+        return _MISUSE
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except KeyboardInterrupt:
+        complain("stopped")
+        return _INTERRUPTED
+    except Exception as error:
+        if "VAE_REF_TRACEBACK" in os.environ:
+            raise
+        first = next(iter(str(error).splitlines()), "")
+        complain(
+            f"internal error, {type(error).__name__}: {first} "
+            "(VAE_REF_TRACEBACK=1 in the environment shows where)"
+        )
+        return _INTERNAL
+    return 0

@@ -1,0 +1,212 @@
+"""Judge a target: what the command does itself with ``--in-process``, and otherwise a child.
+
+The child sends, in this order: ``begin``, with what a report says before any claim; for every
+claim ``checking``, which names the claim and says how long to wait, and ``result``; at the end
+``report`` and the pictures. Or ``refused``: what the user has to mend.
+"""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vae_ref.names import CourseName, LevelName
+from vae_ref.support.errors import InputError, UserError
+
+if TYPE_CHECKING:
+    from vae_ref.conformance.records import Claim, Note, Report, Result
+    from vae_ref.conformance.reports.picture import Picture
+    from vae_ref.conformance.subject import Subject
+
+__all__ = ["CHILD", "Request", "judge", "main"]
+
+CHILD = "from vae_ref.cli.judge import main; main()"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be judged, and how; all of it is data.
+
+    Attributes:
+        target: What to load; without it, the reference.
+        declarations: Pairs ``KEY=VALUE``, the conventions that differ.
+        only: A pattern of claim ids.
+        seed: The seed of everything that is random.
+        level: The level of the run.
+        train: The images to train on.
+        checkpoint: Trained weights.
+        data: A torchvision root.
+        expect_failures: A file of known failures.
+        pictures: Whether to draw pictures.
+        memory: The most GiB of data that a child may hold.
+        earlier: The results of claims that children judged before, as data.
+    """
+
+    target: str | None
+    declarations: list[str] = field(default_factory=list)
+    only: str | None = None
+    seed: int = 0
+    level: LevelName = "standard"
+    train: CourseName | None = None
+    checkpoint: str | None = None
+    data: str = "data"
+    expect_failures: str | None = None
+    pictures: bool = False
+    memory: float = 8.0
+    earlier: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What to call it before it is loaded."""
+        return self.target or "the reference"
+
+
+def judge(
+    request: Request,
+    *,
+    begin: "Callable[[Report], None]" = lambda report: None,
+    checking: "Callable[[Claim, float], None]" = lambda claim, seconds: None,
+    progress: "Callable[[Result], None]" = lambda result: None,
+) -> "tuple[Report, list[Picture]]":
+    """Load the target, check the claims, explain what fails.
+
+    Args:
+        request: What is to be judged.
+        begin: Called once the target is loaded, with the report so far.
+        checking: Called before every try of a claim, with its seconds of CPU time.
+        progress: Called with every result.
+
+    Raises:
+        UserError: If the target, or what comes with it, cannot be loaded.
+    """
+    from vae_ref.conformance.runner import conclude, probe_of, require_known, results, select
+    from vae_ref.conformance.transfer import result_from
+
+    start = time.perf_counter()
+    expected = _expected(Path(request.expect_failures)) if request.expect_failures else {}
+    chosen = select(request.only, request.level)
+    require_known(expected)
+    subject = _subject(request)
+    probe = probe_of(subject, request.seed, ready=request.checkpoint is not None)
+    claims = {claim.id: claim for claim in chosen}
+    found = [
+        replace(result, claim=claims[result.claim.id])
+        for result in map(result_from, request.earlier)
+    ]
+    done = {result.claim.id for result in found}
+    notes: list[Note] = []
+    begin(conclude(probe, request.level, [], [], seconds=0.0))
+    left = [claim for claim in chosen if claim.id not in done]
+    for result in results(probe, left, notes, expected, begins=checking):
+        found.append(result)
+        progress(result)
+    took = time.perf_counter() - start
+    report = conclude(probe, request.level, found, notes, seconds=took)
+    if not request.pictures:
+        return report, []
+    from vae_ref.conformance.reports.charts import pictures
+
+    return report, pictures(report, probe_of(subject, request.seed))
+
+
+def main() -> None:
+    """Judge as a child of the command; see the module's first lines."""
+    from vae_ref.conformance.supervisor import Messenger, limit_memory
+
+    messenger = Messenger(int(sys.argv[1]))
+    request = Request(**json.load(sys.stdin))
+    sys.argv[1:] = []
+    limit_memory(request.memory)
+    from vae_ref.conformance.guards import kind_and_message, patience
+    from vae_ref.conformance.transfer import plain
+    from vae_ref.support.denormals import denormals_flushed
+
+    def checking(claim: "Claim", seconds: float) -> None:
+        messenger.send("checking", claim=plain(claim), patience=patience(seconds))
+
+    try:
+        with denormals_flushed():
+            report, pictures = judge(
+                request,
+                begin=lambda report: messenger.send("begin", report=plain(report)),
+                checking=checking,
+                progress=lambda result: messenger.send("result", result=plain(result)),
+            )
+        messenger.send("report", report=plain(report), pictures=plain(pictures))
+    except (UserError, OSError) as error:
+        messenger.send("refused", message=str(error))
+    except Exception as error:
+        messenger.send("fault", message=kind_and_message(error))
+
+
+def _subject(request: Request) -> "Subject":
+    """Return the subject on its course, with its weights."""
+    subject = _loaded(request)
+    if request.train or request.checkpoint:
+        subject = _on_course(subject, request.train or "mnist", Path(request.data))
+    if request.checkpoint:
+        from vae_ref.bridge.weights import load_weights
+
+        load_weights(subject, Path(request.checkpoint))
+    return subject
+
+
+def _loaded(request: Request) -> "Subject":
+    from vae_ref.conformance.loading.recognition import load
+
+    pairs = [text.partition("=") for text in request.declarations]
+    if wrong := [key for key, equals, _ in pairs if not equals]:
+        raise InputError("--declare", "be KEY=VALUE", wrong[0], "For example --declare beta=4.")
+    declared = {key: value for key, _, value in pairs}
+    if request.target is not None:
+        return load(request.target, declared)
+    if declared:
+        raise InputError("--declare", "come with a TARGET", request.declarations[0], "Name one.")
+    from vae_ref.bridge.reference import reference
+
+    return reference(seed=request.seed)
+
+
+def _on_course(subject: "Subject", name: CourseName, data: Path) -> "Subject":
+    from vae_ref.bridge.courses import glyphs_course, mnist_course
+    from vae_ref.data import DataError
+
+    if subject.module is None:
+        raise InputError("TARGET", "have a module to train", subject.name, "Leave out --train.")
+    if name == "glyphs":
+        return replace(subject, course=glyphs_course)
+    try:
+        course = mnist_course(data)
+    except DataError as error:
+        raise DataError(
+            f"{error} Name a torchvision root with --data or VAE_REF_DATA, or use --train glyphs."
+        ) from error
+    return replace(subject, course=lambda: course)
+
+
+def _lines(file: Path) -> Iterator[str]:
+    """Yield the lines of a file without their comments.
+
+    A comment begins with # and a space; #12 is an issue.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        rule, remedy = "be text in UTF-8", "One line for each claim: its id, a colon, a reason."
+        raise InputError(str(file), rule, "other bytes", remedy) from None
+    for line in lines:
+        yield re.sub(r"(^|\s)#(\s.*)?$", "", line).strip()
+
+
+def _expected(file: Path) -> dict[str, str]:
+    expected = {}
+    for text in filter(None, _lines(file)):
+        identifier, colon, reason = text.partition(":")
+        if not (colon and reason.strip()):
+            raise InputError(str(file), "give a reason after a colon", text, "Say why it fails.")
+        expected[identifier.strip()] = reason.strip()
+    return expected

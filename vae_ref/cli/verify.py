@@ -1,0 +1,214 @@
+"""The commands ``vae-ref verify`` and ``vae-ref claims``."""
+
+import json
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from vae_ref.cli.judge import Request, judge
+from vae_ref.cli.output import Output
+from vae_ref.cli.supervision import supervise
+from vae_ref.conformance.records import Report, Result
+from vae_ref.names import CourseName, LevelName
+from vae_ref.support.atomic import require_writable
+from vae_ref.support.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vae_ref.conformance.reports.picture import Picture
+
+__all__ = ["claims_command", "verify_command"]
+
+
+def _file(name: str, what: str) -> Any:
+    return typer.Option(f"--{name}", metavar="FILE", help=f"Write the report there as {what}.")
+
+
+def verify_command(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[TARGET]",
+            help="module, module:name, file.py or file.py:name; without it, the reference.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    only: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Claims to check, such as 'kl/*'.")
+    ] = None,
+    seed: Annotated[
+        str, typer.Option(metavar="N|fresh", help="Of all draws; fresh draws one and prints it.")
+    ] = "0",
+    declare: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A convention that differs, such as beta=4."),
+    ] = None,
+    expect_failures: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Known failures, one a line: claim id, colon, reason."),
+    ] = None,
+    level: Annotated[
+        LevelName | None,
+        typer.Option(help="trained also trains it.", show_default="trained for the reference"),
+    ] = None,
+    train: Annotated[
+        CourseName | None,
+        typer.Option(
+            help="Train on these images and hold the result against the reference's seeds. "
+            "glyphs need no download; mnist takes minutes.",
+            show_default="glyphs for the reference",
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Trained weights, a state dict of torch or safetensors: they are scored, on "
+            "mnist unless --train says otherwise, and nothing is trained.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path,
+        typer.Option(envvar="VAE_REF_DATA", metavar="DIR", help="A torchvision root with MNIST."),
+    ] = Path("data"),
+    measures: Annotated[
+        bool, typer.Option("--measures", help="Print all that was measured, with intervals.")
+    ] = False,
+    json_file: Annotated[Path | None, _file("json", "JSON")] = None,
+    junit: Annotated[Path | None, _file("junit", "JUnit XML")] = None,
+    html: Annotated[Path | None, _file("html", "one HTML page, with pictures")] = None,
+    memory: Annotated[
+        float,
+        typer.Option(metavar="GIB", min=1.0, help="The memory that the target may take."),
+    ] = 8.0,
+    in_process: Annotated[
+        bool,
+        typer.Option("--in-process", help="Judge in this process, for debuggers: unsupervised."),
+    ] = False,
+) -> None:
+    """Hold a VAE against every claim, and name its bug.
+
+    A file in the textbook's form needs no adapter: a class VAE with encode, reparameterize,
+    decode and forward, and a function loss_function(recon_x, x, mu, logvar). Anything else is a
+    vae_ref.conformance.Subject. The status is 0 if every claim that applies holds, 1 if one is
+    violated, 2 if the target cannot be loaded, and 3 if a claim could not be decided or none was
+    judged.
+
+    Try: vae-ref verify my_model.py --html report.html
+    """
+    outputs = {"--json": json_file, "--junit": junit, "--html": html}
+    _require_writable(outputs, [target, checkpoint, expect_failures])
+    request = Request(
+        target=target,
+        declarations=declare or [],
+        only=only,
+        seed=_seed(seed),
+        level=level or ("standard" if target and not (train or checkpoint) else "trained"),
+        train=train,
+        checkpoint=str(checkpoint) if checkpoint else None,
+        data=str(data),
+        expect_failures=str(expect_failures) if expect_failures else None,
+        pictures=html is not None,
+        memory=memory,
+    )
+    with _waiting() as say:
+        report, pictures = judge_here(request, say) if in_process else supervise(request, say)
+    _write(report, pictures, json_file=json_file, junit=junit, html=html)
+    from vae_ref.conformance.reports.terminal import show
+
+    show(report, Output(), measures=measures)
+    raise typer.Exit(report.exit_status)
+
+
+@contextmanager
+def _waiting() -> "Iterator[Callable[[Result], None]]":
+    """Show, on a terminal, how far the run has come."""
+    waiting = Console(file=sys.stderr)  # the stream itself: what is printed later is the subject's
+    with waiting.status("verifying") as status:
+        yield lambda result: status.update(f"verified {result.claim.id}")
+
+
+def judge_here(
+    request: Request, say: "Callable[[Result], None]"
+) -> "tuple[Report, list[Picture]]":
+    """Judge in this process."""
+    from vae_ref.support.denormals import denormals_flushed
+
+    with denormals_flushed():
+        return judge(request, progress=say)
+
+
+def _write(
+    report: Report,
+    pictures: "list[Picture]",
+    *,
+    json_file: Path | None,
+    junit: Path | None,
+    html: Path | None,
+) -> None:
+    """Write the files, before anything is shown: a terminal may be gone."""
+    from vae_ref.conformance.reports.files import as_json, as_junit, write
+
+    if json_file:
+        write(json_file, json.dumps(as_json(report), indent=1, allow_nan=False) + "\n")
+    if junit:
+        write(junit, as_junit(report))
+    if html:
+        from vae_ref.conformance.reports.html import as_html
+
+        write(html, as_html(report, pictures))
+
+
+def _require_writable(outputs: dict[str, Path | None], inputs: list[str | Path | None]) -> None:
+    """Raise, before the work is done, if a report cannot be written or would replace an input."""
+    named = {option: path for option, path in outputs.items() if path}
+    read = {Path(path).resolve() for path in inputs if path}
+    taken: dict[Path, str] = {}
+    for option, path in named.items():
+        place = path.resolve()
+        if place in read:
+            raise InputError(option, "not be a file that is read", path, "Name another.")
+        if place in taken and not path.is_char_device():
+            raise InputError(option, f"not be that of {taken[place]}", path, "Name another.")
+        taken[place] = option
+        if not path.exists() or path.is_file():
+            require_writable(path)
+
+
+def claims_command(
+    only: Annotated[
+        str | None, typer.Argument(metavar="[GLOB]", help="Claims to show, such as 'kl/*'.")
+    ] = None,
+) -> None:
+    """List the claims; one claim alone is shown in full."""
+    from vae_ref.conformance.claims import all_claims
+    from vae_ref.conformance.runner import select
+
+    chosen = select(only, "trained")
+    if len(chosen) == 1:
+        claim = chosen[0]
+        for name in ("id", "statement", "formula", "source", "kind", "tolerance", "level"):
+            print(f"{name:10} {getattr(claim, name)}")
+        for name in ("needs", "kills", "builds_on"):
+            print(f"{name:10} {', '.join(getattr(claim, name))}")
+        print(f"{'limit':10} {claim.seconds:g} s")
+        return
+    for claim in chosen:
+        print(f"{claim.id:45} {claim.kind:12} {claim.statement}")
+    print(f"{len(chosen)} of {len(all_claims())} claims")
+
+
+def _seed(text: str) -> int:
+    if text == "fresh":
+        return secrets.randbelow(2**31)
+    if not text.isdecimal():
+        raise InputError("--seed", "be a number or fresh", text, "Use 0, 1, 2, ...")
+    return int(text)

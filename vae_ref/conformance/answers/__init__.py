@@ -1,0 +1,1 @@
+"""The right answers: closed forms, statistics, intervals, and the comparison with them."""

@@ -1,0 +1,196 @@
+"""Independent answers: closed forms, quadrature and arbitrary precision, in float64 at least."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "FAMILIES",
+    "Likelihood",
+    "gauss_hermite",
+    "kl",
+    "kl_by_mpmath",
+    "kl_by_quadrature",
+    "kl_scale",
+    "log_evidence",
+    "most_likely",
+    "negative_elbo",
+    "plane",
+]
+
+_LOG_2PI = math.log(2 * math.pi)
+
+
+def kl(mu: Tensor, logvar: Tensor) -> Tensor:
+    """Return KL(N(mu, sigma^2) || N(0, I)) per element, free of cancellation."""
+    small = logvar.abs() < 1e-2
+    factors = [1 / math.factorial(n) for n in range(2, 8)]
+    series = sum(f * logvar**n for n, f in enumerate(factors, 2))
+    return 0.5 * mu**2 + 0.5 * torch.where(
+        small, torch.as_tensor(series), torch.expm1(logvar) - logvar
+    )
+
+
+def kl_scale(mu: Tensor, logvar: Tensor) -> Tensor:
+    """Return the sum of what the textbook formula adds up: its rounding errors scale with it."""
+    return (0.5 * (1 + logvar.abs() + mu**2 + logvar.exp())).sum()
+
+
+def kl_by_mpmath(mu: float, logvar: float) -> float:
+    """Return the KL of one latent, computed with 50 digits."""
+    import mpmath
+
+    with mpmath.workdps(50):
+        m, s = mpmath.mpf(mu), mpmath.mpf(logvar)
+        return float((m**2 + mpmath.exp(s) - 1 - s) / 2)
+
+
+def kl_by_quadrature(mu: float, logvar: float) -> float:
+    """Return the integral of q (log q - log p) over the line, by Gauss and Legendre's rule.
+
+    With 200 nodes on 12 standard deviations to either side, it is right to the last digits.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    sigma = math.exp(logvar / 2)
+    z = mu + 12 * sigma * nodes
+    log_q = -0.5 * (((z - mu) / sigma) ** 2 + logvar + _LOG_2PI)
+    log_p = -0.5 * (z**2 + _LOG_2PI)
+    return float(12 * sigma * (weights * np.exp(log_q) * (log_q - log_p)).sum())
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """The distribution of a pixel given the decoder's output.
+
+    Attributes:
+        name: What it is called.
+        nll: ``(outputs, x)`` -> the negative log-likelihood per pixel; of a Gaussian and a Laplace
+            distribution, with unit scale and without the constant.
+        best: ``x`` -> the output that makes x most likely.
+        absolute: Whether the scale is fixed; a Gaussian's follows from its variance.
+        bounded: Whether outputs are probabilities.
+    """
+
+    name: str
+    nll: Callable[[Tensor, Tensor], Tensor]
+    best: Callable[[Tensor], Tensor]
+    absolute: bool
+    bounded: bool
+
+    def outputs(self, real: Tensor) -> Tensor:
+        """Turn real numbers into outputs in the range of the decoder."""
+        return torch.sigmoid(real) if self.bounded else real
+
+
+def _bernoulli_logits(eta: Tensor, x: Tensor) -> Tensor:
+    return x * F.softplus(-eta) + (1 - x) * F.softplus(eta)
+
+
+def _log_normalizer(eta: Tensor) -> Tensor:
+    """Return log C of the continuous Bernoulli, C = eta / tanh(eta / 2)."""
+    small = eta.abs() < 0.02
+    safe = torch.where(small, torch.ones_like(eta), eta)
+    series = math.log(2) + eta**2 / 12 - 7 * eta**4 / 1440 + 31 * eta**6 / 90720
+    return torch.where(small, series, torch.log(safe / torch.tanh(safe / 2)))
+
+
+def _most_likely_continuous_bernoulli(x: Tensor) -> Tensor:
+    """Solve mean(eta) = x by bisection: the mean is 1 / (1 - exp(-eta)) - 1 / eta."""
+    low, high = torch.full_like(x, -60.0), torch.full_like(x, 60.0)
+    for _ in range(80):
+        middle = (low + high) / 2
+        safe = torch.where(middle.abs() < 1e-6, torch.full_like(x, 1e-6), middle)
+        mean = -1 / torch.expm1(-safe) - 1 / safe
+        low, high = torch.where(mean < x, middle, low), torch.where(mean < x, high, middle)
+    return (low + high) / 2
+
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Likelihood(
+            "bernoulli",
+            lambda p, x: _bernoulli_logits(torch.logit(p), x),
+            lambda x: x,
+            absolute=True,
+            bounded=True,
+        ),
+        Likelihood(
+            "bernoulli-logits", _bernoulli_logits, torch.logit, absolute=True, bounded=False
+        ),
+        Likelihood(
+            "gaussian",
+            lambda mean, x: 0.5 * (x - mean) ** 2,
+            lambda x: x,
+            absolute=False,
+            bounded=False,
+        ),
+        Likelihood(
+            "continuous-bernoulli",
+            lambda p, x: _bernoulli_logits(torch.logit(p), x) - _log_normalizer(torch.logit(p)),
+            lambda x: torch.sigmoid(_most_likely_continuous_bernoulli(x)),
+            absolute=True,
+            bounded=True,
+        ),
+        Likelihood(
+            "continuous-bernoulli-logits",
+            lambda eta, x: _bernoulli_logits(eta, x) - _log_normalizer(eta),
+            _most_likely_continuous_bernoulli,
+            absolute=True,
+            bounded=False,
+        ),
+        Likelihood(
+            "laplace",
+            lambda mean, x: (x - mean).abs(),
+            lambda x: x,
+            absolute=False,
+            bounded=False,
+        ),
+    )
+}
+
+
+def gauss_hermite(n: int) -> tuple[Tensor, Tensor]:
+    """Return nodes and weights with sum(w f(nodes)) = E[f(eps)], eps standard normal."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(n)
+    return torch.from_numpy(nodes), torch.from_numpy(weights / weights.sum())
+
+
+def plane(n: int) -> tuple[Tensor, Tensor]:
+    """Return the nodes, shape (n * n, 2), and weights of the product rule in the plane."""
+    nodes, weights = gauss_hermite(n)
+    return torch.cartesian_prod(nodes, nodes), torch.outer(weights, weights).flatten()
+
+
+def log_evidence(log_likelihood: Callable[[Tensor], Tensor]) -> float:
+    """Return log p(x) = log E[p(x | z)] for a code z in the plane, by the trapezoidal rule.
+
+    For integrands that vanish at the ends the error is exp(-2 pi^2 (sigma / h)^2) for a posterior
+    of width sigma: with steps of h = 1/4, nothing down to a sigma of 0.4.
+    """
+    grid = torch.linspace(-8, 8, 65, dtype=torch.float64)
+    z = torch.cartesian_prod(grid, grid)
+    log_prior = -0.5 * (z**2).sum(1) - _LOG_2PI
+    cell = 2 * math.log(float(grid[1] - grid[0]))
+    return float(torch.logsumexp(log_prior + log_likelihood(z) + cell, 0))
+
+
+def most_likely(log_likelihood: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the code in the plane, shape (1, 2), that explains x best, to a quarter."""
+    grid = torch.linspace(-8, 8, 65, dtype=torch.float64)
+    z = torch.cartesian_prod(grid, grid)
+    return z[log_likelihood(z).argmax()][None]
+
+
+def negative_elbo(
+    log_likelihood: Callable[[Tensor], Tensor], mu: Tensor, logvar: Tensor, n: int = 24
+) -> Tensor:
+    """Return -E_q[log p(x | z)] + KL(q || p) for q = N(mu, sigma^2) in the plane."""
+    nodes, weights = plane(n)
+    z = mu + nodes * torch.exp(logvar / 2)
+    return -(weights * log_likelihood(z)).sum() + kl(mu, logvar).sum()

@@ -1,0 +1,176 @@
+"""Exact tests of samples against N(0, 1), and how many draws they need.
+
+Every test returns a p-value whose distribution under the null is known, or bounded from above;
+nothing here is asymptotic. (The functions are those of ``scipy.special``: ``scipy.stats`` takes a
+second to import.) A test at level alpha finds its declared
+discrepancy with probability `POWER`, given the number of draws that is computed here. False
+alarms and power are measured, at an inflated level, in tests/conformance/test_statistics.py.
+"""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import special
+
+__all__ = [
+    "POWER",
+    "chi_square",
+    "correlation",
+    "draws_for_correlation",
+    "draws_for_mean",
+    "draws_for_score",
+    "draws_for_sigma",
+    "kl_monte_carlo",
+    "kolmogorov_smirnov",
+    "legendre",
+    "mean",
+    "normal_quantile",
+    "score",
+    "student_quantile",
+    "tails",
+]
+
+POWER = 1 - 1e-6
+"""The probability with which a declared discrepancy is found."""
+
+Sample = NDArray[np.float64]
+
+
+def normal_quantile(tail: float) -> float:
+    """Return what a standard normal number exceeds with this probability."""
+    return float(-special.ndtri(tail))
+
+
+def student_quantile(tail: float, degrees: int) -> float:
+    """Return what a number of Student's law exceeds with this probability."""
+    return float(-special.stdtrit(degrees, tail))
+
+
+def _reach(alpha: float, power: float) -> float:
+    """Return how many standard errors a discrepancy must be away to be found."""
+    return normal_quantile(alpha / 2) + normal_quantile(1 - power)
+
+
+def mean(sample: Sample) -> float:
+    """Test E[eps] = 0: the mean of n standard normal numbers is N(0, 1/n), exactly."""
+    return float(2 * special.ndtr(-abs(sample.mean()) * math.sqrt(sample.size)))
+
+
+def draws_for_mean(shift: float, alpha: float, power: float = POWER) -> int:
+    """Return the draws that find a mean wrong by ``shift`` standard deviations."""
+    return math.ceil((_reach(alpha, power) / shift) ** 2)
+
+
+def chi_square(sample: Sample) -> float:
+    """Test E[eps^2] = 1: the sum of n squares is chi-square with n degrees, exactly."""
+    n, squares = sample.size, float((sample**2).sum())
+    return _two_sided(special.chdtr(n, squares), special.chdtrc(n, squares))
+
+
+def draws_for_sigma(ratio: float, alpha: float, power: float = POWER) -> int:
+    """Return the draws that find a standard deviation wrong by a factor of ``ratio``.
+
+    The normal approximation of the chi-square distribution, with its variance under either
+    hypothesis; 5 % are added for what it leaves out.
+    """
+    wrong = ratio**2
+    reach = normal_quantile(alpha / 2) + wrong * normal_quantile(1 - power)
+    return math.ceil(1.05 * 2 * (reach / (wrong - 1)) ** 2)
+
+
+def correlation(a: Sample, b: Sample) -> float:
+    """Test that pairs are independent, by the t distribution of their correlation, exactly."""
+    n = a.size
+    r = float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+    if not abs(r) < 1:  # constant, or copies of each other
+        return 0.0
+    return float(2 * special.stdtr(n - 2, -abs(r) * math.sqrt((n - 2) / (1 - r * r))))
+
+
+def draws_for_correlation(r: float, alpha: float, power: float = POWER) -> int:
+    """Return the pairs that find a correlation of ``r`` (Fisher's transformation)."""
+    return 3 + math.ceil((_reach(alpha, power) / math.atanh(r)) ** 2)
+
+
+def legendre(sample: Sample, degree: int) -> Sample:
+    """Return the scores of Neyman's smooth test: mean 0, variance 1, bounded.
+
+    sqrt(2k + 1) P_k(2 Phi(eps) - 1): degree 3 moves with the skewness, degree 4 with the fourth
+    moment.
+    """
+    coefficients = [0.0] * degree + [math.sqrt(2 * degree + 1)]
+    values = np.polynomial.legendre.legval(2 * special.ndtr(sample) - 1, coefficients)
+    return np.asarray(values)
+
+
+def score(values: Sample, bound: float) -> float:
+    """Test E[s] = 0 for scores of variance 1 that are bounded: Bernstein's inequality.
+
+    P(|mean| >= t) <= 2 exp(-n t^2 / (2 + 2 bound t / 3)), for every n.
+    """
+    n, t = values.size, abs(float(values.mean()))
+    if not math.isfinite(t):
+        return 0.0
+    return min(1.0, 2 * math.exp(-n * t * t / (2 + 2 * bound * t / 3)))
+
+
+def draws_for_score(shift: float, bound: float, alpha: float, power: float = POWER) -> int:
+    """Return the draws for which a mean score of ``shift`` is found."""
+    # Solve n t^2 = L (2 + 2 bound t / 3) for t, the critical mean; the score's own deviation is
+    # taken for twice 1, as it may be under the alternative.
+    log = math.log(2 / alpha)
+    n = 1.0
+    for _ in range(200):
+        critical = log * bound / (3 * n) + math.sqrt((log * bound / (3 * n)) ** 2 + 2 * log / n)
+        if critical + math.sqrt(2) * normal_quantile(1 - power) / math.sqrt(n) < shift:
+            break
+        n *= 1.15
+    return math.ceil(n)
+
+
+def tails(sample: Sample, beyond: float = 3.0) -> float:
+    """Test P(|eps| > 3): the count is binomial, exactly."""
+    n, p, count = sample.size, 2 * special.ndtr(-beyond), int((np.abs(sample) > beyond).sum())
+    above = special.bdtrc(count - 1, n, p) if count else 1.0
+    return _two_sided(special.bdtr(count, n, p), above)
+
+
+def kolmogorov_smirnov(sample: Sample) -> float:
+    """Test the whole distribution function; sees everything, but little of it.
+
+    P(D >= d) <= 2 exp(-2 n d^2), for every n (Massart 1990): nearly equal where it is small.
+    """
+    cdf, n = special.ndtr(np.sort(sample, axis=None)), sample.size
+    above, below = np.arange(1, n + 1) / n - cdf, cdf - np.arange(n) / n
+    d = float(max(above.max(), below.max()))
+    return min(1.0, 2 * math.exp(-2 * n * d * d)) if math.isfinite(d) else 0.0
+
+
+def kl_monte_carlo(
+    mu: Sample, logvar: float, value: float, n: int, generator: torch.Generator
+) -> tuple[float, float]:
+    """Test that E_q[log q - log p] is ``value``; return the p-value and the estimate.
+
+    With eps standard normal, log q(z) - log p(z) = sum_d a eps_d^2 + b_d eps_d + c_d, where
+    a = (sigma^2 - 1) / 2, b = mu sigma and c = mu^2 / 2 - log sigma. Completing the square, the
+    sum over draws is a times a noncentral chi-square number, and a constant: about its mean, its
+    law is known exactly.
+    """
+    sigma = math.exp(logvar / 2)
+    a, b = (sigma**2 - 1) / 2, mu * sigma
+    eps = torch.randn((n, mu.size), generator=generator, dtype=torch.float64).numpy()
+    ratio = a * eps**2 + b * eps + mu**2 / 2 - math.log(sigma)
+    degrees, noncentrality = n * mu.size, n * float(((b / (2 * a)) ** 2).sum())
+    estimate = float(ratio.sum()) / n
+    # From the mean of that number, how far it is: its deviation over a.
+    number = degrees + noncentrality + n * (estimate - value) / a
+    below = special.chndtr(number, degrees, noncentrality) if number > 0 else 0.0
+    return _two_sided(below, 1 - below), estimate
+
+
+def _two_sided(below: float, above: float) -> float:
+    """Return the p-value from the probabilities of as little and of as much as was found."""
+    p = 2 * min(below, above)
+    return min(1.0, float(p)) if math.isfinite(p) else 0.0

@@ -1,0 +1,54 @@
+"""The registry: a claim is written once, as a decorated function; everything else is generated."""
+
+from collections.abc import Callable
+from typing import cast, get_args
+
+from vae_ref.conformance.records import Check, Claim, Kind, Level, Part, Slot
+
+__all__ = ["claim", "registered"]
+
+registered: dict[str, Claim] = {}
+
+
+def claim(
+    identifier: str,
+    *,
+    statement: str,
+    formula: str,
+    source: str,
+    slot: Slot,
+    needs: tuple[str, ...],
+    kind: Kind,
+    tolerance: str,
+    kills: tuple[str, ...],
+    builds_on: tuple[str, ...] = (),
+    level: Level = "standard",
+    seconds: float = 10.0,
+) -> Callable[[Check], Check]:
+    """Register a function as the check of a claim; see `Claim` for the arguments."""
+    part = identifier.partition("/")[0]
+    if part not in get_args(Part):
+        raise ValueError(f"{identifier} names no part of a VAE")
+
+    def register(check: Check) -> Check:
+        if identifier in registered:
+            raise ValueError(f"two claims are called {identifier}")
+        registered[identifier] = Claim(
+            id=identifier,
+            statement=statement,
+            formula=formula,
+            source=source,
+            part=cast(Part, part),
+            slot=slot,
+            needs=needs,
+            kind=kind,
+            tolerance=tolerance,
+            kills=kills,
+            builds_on=builds_on,
+            level=level,
+            seconds=seconds,
+            check=check,
+        )
+        return check
+
+    return register

@@ -1,0 +1,1 @@
+"""From failures to the name of the bug."""

@@ -1,0 +1,235 @@
+"""From failures to the name of the bug: fold what one cause explains, find the nearest mutant."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from vae_ref.conformance import guards
+from vae_ref.conformance.diagnosis import transformations
+from vae_ref.conformance.diagnosis.fingerprints import Mark, Sizes, fingerprint, similarity
+from vae_ref.conformance.diagnosis.reproduction import reproduce
+from vae_ref.conformance.mutants import BANK, Mutant
+from vae_ref.conformance.mutants.specimen import specimen
+from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.records import Diagnosis, Note, Result, Slot
+from vae_ref.conformance.subject import Conventions
+
+__all__ = ["FAILED", "explain", "kill_matrix"]
+
+FAILED = ("fail", "error", "timeout")
+_SURE = 0.97
+"""The similarity from which a mutant is the name of the bug.
+
+Two runs of one bug differ by the noise of the statistical marks alone, a hundredth; the nearest
+two bugs of the bank differ by more than three hundredths. Below, a transformation may be the name.
+"""
+
+_LIKE = 0.8
+"""The similarity from which a mutant is named at all: most numbers agree in all their digits."""
+
+_SAME_SYMPTOMS = 0.5
+"""The share of symptoms in common from which a bug of networks or loop is named: most of them."""
+
+_SECONDS = 20.0
+"""The CPU time that naming one bug may take."""
+
+
+@cache
+def kill_matrix() -> dict[str, dict[str, str]]:
+    """Return, for every mutant, the claims that notice it and the symptom that each sees."""
+    file = resources.files("vae_ref.conformance.diagnosis") / "kill_matrix.json"
+    if not file.is_file():
+        return {}
+    matrix: dict[str, dict[str, str]] = json.loads(file.read_text())["mutants"]
+    return matrix
+
+
+def explain(
+    probe: Probe, results: Sequence[Result]
+) -> tuple[tuple[Result, ...], tuple[Note, ...]]:
+    """Fold every failure under the most basic one that explains it, and name those that remain.
+
+    Returns:
+        The results, and a note for every search for a name that itself failed.
+    """
+    folded = _fold(results)
+    roots = [result for result in folded if result.status in FAILED and not result.explained_by]
+    if not roots:
+        return tuple(folded), ()
+    notes: list[Note] = []
+    names: dict[str, Diagnosis | None] = {}
+    first: dict[str, str] = {}
+    answers = []
+    for result in folded:
+        if result not in roots:
+            answers.append(result)
+            continue
+        slot = _slot(probe, result)
+        if slot not in names:
+            # What hangs would hang here too.
+            hangs = result.status == "timeout"
+            failed = roots if slot != "train" else [r for r in results if r.status in FAILED]
+            names[slot] = None if hangs else _name(probe, slot, failed, notes)
+            first[slot] = result.claim.id
+        diagnosis = names.get(slot)
+        if diagnosis and first[slot] != result.claim.id and _explains(diagnosis, result):
+            result = replace(result, explained_by=first[slot])  # noqa: PLW2901
+        elif diagnosis and first[slot] == result.claim.id:
+            script = reproduce(slot, diagnosis.bug, result.counterexample)
+            result = replace(result, diagnosis=replace(diagnosis, reproduction=script))  # noqa: PLW2901
+        answers.append(result)
+    return tuple(_across(answers)), tuple(notes)
+
+
+def _fold(results: Sequence[Result]) -> list[Result]:
+    """Fold failures under those of the claims they build on, or that said the same before.
+
+    Every root points at one that was found before it, so that nothing explains itself.
+    """
+    failed = {result.claim.id: result for result in results if result.status in FAILED}
+
+    def basis(result: Result, seen: frozenset[str] = frozenset()) -> Result:
+        for name in result.claim.builds_on:
+            if name in failed and name not in seen:
+                return basis(failed[name], seen | {name, result.claim.id})
+        return result
+
+    roots: dict[str, str] = {}
+    said: dict[str, str] = {}
+    answers = []
+    for result in results:
+        if result.claim.id in failed:
+            base = basis(result)
+            alike = said.get(base.message) if base.status != "timeout" else None
+            root = roots.setdefault(base.claim.id, alike or base.claim.id)
+            said.setdefault(result.message, root)
+            if root != result.claim.id:
+                result = replace(result, explained_by=root)  # noqa: PLW2901
+        answers.append(result)
+    return answers
+
+
+def _across(results: Sequence[Result]) -> list[Result]:
+    """Fold what the named bug of another part is known to break as well."""
+    named = [r for r in results if r.diagnosis and r.diagnosis.score >= _SURE]
+    answers = []
+    for result in results:
+        if result.status in FAILED and not result.explained_by and result.diagnosis is None:
+            cause = next((n for n in named if _breaks(n.diagnosis, result)), None)
+            result = replace(result, explained_by=cause.claim.id) if cause else result  # noqa: PLW2901
+        answers.append(result)
+    return answers
+
+
+def _breaks(diagnosis: Diagnosis | None, result: Result) -> bool:
+    return diagnosis is not None and result.claim.id in kill_matrix().get(diagnosis.bug, {})
+
+
+def _explains(diagnosis: Diagnosis, result: Result) -> bool:
+    """Whether a failure of the same function needs no other cause than the one that was named."""
+    return diagnosis.score >= _SURE or _breaks(diagnosis, result)
+
+
+def _slot(probe: Probe, result: Result) -> Slot:
+    """Return where to look: without a loop of its own, a training shows bugs of the networks."""
+    slot = result.claim.slot
+    return "net" if slot == "train" and probe.subject.train is None else slot
+
+
+def _name(
+    probe: Probe, slot: Slot, roots: Sequence[Result], notes: list[Note]
+) -> Diagnosis | None:
+    """Name the bug of a function; a subject that breaks the search too stays without a name."""
+    try:
+        with guards.global_state_kept(), guards.quiet(), guards.time_limit(_SECONDS):
+            if slot in ("net", "train"):
+                return _by_symptoms(slot, roots)
+            return _by_fingerprint(probe, slot, _suspects(probe, slot, roots))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        spent = isinstance(error, guards.TimeLimit)
+        why = "the time is up" if spent else guards.kind_and_message(error)
+        notes.append(Note("diagnosis", slot, f"the search for the bug's name failed: {why}"))
+        return None
+
+
+def _diagnosis(mutant: Mutant, score: float, runner_up: str | None) -> Diagnosis:
+    return Diagnosis(
+        bug=mutant.id,
+        explanation=mutant.explanation,
+        score=round(score, 4),
+        runner_up=runner_up,
+        yours=mutant.wrong,
+        right=mutant.right,
+        links=mutant.links,
+    )
+
+
+def _by_symptoms(slot: Slot, failed: Sequence[Result]) -> Diagnosis | None:
+    """Compare which claims about networks or loop fail, and how, with what each mutant shows."""
+    parts = ("training",) if slot == "train" else ("model", "training")
+    seen = {(r.claim.id, r.symptom) for r in failed if r.claim.part in parts}
+    scores = {}
+    for identifier, kills in kill_matrix().items():
+        if BANK[identifier].slot == slot:
+            known = {pair for pair in kills.items() if pair[0].startswith(parts[0])}
+            scores[identifier] = len(seen & known) / max(1, len(seen | known))
+    if not scores:
+        return None
+    best, second = sorted(scores, key=lambda name: -scores[name])[:2]
+    return _diagnosis(BANK[best], scores[best], second) if scores[best] >= _SAME_SYMPTOMS else None
+
+
+def _by_fingerprint(probe: Probe, slot: Slot, slots: list[Slot]) -> Diagnosis | None:
+    """Compare values and gradients of a function with those it has in every mutant."""
+    sizes = Sizes(probe.latents, probe.pixels if slot in ("nll", "loss") else ())
+    own = fingerprint(probe, slot, sizes)
+    alone = probe.subject.kl is None and slot == "kl"
+
+    def score(name: str) -> float:
+        known = _known(name, slot, sizes, probe.seed, probe.conventions.dtype, alone=alone)
+        return similarity(own, known)
+
+    candidates = [mutant for mutant in BANK.values() if mutant.slot in slots]
+    scores = {mutant.id: score(mutant.id) for mutant in candidates}
+    ranked = sorted(scores, key=lambda name: (-scores[name], slots.index(BANK[name].slot)))
+    best, second = ranked[0], ranked[1]
+    if score("") >= scores[best]:
+        return None  # what is wrong shows elsewhere
+    if scores[best] < _SURE:
+        found = transformations.explain(probe, slot)
+        if found:
+            return replace(found, runner_up=best)
+    if scores[best] < _LIKE:
+        return None
+    return _diagnosis(BANK[best], scores[best], second)
+
+
+@cache
+def _known(
+    name: str, slot: Slot, sizes: Sizes, seed: int, dtype: Any, *, alone: bool
+) -> tuple[Mark, ...]:
+    """Return the fingerprint of a mutant, or of the specimen if there is no name."""
+    subject = replace(
+        BANK[name].subject() if name else specimen(), conventions=Conventions(dtype=dtype)
+    )
+    if alone:
+        subject = replace(subject, kl=None)
+    return tuple(fingerprint(Probe(subject, seed), slot, sizes))
+
+
+def _suspects(probe: Probe, slot: Slot, roots: Sequence[Result]) -> list[Slot]:
+    """A loss may hold a wrong KL or reconstruction: first those that fail, last those unseen."""
+    if slot != "loss":
+        return [slot]
+    parts: list[tuple[Slot, str, bool]] = [
+        ("kl", "kl", probe.subject.kl is None),
+        ("nll", "likelihood", probe.subject.nll is None),
+    ]
+    failing = [s for s, part, _ in parts if any(r.claim.part == part for r in roots)]
+    unseen = [s for s, _, hidden in parts if hidden and s not in failing]
+    return [*failing, slot, *unseen]

@@ -1,0 +1,236 @@
+"""Numbers that tell bugs apart: values and gradients of a function at a few fixed points."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vae_ref.conformance.answers import statistics
+from vae_ref.conformance.probe import terms
+from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.records import Slot
+
+__all__ = ["Mark", "Sizes", "fingerprint", "similarity"]
+
+_DIGITS = 14
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One number of a fingerprint; a statistical one is known up to ``tolerance`` only."""
+
+    value: float
+    tolerance: float = 0.0
+
+    def distance(self, other: "Mark") -> float:
+        """Return 0 for the same, 1 for unlike; in between, how many digits differ."""
+        a, b = self.value, other.value
+        if not (math.isfinite(a) and math.isfinite(b)):
+            return float(repr(a) != repr(b))
+        if self.tolerance:
+            apart = abs(a - b) / self.tolerance
+            return min(1.0, math.log10(max(apart, 1.0)) / 1.5)
+        size = max(abs(a), abs(b))
+        relative = abs(a - b) / size if size > 1e-12 else 0.0
+        return min(1.0, max(0.0, (math.log10(relative) if relative else -99) / _DIGITS + 1))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes at which subject and mutant are compared: those the subject can take."""
+
+    latents: tuple[int, ...]
+    pixels: tuple[int, ...]
+
+
+def similarity(a: Sequence[Mark], b: Sequence[Mark]) -> float:
+    """Return how much of two fingerprints agrees, from 0 to 1."""
+    if len(a) != len(b):
+        return 0.0
+    return 1 - sum(x.distance(y) for x, y in zip(a, b, strict=True)) / len(a)
+
+
+def fingerprint(probe: Probe, slot: Slot, sizes: Sizes) -> list[Mark]:
+    """Compute the fingerprint of a subject's function; nan marks what raises."""
+    makers: dict[Slot, Callable[[Probe, Sizes], Iterator[Mark]]] = {
+        "kl": _kl,
+        "nll": _nll,
+        "loss": _loss,
+        "sample": _sample,
+        "bound": _bound,
+    }
+    return list(makers[slot](probe, sizes))
+
+
+_FLAGS = {"sum": 0.0, "mean": 1.0, "neither": 2.0}
+
+
+def _value(function: Callable[..., Tensor], *inputs: Tensor) -> Mark:
+    with contextlib.suppress(Exception):
+        return Mark(float(function(*inputs).detach().double().sum()))
+    return Mark(math.nan)
+
+
+def _slopes(probe: Probe, function: Callable[..., Tensor], *inputs: Tensor) -> Iterator[Mark]:
+    """Yield, for each input, the gradient in a fixed direction."""
+    try:
+        gradients = probe.gradient(function, *inputs)
+    except Exception:
+        yield from (Mark(math.nan) for _ in inputs)
+        return
+    for gradient in gradients:
+        weights = 1 + torch.arange(gradient.numel(), dtype=torch.float64) % 7
+        yield Mark(float((gradient.double().flatten() * weights).sum()))
+
+
+def _posterior(probe: Probe, examples: int, latents: int) -> tuple[Tensor, Tensor]:
+    name = f"fingerprint {examples}"
+    return (
+        probe.normal(f"{name} mu", examples, latents),
+        probe.normal(f"{name} logvar", examples, latents),
+    )
+
+
+def _kl(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
+    """A KL that is taken from a loss is known up to its value at the prior."""
+    raw = probe.kl_as_is if probe.subject.kl is not None else probe.in_loss[1].raw
+    unit = sizes.latents[-1]
+    batch = terms.batch_reduction(raw, *_posterior(probe, 3, sizes.latents[0]))
+    yield Mark(_FLAGS[batch])
+
+    def total(mu: Tensor, logvar: Tensor) -> Tensor:
+        value = raw(mu, logvar).sum() * (len(mu) if batch == "mean" else 1)
+        return value - raw(0 * mu, 0 * mu).detach().sum() * (len(mu) if batch == "mean" else 1)
+
+    for examples, latents in ((3, sizes.latents[0]), (4, sizes.latents[1])):
+        point = _posterior(probe, examples, latents)
+        yield _value(total, *point)
+        yield from _slopes(probe, total, *point)
+    for mu, logvar in ((1.0, 0.0), (0.0, 1.0), (0.5, -2.0), (0.0, 25.0), (0.0, -25.0), (0.0, -38)):
+        point = tuple(torch.full((1, unit), float(v), dtype=probe.dtype) for v in (mu, logvar))  # type: ignore[assignment]
+        yield _value(total, *point)
+        yield from _slopes(probe, total, *point)
+    if probe.subject.kl is not None:
+        zero = torch.zeros(1, unit, dtype=probe.dtype)
+        yield _value(raw, zero, zero)
+
+
+def _nll(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
+    raw = probe.nll_as_is if probe.subject.nll is not None else probe.in_loss[0].raw
+    logits = probe.conventions.likelihood in ("bernoulli-logits", "continuous-bernoulli-logits")
+
+    def function(outputs: Tensor, x: Tensor) -> Tensor:
+        return raw(torch.logit(outputs) if logits else outputs, x)
+
+    def point(examples: int, pixels: int) -> tuple[Tensor, Tensor]:
+        name = f"fingerprint {examples} {pixels}"
+        return (
+            0.05 + 0.9 * probe.uniform(f"{name} outputs", examples, pixels),
+            0.02 + 0.96 * probe.uniform(f"{name} x", examples, pixels),
+        )
+
+    batch = terms.batch_reduction(function, *point(3, sizes.pixels[0]))
+    yield Mark(_FLAGS[batch])
+
+    def total(outputs: Tensor, x: Tensor) -> Tensor:
+        return function(outputs, x).sum() * (len(x) if batch == "mean" else 1)
+
+    for examples, pixels in ((3, sizes.pixels[0]), (4, sizes.pixels[-1])):
+        outputs, x = point(examples, pixels)
+        yield _value(total, outputs, x)
+        yield from _slopes(probe, lambda o, x=x: total(o, x), outputs)
+    x = torch.full((1, sizes.pixels[0]), 0.3, dtype=probe.dtype)
+    for probability in (0.5, 0.3, 1e-4, 0.999):
+        outputs = torch.full_like(x, probability)
+        yield _value(total, outputs, x)
+        yield from _slopes(probe, lambda o: total(o, x), outputs)
+
+
+def _loss(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
+    for examples, i in ((3, 0), (4, -1)):
+        pixels, name = sizes.pixels[i], f"fingerprint loss {examples}"
+        outputs = 0.05 + 0.9 * probe.uniform(f"{name} outputs", examples, pixels)
+        x = probe.uniform(f"{name} x", examples, pixels)
+        posterior = _posterior(probe, examples, sizes.latents[0 if i == 0 else 1])
+
+        def whole(o: Tensor, mu: Tensor, logvar: Tensor, x: Tensor = x) -> Tensor:
+            return probe.loss_as_is(o, x, mu, logvar).sum()
+
+        yield _value(whole, outputs, *posterior)
+        yield from _slopes(probe, whole, outputs, *posterior)
+        yield _value(whole, outputs, *(0 * p for p in posterior))
+        yield from _slopes(probe, whole, outputs, *(0.1 * p for p in posterior))
+
+
+def _bound(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
+    for examples, samples in ((1, 1), (1, 2), (3, 5)):
+        log_w = 2 * probe.normal(f"fingerprint {samples}", examples, samples) - 3
+        yield _value(probe.bound, log_w)
+        yield from _slopes(probe, probe.bound, log_w)
+    yield _value(probe.bound, log_w - 1000)
+    yield _value(probe.bound, log_w + 1000)
+
+
+def _sample(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
+    """Regress z and its gradients on the noise: intercept and slope do not depend on it."""
+    shape, seed = (30, sizes.latents[0]), probe.number("fingerprint")
+    zero = torch.zeros(shape, dtype=probe.dtype)
+    eps, again = probe.z(zero, zero, seed).detach(), probe.z(zero, zero, seed).detach()
+    state = torch.get_rng_state()
+    other = probe.z(zero, zero, seed + 1).detach()
+    yield Mark(float(torch.equal(eps, again)))
+    yield Mark(float(torch.equal(eps, other)))
+    yield Mark(float(torch.equal(state, torch.get_rng_state())))
+    with probe.mode(training=False):
+        yield Mark(float(not probe.z(zero, zero).detach().any()))
+    for m, s in ((1.0, 0.0), (0.0, 1.0), (0.5, -2.0), (0.0, 12.0), (0.0, -16.0)):
+        mu, logvar = zero + m, zero + s
+        if not torch.equal(eps, again):  # there is no noise to regress on
+            yield from (Mark(math.nan) for _ in range(6))
+            continue
+        yield from _regress(eps, probe.z(mu, logvar, seed).detach())
+        try:
+            by = probe.gradient(lambda mu, logvar: probe.z(mu, logvar, seed), mu, logvar)
+        except Exception:
+            yield from (Mark(math.nan) for _ in range(4))
+            continue
+        for gradient in by:
+            yield from _regress(eps, gradient)
+    yield from _law(probe, 6 * sizes.latents[-1])
+
+
+def _regress(eps: Tensor, values: Tensor) -> Iterator[Mark]:
+    e, v = eps.double().flatten(), values.double().flatten()
+    spread = e - e.mean()
+    slope = float((spread * v).sum() / (spread**2).sum()) if spread.any() else 0.0
+    intercept = float(v.mean() - slope * e.mean())
+    yield Mark(intercept if abs(intercept) > 1e-9 else 0.0)
+    yield Mark(slope if abs(slope) > 1e-12 else 0.0)
+
+
+def _law(probe: Probe, latents: int) -> Iterator[Mark]:
+    """Yield the moments of the noise and its correlations, each with its standard error."""
+    zero, n = torch.zeros(20_000, latents, dtype=probe.dtype), 20_000 * latents
+    probe.subject.seed(probe.number("law"))
+    eps, second = (probe.z(zero, zero).detach().double().numpy() for _ in range(2))
+    error, half = 4 / math.sqrt(n), len(eps) // 2
+    scale = float(np.sqrt((eps**2).mean()))
+    yield Mark(float(eps.mean()), error)
+    yield Mark(scale, error)
+    standard = eps / scale if scale else eps
+    yield Mark(float(statistics.legendre(standard, 3).mean()), error)
+    yield Mark(float(statistics.legendre(standard, 4).mean()), error)
+    yield Mark(float((abs(standard) > 2.95).mean()), 0.1 * error)
+    yield Mark(float(len(np.unique(standard[:500])) > 100))
+    for a, b in (
+        (eps[0::2], eps[1::2]),
+        (eps[:half], eps[half:]),
+        (eps[:, 0::2], eps[:, 1::2]),
+        (eps, second),
+    ):
+        sizes = float(np.sqrt((a**2).mean() * (b**2).mean()))
+        yield Mark(float((a * b).mean()) / sizes if sizes else 0.0, 2 * error)

@@ -1,0 +1,184 @@
+"""What turns the right answer into a wrong one, where no mutant of the bank does."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vae_ref.conformance.answers import oracles
+from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.records import Diagnosis, Slot
+
+__all__ = ["explain"]
+
+_SAME = 1e-6
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A case: its sizes, the subject's answer and the oracle's."""
+
+    examples: int
+    features: int
+    got: float
+    expected: float
+
+
+def explain(probe: Probe, slot: Slot) -> Diagnosis | None:
+    """Search for a ratio, a constant, a sign, an order, a bound, a precision or a dead input."""
+    if slot == "kl":
+        return _kl(probe)
+    if slot == "nll":
+        return _nll(probe)
+    return None
+
+
+def _found(name: str, explanation: str, yours: str, right: str) -> Diagnosis:
+    return Diagnosis(bug=name, explanation=explanation, score=1.0, yours=yours, right=right)
+
+
+def _names(name: str, feature: str, points: list[_Point]) -> tuple[str, str] | None:
+    """Name the one factor between answers and oracle, as a number or as a size."""
+    ratios = [point.got / point.expected for point in points]
+
+    def constant(values: list[float]) -> bool:
+        return all(abs(v - values[0]) <= _SAME * abs(values[0]) for v in values)
+
+    scaled: dict[str, list[float]] = {
+        f"the number of {feature}": [r * p.features for r, p in zip(ratios, points, strict=True)],
+        "the number of examples": [r * p.examples for r, p in zip(ratios, points, strict=True)],
+        f"the numbers of examples and {feature}": [
+            r * p.features * p.examples for r, p in zip(ratios, points, strict=True)
+        ],
+    }
+    if constant(ratios):
+        factor = ratios[0]
+        known = {
+            2.0: "2",
+            0.5: "1/2",
+            -1.0: "-1",
+            math.log(2): "log 2",
+            1 / math.log(2): "1/log 2",
+        }
+        text = next((t for v, t in known.items() if abs(factor / v - 1) < _SAME), f"{factor:.6g}")
+        if abs(factor + 1) < _SAME:
+            return f"{name}-negated", "has the wrong sign"
+        return f"{name}-times-{text.replace(' ', '-')}", f"is {text} times what it should be"
+    for what, values in scaled.items():
+        if constant(values):
+            times = "" if abs(values[0] - 1) < _SAME else f"{values[0]:.6g} times over "
+            short = what.removeprefix("the ").replace(" ", "-")
+            return f"{name}-over-{short}", f"is {times}divided by {what}"
+    return None
+
+
+def _constant(points: list[_Point]) -> str | None:
+    """Name an additive constant, per example or per number."""
+    shifts = [p.got - p.expected for p in points]
+    for what, values in {
+        "": shifts,
+        " per example": [s / p.examples for s, p in zip(shifts, points, strict=True)],
+        " per element": [
+            s / (p.examples * p.features) for s, p in zip(shifts, points, strict=True)
+        ],
+    }.items():
+        if abs(values[0]) > 1e-9 and all(
+            abs(v - values[0]) <= 1e-5 * abs(values[0]) + 1e-9 for v in values
+        ):
+            return f"{values[0]:.6g}{what}"
+    return None
+
+
+def _kl(probe: Probe) -> Diagnosis | None:
+    right = "½ Σ_d (μ² + σ² − log σ² − 1)"
+    cases = [
+        (probe.normal(f"t mu {n}", n, d), probe.normal(f"t logvar {n}", n, d))
+        for n, d in ((3, probe.latents[0]), (4, probe.latents[1]), (2, probe.latents[0]))
+    ]
+    points = [
+        _Point(len(m), m.shape[1], float(probe.kl(m, s)), float(oracles.kl(m, s).sum()))
+        for m, s in cases
+    ]
+    if ratio := _names("kl", "latents", points):
+        return _found(ratio[0], f"your KL {ratio[1]}", ratio[1], right)
+    if constant := _constant(points):
+        return _found("kl-plus-constant", f"your KL is {constant} too large", "KL + c", right)
+    swapped = [float(oracles.kl(s, m).sum()) for m, s in cases]
+    if all(abs(p.got - e) <= _SAME * abs(e) for p, e in zip(points, swapped, strict=True)):
+        return _found("kl-swapped-arguments", "your KL takes (logvar, mu)", "KL(logvar, μ)", right)
+    errors = [abs(p.got / p.expected - 1) for p in points]
+    if max(errors) <= _SAME:
+        return _bounds(probe, right) or _slopes(probe, probe.kl, cases[0], ("mu", "logvar"), right)
+    if max(errors) < 0.02:
+        digits = -math.log10(max(errors))
+        return _found(
+            "kl-imprecise",
+            f"your KL has only {digits:.0f} correct digits: it is computed in lower precision, or "
+            "has something small added",
+            "KL + error",
+            right,
+        )
+    return None
+
+
+def _bounds(probe: Probe, right: str) -> Diagnosis | None:
+    """Look for the logvar from which a KL that is right elsewhere goes wrong."""
+    for sign in (1.0, -1.0):
+        last = 0.0
+        for step in range(1, 81):
+            s = sign * step / 2
+            logvar = torch.full((1, probe.latents[-1]), s, dtype=probe.dtype)
+            exact = oracles.kl(0 * logvar, logvar).sum()
+            if not abs(float(probe.kl(0 * logvar, logvar) / exact) - 1) <= 1e-4:
+                return _found(
+                    "kl-clamped",
+                    f"your KL is right for logvar up to {last:g} and wrong from {s:g} on: it is "
+                    "clamped or overflows there",
+                    f"KL(μ, clamp(logvar, {last:g}))",
+                    right,
+                )
+            last = s
+    return None
+
+
+def _slopes(
+    probe: Probe,
+    function: Callable[..., Tensor],
+    inputs: tuple[Tensor, ...],
+    names: tuple[str, ...],
+    right: str,
+) -> Diagnosis | None:
+    """Tell which gradient of a function with the right value is wrong, or missing."""
+    gradients = probe.gradient(function, *inputs)
+    for name, gradient in zip(names, gradients, strict=True):
+        if not gradient.any():
+            return _found(
+                f"{names[0]}-dead-{name}",
+                f"the value is right, but no gradient reaches {name}",
+                f"stop({name})",
+                right,
+            )
+    return _found(
+        "gradient-wrong",
+        "the value is right, but its gradient is not: part of it is cut or scaled",
+        "stop(…)",
+        right,
+    )
+
+
+def _nll(probe: Probe) -> Diagnosis | None:
+    right = f"−Σ_i log p(x_i | x̂_i), {probe.likelihood.name}"
+    points = []
+    for examples, pixels in ((3, probe.pixels[0]), (4, probe.pixels[-1]), (2, probe.pixels[0])):
+        outputs = probe.likelihood.outputs(probe.normal(f"t {examples}", examples, pixels))
+        x = probe.uniform(f"t x {examples}", examples, pixels)
+        exact = float(probe.likelihood.nll(outputs.double(), x.double()).sum())
+        points.append(_Point(examples, pixels, float(probe.nll(outputs, x)), exact))
+    if ratio := _names("nll", "pixels", points):
+        return _found(ratio[0], f"your reconstruction term {ratio[1]}", ratio[1], right)
+    if constant := _constant(points):
+        explanation = f"your reconstruction term is {constant} too large"
+        return _found("nll-plus-constant", explanation, "NLL + c", right)
+    return None

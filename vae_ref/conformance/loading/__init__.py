@@ -1,0 +1,1 @@
+"""From a file, a module or a class to a subject."""

@@ -1,0 +1,218 @@
+"""Find the VAE in a stranger's file: the textbook's names need no adapter."""
+
+import contextlib
+import dataclasses
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from vae_ref.conformance import guards
+from vae_ref.conformance.loading.adapters import (
+    KL,
+    LOSS,
+    SAMPLE,
+    NeedsArgumentsError,
+    instance_of,
+    subject_of,
+)
+from vae_ref.conformance.subject import Subject
+from vae_ref.support.errors import UserError
+
+__all__ = ["TargetError", "load"]
+
+_IMPORT_SECONDS = 60.0
+"""The CPU time that importing a target may take."""
+
+IMPORT_PATIENCE = 300.0
+"""How long that may take by the clock on the wall, on a machine that is busy elsewhere."""
+
+
+class TargetError(UserError, ValueError):
+    """A target that cannot be loaded, or has no VAE; the message says what to do."""
+
+
+def load(target: str, declarations: Mapping[str, str] | None = None) -> Subject:
+    """Load a subject from ``module``, ``module:name``, ``file.py`` or ``file.py:name``.
+
+    A module is searched for a `Subject`, for a class ``VAE`` (or its one module with ``encode``
+    and ``decode``), and for ``loss_function``, ``reparameterize`` and ``kl_divergence``.
+
+    Args:
+        target: What to load.
+        declarations: Conventions by name, as text; see `Conventions`.
+
+    Raises:
+        TargetError: If it cannot be imported or has no VAE.
+        DeclarationError: If a convention does not exist.
+    """
+    place, colon, name = target.rpartition(":")
+    if not colon or not name.replace(".", "").isidentifier() or Path(target).is_file():
+        place, name = target, ""
+    with _guarded(f"importing {place}", place, hint=_MAIN):
+        module = _import(place)
+        found: Any = module
+        for attribute in filter(None, name.split(".")):
+            if not hasattr(found, attribute):
+                raise TargetError(f"{place} has no {name}. {_names(module)}")
+            found = getattr(found, attribute)
+        if found is module:
+            found = _subject(module, place) or _model(module, place)
+        elif not isinstance(found, (Subject, nn.Module)) and not _is_class(found):
+            raise TargetError(
+                f"{target} is {type(found).__name__}, neither a torch module nor a "
+                "vae_ref.conformance.Subject"
+            )
+        found = instance_of(found)
+    with _guarded(f"trying {target}", place):
+        subject = found if isinstance(found, Subject) else subject_of(module, found, target)
+    conventions = subject.conventions.declaring(declarations or {})
+    return dataclasses.replace(subject, conventions=conventions)
+
+
+_MAIN = '; put what trains under if __name__ == "__main__":'
+
+
+@contextlib.contextmanager
+def _guarded(doing: str, place: str, hint: str = "") -> Iterator[None]:
+    """Turn whatever a stranger's code does into one clear sentence."""
+    arguments, sys.argv = sys.argv, [place]
+    try:
+        with (
+            guards.global_state_kept(),
+            guards.quiet(),
+            guards.time_limit(_IMPORT_SECONDS, wall=IMPORT_PATIENCE),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    except (TargetError, KeyboardInterrupt):
+        raise
+    except NeedsArgumentsError as error:
+        raise TargetError(f"{error}; name an instance, as in {place}:model") from None
+    except guards.TimeLimit as limit:
+        raise TargetError(f"{doing} took more than {_spent(limit)}{hint}") from None
+    except BaseException as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        kit = Path(__file__).parents[1]
+        own = [
+            frame
+            for frame in frames
+            if "importlib" not in frame.filename and not Path(frame.filename).is_relative_to(kit)
+        ]
+        at = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+        raise TargetError(f"{doing} raised {guards.kind_and_message(error)}{at}") from error
+    finally:
+        sys.argv = arguments
+
+
+def _spent(limit: guards.TimeLimit) -> str:
+    if limit.by_wall_clock:
+        return f"{IMPORT_PATIENCE:g} s"
+    return f"{_IMPORT_SECONDS:g} s of CPU time"
+
+
+def _import(place: str) -> ModuleType:
+    path = Path(place)
+    if path.suffix == ".py" or "/" in place:
+        return _import_file(path)
+    if not place or not all(part.isidentifier() for part in place.split(".")):
+        raise TargetError(f"{place!r} is neither a module nor a file such as my_model.py")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name and (place == error.name or place.startswith(error.name + ".")):
+            raise TargetError(
+                f"there is no module {place}; name one that can be imported from here, or a "
+                "file such as my_model.py"
+            ) from None
+        raise
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise TargetError(f"there is no file {path}")
+    # As if it were run: its own imports are found, now and when its functions are called. Its
+    # name is not that of any other module, whatever the file is called.
+    sys.path.insert(0, str(path.resolve().parent))
+    name = f"vae_ref_target_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise TargetError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _is_class(value: Any) -> bool:
+    return inspect.isclass(value) and issubclass(value, nn.Module)
+
+
+def _named(module: ModuleType, wanted: Callable[[Any], bool]) -> dict[str, Any]:
+    """Return the objects of a module that are wanted, each under its first name."""
+    found: dict[int, tuple[str, Any]] = {}
+    for name, value in vars(module).items():
+        if wanted(value):
+            found.setdefault(id(value), (name, value))
+    return dict(found.values())
+
+
+def _one(found: dict[str, Any], place: str, what: str) -> Any:
+    """Return the one object that was found, or nothing; raise if there are several."""
+    if len(found) > 1:
+        names = ", ".join(found)
+        raise TargetError(
+            f"{place} has several {what}: {names}; name one, as in {place}:{next(iter(found))}"
+        )
+    return next(iter(found.values()), None)
+
+
+def _subject(module: ModuleType, place: str) -> Subject | None:
+    found: Subject | None = _one(
+        _named(module, lambda value: isinstance(value, Subject)), place, "subjects"
+    )
+    return found
+
+
+def _model(module: ModuleType, place: str) -> Any:
+    """Find the VAE: by its name, or as the only class or instance that encodes and decodes."""
+
+    def own(value: Any) -> bool:
+        kind = value if inspect.isclass(value) else type(value)
+        both = hasattr(value, "encode") and hasattr(value, "decode")
+        return both and kind.__module__ == module.__name__
+
+    named = getattr(module, "VAE", None)
+    if _is_class(named) or isinstance(named, nn.Module):
+        return named
+    classes = _named(module, lambda value: _is_class(value) and own(value))
+    instances = _named(module, lambda value: isinstance(value, nn.Module) and own(value))
+    kind = type(next(iter(instances.values()), None))
+    if len(instances) == 1 and all(issubclass(kind, other) for other in classes.values()):
+        return next(iter(instances.values()))
+    found = _one(classes or instances, place, "VAEs")
+    if found is None and not any(hasattr(module, name) for name in (*LOSS, *KL, *SAMPLE)):
+        raise TargetError(
+            f"{place} has no VAE: neither a class VAE, nor one module with encode and decode, nor "
+            f"loss_function, reparameterize or kl_divergence. {_names(module)}"
+        )
+    return found
+
+
+def _names(module: ModuleType) -> str:
+    names = [
+        name
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", None) == module.__name__ and not name.startswith("_")
+    ]
+    return f"It defines {', '.join(names[:12])}." if names else "It defines nothing."

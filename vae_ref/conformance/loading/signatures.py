@@ -1,0 +1,172 @@
+"""Read the names of arguments and results: who calls something log_sigma has declared it so."""
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from vae_ref.conformance.subject import Spread, from_spread, to_spread
+
+__all__ = [
+    "adapt",
+    "deterministic_entries",
+    "first",
+    "outputs",
+    "posterior",
+    "required",
+    "spread_of",
+    "takes",
+]
+
+Role = Literal["outputs", "x", "mu", "spread"]
+
+_ROLES: tuple[tuple[Role, str], ...] = (
+    (
+        "spread",
+        r"log.?var\w*|lv|log.?std\w*|log.?sigma\w*|log.?scale|sigma\w*|std\w*|scale|var|variance"
+        r"|log.?v",
+    ),
+    ("mu", r"mu|mean|loc|m"),
+    ("outputs", r".*rec.*|.*hat.*|out|output|outputs|.*pred.*|.*dec.*|.*logit.*|probs?|y"),
+    ("x", r"x|.*input.*|.*target.*|data|imgs?|images?|.*orig.*|.*true.*|batch"),
+)
+_SPREADS: tuple[tuple[Spread, str], ...] = (
+    ("logvar", r"log.?var\w*|lv|log.?v"),
+    ("log_sigma", r"log.?(std|sigma|scale)\w*"),
+    ("sigma", r"sigma|std|stddev|scale"),
+    ("variance", r"var|variance|sigma2|sigma.?sq\w*"),
+)
+
+
+def _bare(name: str) -> str:
+    """Drop what says whose it is: z_mean, q_logvar, mu_z."""
+    return re.sub(r"^(z|q|latent|enc|post)_|_(z|q|latent)$", "", name.lower())
+
+
+def _role(name: str) -> Role | None:
+    return next((role for role, p in _ROLES if re.fullmatch(p, _bare(name))), None)
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return []
+
+
+def required(function: Callable[..., Any]) -> list[str]:
+    """Name the arguments without which a function cannot be called."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [p.name for p in _parameters(function) if p.kind in named and p.default is p.empty]
+
+
+def takes(function: Any, arguments: int) -> bool:
+    """Whether something of the file's own can be called with so many arguments."""
+    foreign = str(getattr(function, "__module__", "")).partition(".")[0] in ("torch", "numpy")
+    if not callable(function) or foreign or type(function).__module__.startswith("torch"):
+        return False
+    try:
+        inspect.signature(function).bind(*range(arguments))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def spread_of(*functions: Callable[..., Any] | None) -> Spread | None:
+    """Tell from the names of arguments what the second head is."""
+    for function in functions:
+        for parameter in _parameters(function) if function else ():
+            if _role(parameter.name) == "spread":
+                bare = _bare(parameter.name)
+                return next((s for s, p in _SPREADS if re.fullmatch(p, bare)), None)
+    return None
+
+
+def adapt(
+    function: Callable[..., Any], order: Sequence[Role], spread: Spread
+) -> Callable[..., Any]:
+    """Call a function with arguments in the textbook's order, by its own names if they tell.
+
+    A function that calls its second head otherwise than the rest gets what it asks for.
+    """
+    roles = {_role(name): name for name in required(function)}
+    by_name = set(order) <= set(roles)
+    own = spread_of(function) or spread
+
+    def call(*arguments: Any) -> Any:
+        if own != spread and len(arguments) >= 2:
+            *rest, mu, second = arguments
+            arguments = (*rest, *to_spread(own, *from_spread(spread, (mu, second))))
+        if by_name and len(arguments) == len(order):
+            pairs = zip(order, arguments, strict=True)
+            return first(function(**{roles[role]: argument for role, argument in pairs}))
+        return first(function(*arguments))
+
+    return call
+
+
+def first(answer: Any) -> Any:
+    """Return the loss, or the z, of an answer that has more to it."""
+    if isinstance(answer, dict):
+        known = ("loss", "total_loss", "total", "elbo", "z", "sample")
+        named = [answer[key] for key in known if key in answer]
+        return next(iter(named or answer.values()), None)
+    if isinstance(answer, (tuple, list)):
+        return answer[0] if answer else None
+    return answer.loss if isinstance(getattr(answer, "loss", None), Tensor) else answer
+
+
+def deterministic_entries(one: Any, again: Any) -> tuple[int, ...]:
+    """Return which entries of a tuple do not change from call to call: a sample of z does."""
+    if not isinstance(one, (tuple, list)) or len(one) <= 2:
+        return ()
+    pairs = [(a, b) for a, b in zip(one, again, strict=True)]
+    return tuple(
+        i for i, (a, b) in enumerate(pairs) if isinstance(a, Tensor) and torch.equal(a, b)
+    )
+
+
+def posterior(answer: Any, heads: tuple[int, ...] = ()) -> Any:
+    """Return (mu, logvar) from a tuple, a dict or an object; a distribution as it is."""
+    if isinstance(answer, torch.distributions.Distribution):
+        return answer
+    if isinstance(answer, (tuple, list)):
+        entries = [answer[i] for i in heads] if len(heads) >= 2 else list(answer)
+        return tuple(entries[:2])
+    if isinstance(answer, (Tensor, torch.nn.Module)):
+        return answer
+    found = _by_role(answer)
+    return (found["mu"], found["spread"]) if {"mu", "spread"} <= set(found) else answer
+
+
+def _by_role(answer: Any) -> dict[Role | None, Tensor]:
+    items = answer.items() if isinstance(answer, dict) else getattr(answer, "__dict__", {}).items()
+    return {_role(str(key)): value for key, value in items if isinstance(value, Tensor)}
+
+
+def outputs(answer: Any, x: Tensor, known: Any) -> Any:
+    """Return (outputs, mu, logvar) from what a forward pass returned.
+
+    Of a tuple, the reconstruction is the first entry of an image's size, and mu and logvar are
+    entries of a code's size: those that the encoder returns, in the order in which they come,
+    whatever stands between them.
+    """
+    if not isinstance(answer, (tuple, list)):
+        found = _by_role(answer)
+        return (
+            tuple(found[role] for role in ("outputs", "mu", "spread") if role in found) or answer
+        )
+    laws = [v for v in answer if isinstance(v, torch.distributions.Distribution)]
+    tensors = [v for v in answer if isinstance(v, Tensor)]
+    heads = [h for h in known if isinstance(h, Tensor)] if isinstance(known, tuple) else []
+    codes = [v for v in tensors if heads and v.shape == heads[0].shape]
+    equal = [v for v in codes if any(torch.allclose(v, h) for h in heads)]
+    images = [v for v in tensors if v.numel() == x.numel() and not any(v is c for c in codes)]
+    if laws and tensors:
+        return (images or tensors)[0], laws[0]
+    if len(codes) < 2 or not images:
+        return tuple(answer[:3])
+    return ((images or tensors)[0], *(equal if len(equal) >= 2 else codes)[:2])

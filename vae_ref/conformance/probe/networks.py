@@ -1,0 +1,158 @@
+"""The networks of a subject as the claims see them: flat codes and images, weights put back."""
+
+import contextlib
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.records import NotApplicable, Violation
+from vae_ref.conformance.subject import from_spread
+
+__all__ = ["Networks", "changed"]
+
+_SHAPES = ((784,), (1, 28, 28), (1, 32, 32), (3, 32, 32), (3, 64, 64), (1, 64, 64))
+
+
+class Networks:
+    """Encoder, decoder and forward pass, in the subject's shapes and precision."""
+
+    @classmethod
+    def of(cls, probe: Probe) -> "Networks":
+        """Return the networks of a probe; shapes are found once, with the weights as they are."""
+        return probe.once("networks", lambda: cls(probe))
+
+    def __init__(self, probe: Probe) -> None:
+        self.probe, self.subject = probe, probe.subject
+        self.conventions = probe.conventions
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the weights."""
+        module = self.subject.module
+        parameters = [] if module is None else list(module.parameters())
+        return parameters[0].dtype if parameters else self.probe.dtype
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of an input: as declared, or the first that the subject takes."""
+        if self.conventions.pixel_shape:
+            return self.conventions.pixel_shape
+        module = self.subject.module
+        linear = [m for m in module.modules() if isinstance(m, nn.Linear)] if module else []
+        candidates = [*((layer.in_features,) for layer in linear[:1]), *_SHAPES]
+        function = self.subject.encode or self.subject.forward
+        last: Exception | None = None
+        for shape in candidates:
+            try:
+                if function is None or _two(function(torch.full((2, *shape), 0.5).to(self.dtype))):
+                    return shape
+            except Exception as error:
+                last = last or error
+        raise Violation(
+            f"no input of a usual shape is taken ({last}); declare pixel_shape",
+            symptom="no-input",
+        )
+
+    def images(self, n: int, name: str = "images") -> Tensor:
+        """Draw inputs: of each pixel, uniform in [0, 1]."""
+        pixels = torch.Size(self.shape).numel()
+        x = self.probe.uniform(name, n, pixels).to(self.dtype)
+        return x.reshape(n, *self.shape)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (mu, logvar), flat."""
+        assert self.subject.encode is not None  # noqa: S101 - the claim needs it
+        return self._read("encode", "(mu, logvar)", self.subject.encode(x.clone()))
+
+    def _read(self, name: str, due: str, answer: Any) -> tuple[Tensor, Tensor]:
+        """Read an answer as (mu, logvar), flat."""
+        try:
+            mu, logvar = from_spread(self.conventions.spread, answer)
+            return mu.reshape(len(mu), -1), logvar.reshape(len(logvar), -1)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise Violation(
+                f"{name} returned {_kind(answer)}, not {due}", symptom="no-pair"
+            ) from error
+
+    @cached_property
+    def latents(self) -> int:
+        """How many latents the networks have."""
+        if self.conventions.latent_shape:
+            return torch.Size(self.conventions.latent_shape).numel()
+        if self.subject.encode is None:
+            raise NotApplicable("nothing tells the size of a code; declare latent_shape")
+        return self.encode(self.images(2))[0].shape[1]
+
+    def codes(self, n: int, scale: float = 1.0) -> Tensor:
+        """Draw codes from the prior."""
+        return scale * self.probe.normal("codes", n, self.latents).to(self.dtype)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the outputs for flat codes, flat."""
+        assert self.subject.decode is not None  # noqa: S101 - the claim needs it
+        shape = self.conventions.latent_shape or (z.shape[1],)
+        outputs = self.subject.decode(z.reshape(len(z), *shape).clone())
+        return outputs.reshape(len(z), -1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (outputs, mu, logvar), flat."""
+        assert self.subject.forward is not None  # noqa: S101 - the claim needs it
+        answer: Any = self.subject.forward(x.clone())
+        entries = list(answer) if isinstance(answer, (tuple, list)) else [answer]
+        due = "(reconstruction, mu, logvar)"
+        if len(entries) < 2 or not isinstance(entries[0], Tensor):
+            raise Violation(f"forward returned {_kind(answer)}, not {due}", symptom="no-triple")
+        outputs, *posterior = entries
+        law = self.conventions.spread == "distribution"
+        mu, logvar = self._read("forward", due, posterior[0] if law else posterior)
+        return outputs.reshape(len(x), -1), mu, logvar
+
+
+def _two(answer: Any) -> bool:
+    """Whether an answer to two examples is about two examples, as far as can be seen."""
+    entries = answer if isinstance(answer, (tuple, list)) else [answer]
+    return all(len(t) == 2 for t in entries if isinstance(t, Tensor) and t.ndim)
+
+
+def _kind(answer: Any) -> str:
+    if isinstance(answer, (tuple, list)):
+        return f"({', '.join(type(entry).__name__ for entry in answer)})"
+    return "nothing" if answer is None else type(answer).__name__
+
+
+@contextlib.contextmanager
+def changed(
+    module: nn.Module | None,
+    *,
+    factor: float = 1.0,
+    signs: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
+) -> Iterator[None]:
+    """Scale the weights of a module, flip signs of some, or give them another precision.
+
+    They are put back afterwards.
+    """
+    if module is None:
+        yield
+        return
+    tensors = [*module.parameters(), *module.buffers()]
+    saved = [tensor.data.clone() for tensor in tensors]
+    try:
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.data = parameter.data * factor
+                if signs is not None:
+                    flips = torch.randint(2, parameter.shape, generator=signs) * 2 - 1
+                    parameter.data *= flips.to(parameter)
+            for tensor in tensors:
+                if dtype is not None and tensor.is_floating_point():
+                    tensor.data = tensor.data.to(dtype)
+        yield
+    finally:
+        for tensor, before in zip(tensors, saved, strict=True):
+            tensor.data = before
+            tensor.grad = None

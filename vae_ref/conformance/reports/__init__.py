@@ -1,0 +1,1 @@
+"""A report in words, on the terminal, in files, as a page with charts."""

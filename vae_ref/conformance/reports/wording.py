@@ -1,0 +1,174 @@
+"""The words that every form of a report uses."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from vae_ref.conformance.records import BAD, Report, Result, Status
+
+__all__ = [
+    "BAD",
+    "STATUS",
+    "brief",
+    "by_part",
+    "by_reason",
+    "circumstances",
+    "example",
+    "folded",
+    "printable",
+    "ran",
+    "rows",
+    "summary",
+    "tally",
+    "verdict",
+]
+
+STATUS: dict[str, str] = {
+    "pass": "holds",
+    "fail": "violated",
+    "expected-failure": "expected failure",
+    "unexpected-pass": "unexpectedly holds",
+    "not-applicable": "not applicable",
+    "inconclusive": "inconclusive",
+    "error": "error",
+    "timeout": "timeout",
+}
+"""The statuses in words."""
+
+
+def printable(text: str) -> str:
+    r"""Return a text with its control characters spelled out, for terminals, XML and HTML.
+
+    Example:
+        >>> print(printable("\x1b[31mred"))
+        \x1b[31mred
+    """
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def brief(value: Any) -> str:
+    """Return a value in few characters; of a long list, its first numbers and its shape.
+
+    Example:
+        >>> brief([[1.0, 2.0]]), brief([[0.125] * 50] * 3)
+        ('[[1, 2]]', '[0.125, 0.125, 0.125, 0.125, ...] (3 x 50)')
+    """
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if not isinstance(value, list | tuple):
+        return str(value)
+    text = f"[{', '.join(map(brief, value))}]"
+    if len(text) <= 60:
+        return text
+    shape, first = [], value
+    while isinstance(first, list | tuple) and first:
+        shape.append(len(first))
+        row, first = first, first[0]
+    return f"[{', '.join(map(brief, row[:4]))}, ...] ({' x '.join(map(str, shape))})"
+
+
+def example(counterexample: Mapping[str, Any]) -> str:
+    """Return a counterexample in one line."""
+    inputs = [f"{k} = {brief(v)}" for k, v in counterexample.get("inputs", {}).items()]
+    rest = [
+        f"{key} {brief(counterexample[key])}"
+        for key in ("expected", "got", "index")
+        if counterexample.get(key) not in (None, [])
+    ]
+    if "tolerance" in counterexample:
+        rest.append(f"tolerance {counterexample['tolerance']:.2g}")
+    return "; ".join(", ".join(part) for part in (inputs, rest) if part)
+
+
+def rows(result: Result) -> list[tuple[str, str]]:
+    """Return all that is said of a failure, as pairs of a label and a text.
+
+    Every form of a report shows these rows, or some of them. What the diagnosis adds as code, its
+    reproduction, is not among them.
+    """
+    claim, diagnosis = result.claim, result.diagnosis
+    found = [
+        ("claim", claim.statement),
+        ("formula", claim.formula),
+        ("source", claim.source),
+        ("found", result.message),
+    ]
+    if diagnosis:
+        found += [("yours", diagnosis.yours), ("right", diagnosis.right)]
+        runner_up = f", runner-up {diagnosis.runner_up}" if diagnosis.runner_up else ""
+        found.append(("bug", f"{diagnosis.bug} (score {diagnosis.score:.2f}{runner_up})"))
+    if result.counterexample:
+        found.append(("example", example(result.counterexample)))
+    if result.explained_by:
+        found.append(("follows", f"from the failure of {result.explained_by}"))
+    found += [("see", link) for link in (diagnosis.links if diagnosis else ())]
+    return [(label, text) for label, text in found if text]
+
+
+def summary(report: Report) -> str:
+    """Return the verdict of a report in one line; what was not run never counts as held."""
+    return f"{verdict(report)} ({circumstances(report)})"
+
+
+def verdict(report: Report) -> str:
+    """Return how many claims hold of those of the level, and what became of the others."""
+    held = f"{report.verdict}: {report.counts.get('pass', 0)} of {report.in_level} claims hold"
+    unselected = report.in_level - len(report.results)
+    others = [f"{ran(report)} ran"] if report.verdict != "conformant" else []
+    others += [rest] if (rest := tally(report.counts)) else []
+    others += [f"{unselected} not {'run' if report.broken else 'selected'}"] if unselected else []
+    if report.broken:
+        others.append(report.broken)
+    elif not report.judged:
+        others.append("nothing was judged")
+    return f"{held}; {', '.join(others)}" if others else held
+
+
+def circumstances(report: Report) -> str:
+    """Return what a run can be repeated by, its error budget and its time."""
+    return (
+        f"{report.level} level, seed {report.seed}, "
+        f"false-alarm budget {report.budget:g}, {report.seconds:.1f} s"
+    )
+
+
+def ran(report: Report) -> int:
+    """Return how many claims were selected and applicable."""
+    return sum(result.status != "not-applicable" for result in report.results)
+
+
+def tally(counts: Mapping[str, int]) -> str:
+    """Return how many claims ended with each status but ``pass``, in words."""
+    return ", ".join(f"{n} {STATUS[k]}" for k, n in counts.items() if n and k != "pass")
+
+
+def by_part(report: Report) -> dict[str, Counter[str]]:
+    """Return how many claims of each part ended with each status."""
+    parts: dict[str, Counter[str]] = {}
+    for result in report.results:
+        parts.setdefault(result.claim.part, Counter())[result.status] += 1
+    return parts
+
+
+def by_reason(report: Report, status: Status) -> dict[str, list[str]]:
+    """Return the ids of the claims with a status, grouped by what was said of them."""
+    reasons: dict[str, list[str]] = {}
+    for result in report.results:
+        if result.status == status:
+            reasons.setdefault(result.message, []).append(result.claim.id)
+    return reasons
+
+
+def folded(report: Report) -> dict[str, list[str]]:
+    """Return, for every claim that explains failures of others, the ids of those others."""
+    explained = {r.claim.id: r.explained_by for r in report.results if r.explained_by}
+    roots: dict[str, list[str]] = {}
+    for result in report.results:
+        if result.status in BAD and result.explained_by:
+            root = result.explained_by
+            for _ in explained:  # as many steps as any chain can have, should one be a circle
+                root = explained.get(root, root)
+            roots.setdefault(root, []).append(result.claim.id)
+    return roots

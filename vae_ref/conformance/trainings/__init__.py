@@ -1,0 +1,1 @@
+"""Trainings that claims share, and what is measured of the trained models."""

@@ -1,0 +1,54 @@
+"""Measure images: would they pass for real ones?"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vae_ref.conformance.course import Course
+from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.records import NotApplicable
+
+__all__ = ["confidence", "distance", "high_frequencies"]
+
+_HIDDEN, _STEPS, _BATCH, _NEIGHBOURS = 128, 1400, 128, 20_000
+
+
+def _classifier(probe: Probe) -> nn.Module:
+    """Train a small network to tell the classes of the course's images apart."""
+    course = probe.course
+    if course.labels is None:
+        raise NotApplicable("the course has no classes")
+    torch.default_generator.manual_seed(probe.number("classifier"))
+    classes = int(course.labels[0].max()) + 1
+    inner = nn.Linear(course.train.shape[1], _HIDDEN)
+    net = nn.Sequential(inner, nn.ReLU(), nn.Linear(_HIDDEN, classes)).float()
+    optimiser = torch.optim.Adam(net.parameters(), 1e-3, fused=True)
+    with torch.enable_grad():
+        for _ in range(_STEPS):
+            rows = torch.randint(len(course.train), (_BATCH,))
+            x = Course.numbers(course.train[rows])
+            optimiser.zero_grad()
+            F.cross_entropy(net(x), course.labels[0][rows]).backward()
+            optimiser.step()
+    return net
+
+
+def confidence(probe: Probe, images: Tensor) -> float:
+    """Return the mean probability of the likeliest class."""
+    net = probe.once("classifier", lambda: _classifier(probe))
+    with torch.no_grad():
+        return float(net(images.float()).softmax(1).max(1).values.mean())
+
+
+def distance(probe: Probe, images: Tensor) -> Tensor:
+    """Return the distance of every image to the nearest image of the training set."""
+    neighbours = Course.numbers(probe.course.train[:_NEIGHBOURS])
+    return torch.cdist(images.float(), neighbours).min(1).values
+
+
+def high_frequencies(images: Tensor, size: tuple[int, int]) -> float:
+    """Return the share of the energy, the mean left out, beyond half the largest frequency."""
+    spectrum = torch.fft.fft2(images.reshape(-1, *size).double()).abs().square()
+    rows, columns = (torch.fft.fftfreq(n, dtype=torch.float64) for n in size)
+    radius = (rows[:, None] ** 2 + columns**2).sqrt()
+    return float(spectrum[:, radius > 0.25].sum() / spectrum[:, radius > 0].sum())

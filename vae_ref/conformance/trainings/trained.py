@@ -1,0 +1,244 @@
+"""Trainings that the claims share: the textbook's, and those that vary it."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from vae_ref.conformance.course import Course
+from vae_ref.conformance.probe.networks import Networks
+from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.records import NotApplicable, Violation
+from vae_ref.conformance.trainings import scoring
+from vae_ref.conformance.trainings.scoring import Score
+from vae_ref.support.denormals import denormals_flushed
+
+__all__ = [
+    "AUTOENCODER",
+    "VAE",
+    "Trained",
+    "Variant",
+    "beta",
+    "numbers",
+    "require_textbook",
+    "short_training",
+    "trained",
+]
+
+BATCH, RATE = 128, 1e-3
+_READY = "the weights are those of a finished training, so nothing is trained"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a training differs from the textbook's.
+
+    Attributes:
+        name: What reports call it.
+        beta: The weight of the KL.
+        distortion: The weight of the reconstruction.
+        noisy: Whether z is drawn; without noise z = mu, and the network is an autoencoder.
+        squared: Whether the reconstruction is the squared error.
+    """
+
+    name: str
+    beta: float = 1.0
+    distortion: float = 1.0
+    noisy: bool = True
+    squared: bool = False
+
+
+VAE = Variant("vae")
+AUTOENCODER = Variant("autoencoder", beta=0.0, noisy=False)
+
+
+def beta(weight: float) -> Variant:
+    """Return the training whose KL has this weight."""
+    return Variant(f"beta {weight:g}", beta=weight)
+
+
+@dataclass
+class Trained:
+    """What came of a training; the module itself has its own weights back.
+
+    Attributes:
+        weights: The parameters and buffers at the end, or after the brief time.
+        scores: The kit's own score of the held-out images, by epoch.
+        train: The loss of every epoch as it was trained on, nats per example.
+        reported: The test loss of every epoch as the subject's own loop reports it.
+    """
+
+    probe: Probe
+    weights: list[Tensor] = field(default_factory=list)
+    brief: list[Tensor] = field(default_factory=list)
+    scores: dict[int, Score] = field(default_factory=dict)
+    train: list[float] = field(default_factory=list)
+    reported: list[float] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def loaded(self, *, brief: bool = False) -> Iterator[Networks]:
+        """Give the module its trained weights for a while, in evaluation mode."""
+        if brief and self.probe.ready:
+            raise NotApplicable(_READY)
+        with _borrowed(self.probe) as module, self.probe.mode(training=False), torch.no_grad():
+            _put(module, self.brief if brief else self.weights)
+            yield Networks.of(self.probe)
+
+
+def trained(probe: Probe, variant: Variant = VAE) -> Trained:
+    """Train once per run, from the weights that the subject has: Adam 1e-3, batches of 128."""
+    failed = NotApplicable(f"the training called {variant.name} failed before")
+    return probe.once(("training", variant), lambda: _train(probe, variant), failed=failed)
+
+
+def _train(probe: Probe, variant: Variant) -> Trained:
+    if probe.ready:
+        if variant != VAE:
+            raise NotApplicable(_READY)
+        return _as_it_comes(probe)
+    course, result = probe.course, Trained(probe)
+    own = variant == VAE
+    epochs = course.epochs if own else course.brief
+    held_out = numbers(probe, course.held_out)
+    probe.subject.seed(probe.number(f"training {variant.name}"))
+    with _borrowed(probe) as module, denormals_flushed(), torch.enable_grad():
+        if own and probe.subject.train is not None:
+            lines = iter(probe.subject.train(numbers(probe, course.train), held_out, epochs))
+        else:
+            lines = ((loss, float("nan")) for loss in loop(probe, variant, course, epochs))
+        with probe.mode(training=True):
+            for train, test in lines:
+                result.train.append(float(train))
+                result.reported.append(float(test))
+                epoch = len(result.train)
+                if epoch > epochs:
+                    break
+                if epoch in (course.brief, *course.milestones, epochs):
+                    with probe.mode(training=False):
+                        result.scores[epoch] = scoring.score(Networks.of(probe), held_out)
+                if epoch == course.brief:
+                    result.brief = _copies(module)
+        result.weights = _copies(module)
+    if len(result.train) != epochs:
+        raise Violation(
+            f"the loop yields {len(result.train)} times or more for {epochs} epochs",
+            symptom="epochs",
+        )
+    return result
+
+
+@contextlib.contextmanager
+def short_training(
+    probe: Probe, images: Tensor, held_out: Tensor, epochs: int
+) -> Iterator[tuple[Networks, list[tuple[float, float]]]]:
+    """Let the subject's own loop train on a few images; what it did lasts for the block."""
+    assert probe.subject.train is not None  # noqa: S101 - the claims need it
+    if probe.ready:
+        raise NotApplicable(_READY)
+    probe.subject.seed(probe.number("rehearsal"))
+    with _borrowed(probe), denormals_flushed():
+        with probe.mode(training=True), torch.enable_grad():
+            lines = list(islice(probe.subject.train(images, held_out, epochs), epochs + 1))
+        with probe.mode(training=False), torch.no_grad():
+            yield Networks.of(probe), lines
+
+
+def _as_it_comes(probe: Probe) -> Trained:
+    """Return the weights that came from a file."""
+    module = probe.subject.module
+    assert module is not None  # noqa: S101 - the claims need it
+    result = Trained(probe, weights=_copies(module), brief=_copies(module))
+    with result.loaded() as networks:
+        result.scores[probe.course.epochs] = scoring.score(
+            networks, numbers(probe, probe.course.held_out)
+        )
+    return result
+
+
+def loop(probe: Probe, variant: Variant, course: Course, epochs: int) -> Iterator[float]:
+    """Train the module with the subject's own loss, or with its terms in other proportions."""
+    module, loss = probe.subject.module, _loss(probe, variant)
+    assert module is not None  # noqa: S101 - the claims need it
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    optimiser = torch.optim.Adam(parameters, RATE, fused=True)
+    order, networks = probe.generator(f"order {variant.name}"), Networks.of(probe)
+    for _ in range(epochs):
+        total = torch.zeros((), dtype=torch.float64)
+        for rows in torch.randperm(len(course.train), generator=order).split(BATCH):
+            x = Course.numbers(course.train[rows], networks.dtype).reshape(-1, *networks.shape)
+            optimiser.zero_grad()
+            value = loss(x)
+            value.backward()
+            optimiser.step()
+            total += value.detach()
+        yield float(total) / len(course.train)
+
+
+def _loss(probe: Probe, variant: Variant) -> Callable[[Tensor], Tensor]:
+    """Return the loss of a batch, the sum over its examples."""
+    networks = Networks.of(probe)
+
+    def own(x: Tensor) -> Tensor:
+        outputs, *posterior = networks.forward(x)
+        factor = len(x) if probe.in_loss[0].batch == "mean" else 1
+        return probe.loss_as_is(outputs, x.flatten(1), *posterior).sum() * factor
+
+    def varied(x: Tensor) -> Tensor:
+        if not variant.distortion:
+            return variant.beta * probe.kl(*networks.encode(x))
+        if variant.noisy:
+            outputs, mu, logvar = networks.forward(x)
+        else:
+            mu, logvar = networks.encode(x)
+            outputs = networks.decode(mu)
+        flat = x.flatten(1)
+        loss = (outputs - flat).square().sum() if variant.squared else probe.nll(outputs, flat)
+        loss = loss * variant.distortion
+        return loss + variant.beta * probe.kl(mu, logvar) if variant.beta else loss
+
+    return own if variant == VAE else varied
+
+
+def require_textbook(probe: Probe) -> None:
+    """Raise `NotApplicable` unless the intervals of the course are about such a model."""
+    module, course = probe.subject.module, probe.course
+    if not course.name:
+        raise NotApplicable("the course has no intervals; --train glyphs and --train mnist have")
+    shapes = sorted(tuple(p.shape) for p in module.parameters()) if module else []
+    if tuple(shapes) != course.form:
+        raise NotApplicable("the intervals are those of the textbook's networks, 784-400-20")
+    if probe.likelihood.name != "bernoulli":
+        raise NotApplicable("the intervals are those of a Bernoulli likelihood, of probabilities")
+
+
+def numbers(probe: Probe, images: Tensor) -> Tensor:
+    """Return images as the subject takes them."""
+    networks = Networks.of(probe)
+    return Course.numbers(images, networks.dtype).reshape(-1, *networks.shape)
+
+
+def _copies(module: nn.Module) -> list[Tensor]:
+    return [tensor.data.clone() for tensor in (*module.parameters(), *module.buffers())]
+
+
+def _put(module: nn.Module, values: list[Tensor]) -> None:
+    tensors = (*module.parameters(), *module.buffers())
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.data = value.clone()
+
+
+@contextlib.contextmanager
+def _borrowed(probe: Probe) -> Iterator[nn.Module]:
+    """Give the module its weights back afterwards."""
+    module = probe.subject.module
+    assert module is not None  # noqa: S101 - the claims need it
+    before = _copies(module)
+    try:
+        yield module
+    finally:
+        _put(module, before)
+        for parameter in module.parameters():
+            parameter.grad = None

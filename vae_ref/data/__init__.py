@@ -1,0 +1,5 @@
+"""Image sets, kept as bytes: MNIST and Fashion-MNIST from files, glyphs drawn on the fly."""
+
+from vae_ref.data.images import DataError, ImageSet, fashion_mnist, mnist
+
+__all__ = ["DataError", "ImageSet", "fashion_mnist", "mnist"]

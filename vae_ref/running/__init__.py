@@ -1,0 +1,1 @@
+"""A training from recipe to pictures: what it computes, its state, and the files it writes."""

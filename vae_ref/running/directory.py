@@ -1,0 +1,119 @@
+"""The directory that a training writes: history, checkpoint and pictures."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from vae_ref.data import ImageSet
+from vae_ref.names import EngineOption
+from vae_ref.running import history, pictures
+from vae_ref.running.checkpoint import CheckpointError
+from vae_ref.running.history import Record
+from vae_ref.running.recipe import Recipe
+from vae_ref.running.run import Run
+from vae_ref.support.atomic import remove_unfinished
+from vae_ref.support.errors import InputError
+
+__all__ = ["RunDirectory", "draw_latent_space"]
+
+
+class RunDirectory:
+    """The files of one run. Each is written whole or not at all.
+
+    Args:
+        path: Where they are; made when the first is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoint = path / "checkpoint.safetensors"
+        self.history = path / "history.jsonl"
+        self.images = path / "images"
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Make the directory, and keep other runs out of it.
+
+        Raises:
+            InputError: If another run is writing to it.
+            OSError: If it cannot be made.
+        """
+        self.images.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path / ".lock", blocking=False):
+                for place in (self.path, self.images):
+                    remove_unfinished(place)
+                yield
+        except Timeout:
+            remedy = "Wait for it, or name another."
+            raise InputError("--out", "be in no other run's use", self.path, remedy) from None
+
+    def resume(
+        self, recipe: Recipe, device: torch.device, engine: EngineOption = "auto"
+    ) -> tuple[Run, list[Record]]:
+        """Load the run and the records of the epochs that it has completed.
+
+        The history may be one epoch ahead of the checkpoint, where the run was stopped between
+        writing the two; what is ahead is left out.
+
+        Raises:
+            CheckpointError: If checkpoint or history cannot be used.
+            InputError: If the run has another recipe, or the engine cannot go on with it.
+            OSError: If a file cannot be read.
+        """
+        run = Run.load(self.checkpoint, device=device, engine=engine)
+        for name, value in dataclasses.asdict(run.recipe).items():
+            if getattr(recipe, name) != value:
+                raise InputError(
+                    f"--{name.replace('_', '-')}",
+                    f"be {value}, as in the run that {self.path} holds",
+                    getattr(recipe, name),
+                    "Repeat the command that began it, or name another --out.",
+                )
+        records = [record for record in history.read(self.history) if record.epoch <= run.epoch]
+        if [record.epoch for record in records] != list(range(1, run.epoch + 1)):
+            raise CheckpointError(
+                f"{self.history} does not have the {run.epoch} epochs of the checkpoint beside "
+                "it. Restore it, or name another --out."
+            )
+        return run, records
+
+    def save(self, run: Run, records: list[Record], test: ImageSet) -> None:
+        """Write what belongs to an epoch; the checkpoint last, for it says that all is there.
+
+        Raises:
+            OSError: If a file cannot be written.
+        """
+        epoch, prior = run.epoch, run.plan.prior(64, run.model.latent_dim)
+        pictures.reconstruction(self.images / f"reconstruction_{epoch}.png", run.model, test)
+        pictures.samples(self.images / f"sample_{epoch}.png", run.model, prior, run.size)
+        history.write(self.history, records)
+        run.save(self.checkpoint)
+
+    def finish(self, run: Run, records: list[Record], test: ImageSet) -> None:
+        """Draw the curves and the latent space.
+
+        Raises:
+            OSError: If a file cannot be written.
+        """
+        pictures.curves(self.path / "curves.png", records)
+        draw_latent_space(self.images, run, test)
+
+
+def draw_latent_space(images: Path, run: Run, test: ImageSet | None) -> None:
+    """Draw what the latent space holds: its plane, if it is one, and where test images lie.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+    is_plane = run.model.latent_dim == 2
+    if is_plane:
+        pictures.manifold(images / "manifold.png", run.model, run.size)
+    if test is not None:
+        pictures.interpolation(images / "interpolation.png", run.model, test)
+        if is_plane:
+            pictures.posterior(images / "posterior.png", run.model, test)
