@@ -18,8 +18,6 @@ measured. Another project names its own --workloads, and the --source directory 
 import argparse
 import json
 import math
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -35,6 +33,7 @@ from benchmarks.gate.report import Report, Timing
 from benchmarks.gate.revisions import GateError, Revision, accepted, check_out
 from benchmarks.gate.verdict import Effect, compared, effect
 from vae_ref.atomic import replacing
+from vae_ref.support import provenance
 
 MOST = 4
 
@@ -77,7 +76,7 @@ def compare(
         },
         requests=requests,
         accepted=accepted(base, head) | (accept or {}),
-        on=after.on | {"processors": os.cpu_count(), "machine": platform.machine()},
+        on=provenance.record(threads=settings.threads) | after.on,
         seconds=time.perf_counter() - start,
     )
 

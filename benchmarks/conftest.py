@@ -6,8 +6,8 @@ import jaxtyping
 import pytest
 import torch
 
-from benchmarks import environment
 from vae_ref.engines.platform import denormals_flushed
+from vae_ref.support import provenance
 
 # Their examples are none, and not all of them can be imported everywhere.
 collect_ignore = [p for p in Path(__file__).parent.rglob("*.py") if not p.name.startswith("test_")]
@@ -33,7 +33,7 @@ def as_users_run(double_precision):
 @pytest.fixture(scope="session")
 def surroundings():
     return {
-        name: environment.describe(threads=torch.get_num_threads(), device=name)
+        name: provenance.record(threads=torch.get_num_threads(), device=name)
         for name in ("cpu", "cuda")
     }
 
@@ -63,7 +63,7 @@ def measure(benchmark, device, surroundings):
 
 def pytest_benchmark_generate_machine_info(config):
     """Name the machine as every result file does, without its host name."""
-    return environment.describe(threads=torch.get_num_threads())
+    return provenance.record(threads=torch.get_num_threads())
 
 
 def pytest_benchmark_update_json(config, benchmarks, output_json):

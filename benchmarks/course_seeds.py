@@ -12,7 +12,6 @@ the claims follow. Seeds that the file already has are left out, so the command 
 import argparse
 import json
 import multiprocessing
-import platform
 import statistics
 import sys
 import time
@@ -22,15 +21,14 @@ from pathlib import Path
 
 import torch
 
-import vae_ref
 import vae_ref.conformance
-from benchmarks.mnist_seeds import processor
 from vae_ref.conformance import Course, Subject
 from vae_ref.conformance.bench import Bench
 from vae_ref.conformance.mutants.specimen import halves, specimen
 from vae_ref.conformance.runner import check, select
 from vae_ref.courses import glyphs_course, mnist_course
 from vae_ref.reference import reference
+from vae_ref.support import provenance
 
 RESULTS = Path(__file__).parent / "results"
 INTERVALS = Path(vae_ref.conformance.__file__).parent / "intervals.json"
@@ -99,11 +97,7 @@ def measure(name: str, data: str, weights: Path | None, seed: int) -> dict:
         "seed": seed,
         "measured": {name: round(found.value, 6) for name, found in bench.measured.items()},
         "seconds": round(time.perf_counter() - start, 1),
-        "vae_ref": vae_ref.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "processor": processor(),
-        "threads": torch.get_num_threads(),
+        **provenance.record(threads=torch.get_num_threads()),
     }
 
 
@@ -120,10 +114,7 @@ def summarise(name: str, results: list[dict]) -> None:
             for key, found in values.items()
         },
         "command": f"python -m benchmarks.course_seeds {name} --seeds {len(results)}",
-        **{
-            key: ", ".join(sorted({str(row[key]) for row in results}))
-            for key in ("vae_ref", "torch", "python", "processor", "threads")
-        },
+        **provenance.merge(results),
     }
     known = json.loads(INTERVALS.read_text()) if INTERVALS.exists() else {}
     INTERVALS.write_text(json.dumps(known | {name: summary}, indent=1) + "\n")

@@ -9,7 +9,6 @@ The claims that train are left out; they are decided by large margins, not by a 
 
 import argparse
 import json
-import platform
 import secrets
 import time
 from collections import Counter
@@ -17,11 +16,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.mnist_seeds import processor
-from vae_ref import __version__
 from vae_ref.conformance import verify
 from vae_ref.conformance.registry import BUDGET
 from vae_ref.reference import reference
+from vae_ref.support import provenance
 
 RESULTS = Path(__file__).parent / "results" / "false_alarms.json"
 
@@ -49,11 +47,7 @@ def main() -> None:
         "statuses": dict(statuses),
         "failures": failures,
         "seconds": round(time.perf_counter() - start, 1),
-        "vae_ref": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "processor": processor(),
-        "threads": torch.get_num_threads(),
+        **provenance.record(threads=torch.get_num_threads()),
     }
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result["statuses"]), "failures:", len(failures))

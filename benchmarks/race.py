@@ -22,11 +22,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import environment
 from benchmarks.standings import CONTESTANTS, Result, Standings, interval
 from vae_ref import mnist
 from vae_ref.atomic import replacing
 from vae_ref.data import DataError
+from vae_ref.support import provenance
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -44,13 +44,13 @@ def main(words: list[str] | None = None) -> None:
     add("--data", default=os.environ.get("VAE_REF_DATA", "data"), help="a torchvision root")
     add("--repetitions", type=int, default=5)
     add("--epochs", type=int, default=6)
-    add("--threads", type=int, default=environment.cores(), help="of each; all cores")
+    add("--threads", type=int, default=provenance.cores(), help="of each; all cores")
     add("--only", nargs="+", choices=CONTESTANTS, default=[*CONTESTANTS], metavar="NAME")
     add("--engine", help="of vae_ref; the one that it chooses")
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--json", type=Path, metavar="FILE", help="where to write; results/race_MACHINE.json")
     arguments = parser.parse_args(words)
-    for name, most in ("repetitions", 1000), ("epochs", 20), ("threads", environment.cores()):
+    for name, most in ("repetitions", 1000), ("epochs", 20), ("threads", provenance.cores()):
         if not 1 <= (value := getattr(arguments, name)) <= most:
             parser.error(f"--{name} must be 1 to {most}; got {value}.")
     if arguments.device == "cuda" and not torch.cuda.is_available():
@@ -65,7 +65,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def race(arguments: argparse.Namespace) -> None:
-    surroundings = environment.describe(threads=arguments.threads, device=arguments.device)
+    surroundings = provenance.record(threads=arguments.threads, device=arguments.device)
     results = []
     for result in run(arguments):
         results.append(result)
@@ -79,7 +79,7 @@ def race(arguments: argparse.Namespace) -> None:
         "engine": arguments.engine,
         "results": [dataclasses.asdict(result) for result in results],
     }
-    path = arguments.json or RESULTS / f"race_{environment.machine(surroundings)}.json"
+    path = arguments.json or RESULTS / f"race_{provenance.machine_name(surroundings)}.json"
     path.parent.mkdir(exist_ok=True, parents=True)
     with replacing(path) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())

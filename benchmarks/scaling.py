@@ -21,11 +21,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import environment
 from vae_ref import ImageSet, InputError, Recipe, Run, fit, fit_together, mnist
 from vae_ref.atomic import replacing
 from vae_ref.data import DataError
 from vae_ref.engines.platform import denormals_flushed
+from vae_ref.support import provenance
 
 RESULTS = Path(__file__).parent / "results"
 STATM = Path("/proc/self/statm")  #: Linux tells of memory there
@@ -39,7 +39,7 @@ CURVES = {
     "batch_size": (16, 32, 64, 128, 256, 512, 1024),
     "latent_dim": (2, 5, 10, 20, 50, 100),
     "hidden_dim": (50, 100, 200, 400, 800),
-    "threads": tuple(range(1, environment.cores() + 1)),
+    "threads": tuple(range(1, provenance.cores() + 1)),
     "seeds": (1, 2, 4, 8),
 }
 
@@ -61,7 +61,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    surroundings = environment.describe(threads=torch.get_num_threads())
+    surroundings = provenance.record(threads=torch.get_num_threads())
     options = {"engine": arguments.engine} if arguments.engine else {}
     data = mnist(arguments.data, train=True)
     content = {
@@ -76,7 +76,7 @@ def measure(arguments: argparse.Namespace) -> None:
         "memory_examples": MEMORY_COUNT,
         "curves": {name: list(curve(name, data, **options)) for name in CURVES},
     }
-    path = arguments.json or RESULTS / f"scaling_{environment.machine(surroundings)}.json"
+    path = arguments.json or RESULTS / f"scaling_{provenance.machine_name(surroundings)}.json"
     path.parent.mkdir(exist_ok=True, parents=True)
     with replacing(path) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())

@@ -55,6 +55,8 @@ nitpick_ignore_regex = [
 
 def _seeds_table() -> str:
     """Summarise benchmarks/results/mnist_seeds.jsonl: mean and deviation over its seeds."""
+    from vae_ref.support import provenance
+
     path = Path(__file__).parents[1] / "benchmarks" / "results" / "mnist_seeds.jsonl"
     results = [json.loads(line) for line in path.read_text().splitlines()]
     columns = {
@@ -70,16 +72,13 @@ def _seeds_table() -> str:
             values = [result[key][epoch - 1] for result in results]
             cells.append(f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}")
         rows.append(f"| {epoch} | {' | '.join(cells)} |")
-    versions, processors, threads = (
-        ", ".join(sorted({str(result[key]) for result in results}))
-        for key in ("torch", "processor", "threads")
-    )
+    made = provenance.merge(results)
     seconds = statistics.median(result["seconds"] for result in results)
     return (
         "\n".join(rows)
-        + f"\n\nMean and standard deviation over {len(results)} seeds, torch {versions}, "
-        f"{processors}, {threads} threads. Training took {seconds:.0f} s per seed (median, "
-        "evaluation not included)."
+        + f"\n\nMean and standard deviation over {len(results)} seeds, torch {made['torch']}, "
+        f"{made['processor']}, {made['threads']} threads. "
+        f"Training took {seconds:.0f} s per seed (median, evaluation not included)."
     )
 
 

@@ -65,15 +65,17 @@ def _content(path: Path) -> dict[str, Any]:
 
 def _source(content: dict[str, Any], path: Path, device: str) -> str:
     on = content["environment"]
-    gpu = f"{on['gpu']}, " if device == "cuda" else ""
+    gpu = on["gpu"] if device == "cuda" else None
     family = f"family {on['family']}" if on.get("family") else None
-    processor = ", ".join(filter(None, [on["processor"], family, on.get("vectors")]))
-    jax = f", jax {on['jax']}" if on["jax"] else ""
+    memory = f"{on['memory_gib']} GiB" if on.get("memory_gib") else None
+    cores = f"{on['cores']} cores"
+    hardware = [gpu, on.get("processor"), family, on.get("vectors"), cores, memory]
+    jax = f", jax {on['jax']}" if on.get("jax") else ""
     return (
-        f"*{gpu}{processor}, {on['cores']} cores, {on['memory_gib']} GiB, "
+        f"*{', '.join(filter(None, hardware))}, "
         f"{on['threads']} threads; torch {on['torch']}{jax}, Python {on['python']}, "
-        f"vae_ref {on['vae_ref']}, commit {on['commit']}, {on['date']}; load before: "
-        f"{', '.join(map(str, on['load'])) or 'unknown'}. "
+        f"vae_ref {on['vae_ref']}, commit {on.get('commit', 'unknown')}, {on['date']}; "
+        f"load before: {', '.join(map(str, on.get('load', []))) or 'unknown'}. "
         f"From `benchmarks/results/{path.name}`.*"
     )
 

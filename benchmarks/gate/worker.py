@@ -89,7 +89,7 @@ def load(path: Path) -> ModuleType:
 
 
 def environment() -> dict[str, Any]:
-    """Name what the counts depend on beside the code."""
+    """Return what counts depend on besides the code; they are compared only where it is equal."""
     torch = sys.modules.get("torch")
     return {
         "python": ".".join(map(str, sys.version_info[:2])),

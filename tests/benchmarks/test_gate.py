@@ -75,6 +75,7 @@ def test_nothing_is_worse(project, gate, tmp_path):
     assert status == found["status"] == 0
     assert found["base"]["commit"]
     assert found["head"] == {"name": "working tree", "commit": None}
+    assert {"processor", "cores", "threads", "python", "date"} <= found["on"].keys()
     assert [time["name"] for time in found["times"]] == ["step/time"]
     text = summary.read_text()
     assert "nothing is worse" in text

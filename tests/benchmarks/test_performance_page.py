@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import environment, scaling
+from benchmarks import scaling
 from benchmarks.standings import CONTESTANTS
 from tests.benchmarks.races import results
+from vae_ref.support import provenance
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -27,7 +28,7 @@ def page(monkeypatch, tmp_path):
 
 
 def race(device="cpu", **changed):
-    found = environment.describe(threads=2) | {"device": device, "gpu": "a GPU"}
+    found = provenance.record(threads=2) | {"device": device, "gpu": "a GPU"}
     rows = [dataclasses.asdict(result) for result in results(**changed)]
     return {"environment": found, "repetitions": 5, "results": rows}
 
@@ -68,6 +69,17 @@ def test_the_latest_race_is_first(page, tmp_path):
     assert table.index("race_b.json") < table.index("race_a.json")
 
 
+def test_what_a_race_does_not_say_of_its_machine_is_left_out(page, tmp_path):
+    content = race()
+    known = {"device": "cpu", "cores": 2, "threads": 2, "torch": "2.14", "python": "3.11"}
+    content["environment"] = known | {"vae_ref": "0.1.0", "date": "2026-01-01"}
+    write(tmp_path, "race_here", content)
+    assert (
+        "*2 cores, 2 threads; torch 2.14, Python 3.11, vae_ref 0.1.0, commit unknown, "
+        "2026-01-01; load before: unknown. From `benchmarks/results/race_here.json`.*"
+    ) in page.substitutions()["performance_race"]
+
+
 def test_a_race_on_a_gpu_is_in_its_own_section(page, tmp_path):
     write(tmp_path, "race_gpu", race("cuda"))
     found = page.substitutions()
@@ -88,7 +100,7 @@ def test_scaling(page, tmp_path):
         for name, values in (scaling.CURVES | {"threads": (1, 2)}).items()
     }
     content = {
-        "environment": environment.describe(threads=2),
+        "environment": provenance.record(threads=2),
         "curves": points,
         "memory": [300.0, 310.0, 311.0, 311.0],
         "memory_examples": 100,
@@ -103,7 +115,7 @@ def test_scaling(page, tmp_path):
 
 
 def test_the_suite(page, tmp_path):
-    found = environment.describe(threads=2)
+    found = provenance.record(threads=2)
     members = [
         {
             "group": "KL on cpu",

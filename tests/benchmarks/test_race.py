@@ -5,9 +5,8 @@ import json
 import math
 
 import pytest
-import torch
 
-from benchmarks import environment, race
+from benchmarks import race
 from benchmarks.standings import CONTESTANTS, Result, Standings, interval
 from tests import test_mnist
 from tests.benchmarks.races import EPOCHS, LOSS, SECONDS, results
@@ -172,20 +171,3 @@ def test_a_race(mnist_root, tmp_path, capsys):
     standings = Standings.read(json.loads((tmp_path / "race.json").read_text()))
     assert standings.names == [*CONTESTANTS]
     assert not any(standings.is_void(name) for name in standings.names)
-
-
-def test_a_machine_has_a_name_for_files():
-    found = environment.describe(threads=1)
-    assert environment.machine(found).replace("-", "").isalnum()
-    assert (
-        environment.machine({"device": "cuda", "gpu": "A B-1", "processor": "", "cores": 1})
-        == "a-b-1"
-    )
-
-
-def test_processors_of_one_name_have_other_names_where_they_differ():
-    found = environment.describe(threads=1)
-    assert found["vectors"] == torch.backends.cpu.get_cpu_capability()
-    found |= {"processor": "AMD EPYC", "cores": 2, "vectors": "AVX2"}
-    assert environment.machine(found | {"family": 25}) == "amd-epyc-25-avx2-2-cores"
-    assert environment.machine(found | {"family": None}) == "amd-epyc-avx2-2-cores"

@@ -1,12 +1,10 @@
 """Hold a subject against the claims; whatever it does, the run goes on."""
 
 import fnmatch
-import platform
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from importlib import metadata
 
 import torch
 
@@ -25,6 +23,7 @@ from vae_ref.conformance.records import (
 )
 from vae_ref.conformance.registry import BUDGET, all_claims
 from vae_ref.conformance.subject import Subject
+from vae_ref.support.provenance import versions
 
 __all__ = ["UnknownClaimError", "check", "expectation", "known", "select", "verify"]
 
@@ -167,11 +166,7 @@ def verify(
         declared=subject.conventions.declared,
         budget=BUDGET,
         seconds=time.perf_counter() - start,
-        versions={
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "vae_ref": metadata.version("vae_ref"),
-        },
+        versions=versions(),
     )
 
 

@@ -1,0 +1,1 @@
+"""What both sides may import: nothing here knows what a VAE is."""
