@@ -2,11 +2,11 @@
 
     python -m benchmarks.course_seeds COURSE [--data DIR] [--seeds 20] [--jobs 2] [--weights DIR]
 
-COURSE is mnist, glyphs, or halves (of the kit's own specimen). Adds one line per seed to
-benchmarks/results/course_COURSE.jsonl: all that the claims measure, and on what. Then writes mean
-and deviation over the seeds into vae_ref/conformance/intervals.json, from which the intervals of
-the claims follow. Seeds that the file already has are left out, so the command resumes. With
---weights the trained weights are kept there, and measuring anew trains nothing.
+COURSE is mnist, glyphs, or halves (of the kit's own specimen). The command adds one line per seed
+to benchmarks/results/course_COURSE.jsonl: all that the claims measure, and what made it. It then
+writes the mean and deviation over the seeds into vae_ref/conformance/intervals.json, from which
+the claims compute their intervals. Seeds that the file already has are skipped, so the command
+resumes. --weights keeps the trained weights; measuring again then trains nothing.
 """
 
 import argparse
@@ -38,9 +38,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("course", choices=("mnist", "glyphs", "halves"))
     parser.add_argument("--data", default="data", help="a torchvision root")
-    parser.add_argument("--seeds", type=int, default=20, help="how many, from 0")
-    parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
-    parser.add_argument("--weights", type=Path, help="where to keep the trained weights")
+    parser.add_argument("--seeds", type=int, default=20, help="number of seeds, from 0 on")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, with one thread each")
+    parser.add_argument("--weights", type=Path, help="a directory for the trained weights")
     arguments = parser.parse_args()
     file = RESULTS / f"course_{arguments.course}.jsonl"
     done = {row["seed"] for row in rows(file)}
@@ -67,21 +67,21 @@ def subject(name: str, data: str, seed: int) -> Subject:
     return replace(model, course=partial(course, name, data))
 
 
-def kept(weights: Path, name: str, seed: int) -> Path:
+def weights_file(weights: Path, name: str, seed: int) -> Path:
     return weights / f"{name}_{seed}.pt"
 
 
 def bench_of(name: str, data: str, weights: Path | None, seed: int) -> Bench:
-    """Return a seed of the reference on a course, with the trainings that were kept."""
+    """Return the bench of one seed of the reference, with the trainings that were kept."""
     bench = Bench(subject(name, data, seed), seed)
-    if weights and (file := kept(weights, name, seed)).exists():
+    if weights and (file := weights_file(weights, name, seed)).exists():
         found = torch.load(file, weights_only=False)
         bench.trained = {variant: replace(run, bench=bench) for variant, run in found.items()}
     return bench
 
 
 def measure(name: str, data: str, weights: Path | None, seed: int) -> dict:
-    """Let the claims measure one seed, whatever they make of it."""
+    """Let the claims measure one seed, whether they hold or not."""
     torch.set_num_threads(1)
     start = time.perf_counter()
     bench = bench_of(name, data, weights, seed)
@@ -92,7 +92,7 @@ def measure(name: str, data: str, weights: Path | None, seed: int) -> dict:
     if weights:
         weights.mkdir(parents=True, exist_ok=True)
         state = {variant: replace(found, bench=None) for variant, found in bench.trained.items()}
-        torch.save(state, kept(weights, name, seed))
+        torch.save(state, weights_file(weights, name, seed))
     return {
         "seed": seed,
         "measured": {name: round(found.value, 6) for name, found in bench.measured.items()},
@@ -102,7 +102,7 @@ def measure(name: str, data: str, weights: Path | None, seed: int) -> dict:
 
 
 def summarise(name: str, results: list[dict]) -> None:
-    """Write mean and deviation of every measure, and where they are from."""
+    """Write the mean and deviation of every measure, and what made them."""
     values = {key: [row["measured"][key] for row in results] for key in results[0]["measured"]}
     summary = {
         "measures": {

@@ -2,8 +2,8 @@
 
     python -m benchmarks.mnist_seeds --data DIR [--seeds 20]
 
-Adds one line per seed to benchmarks/results/mnist_seeds.jsonl: the losses of all epochs, and on
-what they were computed. Seeds that the file already has are left out, so the command resumes.
+The command adds one line per seed to benchmarks/results/mnist_seeds.jsonl: the losses of all
+epochs, and what made them. Seeds that the file already has are skipped, so the command resumes.
 """
 
 import argparse
@@ -24,7 +24,7 @@ EPOCHS = 20
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="data", help="a torchvision root")
-    parser.add_argument("--seeds", type=int, default=20, help="how many, from 0")
+    parser.add_argument("--seeds", type=int, default=20, help="number of seeds, from 0 on")
     arguments = parser.parse_args()
     with denormals_flushed():
         measure(arguments.data, arguments.seeds)

@@ -1,4 +1,4 @@
-"""The page of the benchmarks is made of whatever result files are there."""
+"""The performance page shows all result files that there are."""
 
 import dataclasses
 import importlib.util
@@ -18,7 +18,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @pytest.fixture
 def page(monkeypatch, tmp_path):
-    """The module of the page, with a directory for results in the place of ours."""
+    """The module of the page, with an empty directory of results."""
     spec = importlib.util.spec_from_file_location("performance_page", DOCS / "performance.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -37,7 +37,7 @@ def write(folder, name, content):
     (folder / f"{name}.json").write_text(json.dumps(content))
 
 
-def test_without_results_it_says_so(page):
+def test_without_results_the_page_names_the_commands(page):
     found = page.substitutions()
     for name, command in {
         "race": "python -m benchmarks.race",
@@ -48,7 +48,7 @@ def test_without_results_it_says_so(page):
         assert f"Not measured; `{command}` would." in found[f"performance_{name}"]
 
 
-def test_a_race(page, tmp_path):
+def test_a_race_is_shown(page, tmp_path):
     write(tmp_path, "race_here", race())
     found = page.substitutions()
     table = found["performance_race"]
@@ -94,7 +94,7 @@ def test_a_void_loss_is_marked(page, tmp_path):
     assert "✗ void" in table
 
 
-def test_scaling(page, tmp_path):
+def test_scaling_is_shown(page, tmp_path):
     points = {
         name: [{"value": v, "seconds": v / 100, "steps": 1, "examples": 1} for v in values]
         for name, values in (scaling.CURVES | {"threads": (1, 2)}).items()
@@ -114,7 +114,7 @@ def test_scaling(page, tmp_path):
     ET.parse(tmp_path / "pictures" / "scaling_here.svg")
 
 
-def test_the_suite(page, tmp_path):
+def test_the_suite_is_shown(page, tmp_path):
     found = provenance.record(threads=2)
     members = [
         {
@@ -137,6 +137,6 @@ def test_every_contestant_is_described(page):
         assert f"benchmarks/contestants/{name}.py" in found
 
 
-def test_the_page_takes_all_that_is_made(page):
+def test_the_page_uses_every_substitution(page):
     text = (DOCS / "performance.md").read_text()
     assert {f"{{{{ {name} }}}}" for name in page.substitutions()} <= set(text.splitlines())
