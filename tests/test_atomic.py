@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from vae_ref.support.atomic import replacing
+from vae_ref.support.atomic import remove_unfinished, replacing
 
 
 def write(path, content):
@@ -48,9 +48,17 @@ def test_a_full_disk_is_said_with_the_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_kill_left_over_is_overwritten(tmp_path):
-    path = tmp_path / "file"
-    (tmp_path / ".file.unfinished").write_bytes(b"x" * 1000)
-    write(path, b"new")
-    assert path.read_bytes() == b"new"
+def test_what_a_kill_left_over_is_removed_and_nothing_else(tmp_path):
+    write(tmp_path / "file", b"new")
+    (tmp_path / ".file.123.unfinished").write_bytes(b"x" * 1000)
+    remove_unfinished(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write(tmp_path / "pipe", b"content")
+    assert os.read(reader, 100) == b"content"
+    os.close(reader)
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
