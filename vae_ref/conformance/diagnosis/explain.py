@@ -23,17 +23,30 @@ FAILED = ("fail", "error", "timeout")
 """The statuses that a diagnosis explains."""
 
 _SURE = 0.97
-"""The similarity from which a mutant is the name of the bug.
+"""The similarity from which the nearest mutant is the bug; below it, a transformation may be.
 
-Two runs of one bug differ by the noise of the statistical marks alone, a hundredth; the nearest
-two bugs of the bank differ by more than three hundredths. Below, a transformation may be the name.
+Measured for every mutant, with five seeds of the probe and other noise than its own: the mutants
+of a KL, a reconstruction term, a loss and a bound have a similarity of 1 with themselves, and of
+at most 0.96 with any other of their slot. Samplers share more: 31 of 33 have at least 0.996 with
+themselves, but 15 also have 0.97 to 0.99 with another. There the nearest one counts.
 """
 
 _LIKE = 0.8
-"""The similarity from which a mutant is named at all: most numbers agree in all their digits."""
+"""The similarity from which a mutant is named at all.
+
+Measured on the wrong programs of tests/conformance/implementations.py: the nearest mutant has at
+least 0.96 if it is the bug, and at most 0.73 if the bank lacks the bug. In the bank, 78 of the 90
+mutants that are no samplers have less than 0.8 with every other of their slot.
+"""
 
 _SAME_SYMPTOMS = 0.5
-"""The share of symptoms in common from which a bug of networks or loop is named: most of them."""
+"""The share of symptoms in common from which a bug of the networks or the loop is named.
+
+Measured with other weights and other noise: of 90 runs of mutants of the networks, 88 have just
+the symptoms of the kill matrix, and two have others; the share with any other mutant is at most
+0.5. Of 26 runs of mutants of the loop, all have a share of at least 0.75; with any other mutant
+it is at most 0.71.
+"""
 
 _SECONDS = 20.0
 """The seconds of CPU time that the search for the name of one bug may take."""
