@@ -12,7 +12,7 @@ from vae_ref.conformance.records import Claim
 __all__ = ["substitutions"]
 
 HERE = Path(__file__).parent
-FILE = HERE.parent / "vae_ref" / "conformance" / "intervals.json"
+FILE = HERE.parent / "vae_ref" / "conformance" / "answers" / "intervals.json"
 COURSES = ("mnist", "glyphs")
 
 
