@@ -200,7 +200,7 @@ def test_prior_samples_need_no_data(vae_ref_command, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "_load", lambda *_, **__: absent(0, 0))
     status, _, errors = vae_ref_command("sample", tmp_path / "run" / "checkpoint.safetensors")
     assert status == 0
-    assert "what takes test images is not drawn. The data are gone." in errors
+    assert "pictures with test images are not drawn. The data are gone." in errors
     assert files(tmp_path / "run" / "samples") == {"sample.png"}
 
 

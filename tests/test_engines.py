@@ -387,7 +387,7 @@ def test_a_name_that_is_no_engine_and_a_graph_without_a_gpu(user):
         InputError, match="^engine must be one of auto, eager, analytic, native, graph"
     ):
         choose("jit", model, optimizer)
-    with pytest.raises(InputError, match="^engine must be another on the CPU; got graph"):
+    with pytest.raises(InputError, match="^engine must run on the CPU; got graph"):
         choose("graph", model, optimizer)
     assert choose("auto", model, optimizer) == "native"
 
@@ -424,7 +424,7 @@ def test_an_engine_that_is_asked_for_is_kept(small, tmp_path):
     assert run.environment.engine == "eager"
     again = Run.load(tmp_path / "c.safetensors")
     assert (again.environment.engine, again.here.engine) == ("eager", "native")
-    with pytest.raises(InputError, match="engine must be another on the CPU"):
+    with pytest.raises(InputError, match="engine must run on the CPU"):
         Run.load(tmp_path / "c.safetensors", engine="graph")
 
 

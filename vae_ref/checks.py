@@ -1,4 +1,4 @@
-"""Bad input, answered once and clearly: the argument, the rule, the value, the remedy."""
+"""Check arguments; errors name the argument, the rule, the value and the remedy."""
 
 import contextlib
 from collections.abc import Iterator
@@ -27,10 +27,10 @@ _CHECKED = ContextVar("checked", default=True)
 
 @contextlib.contextmanager
 def unchecked() -> Iterator[None]:
-    """Leave out the checks of tensor *values* (those of shapes cost nothing and stay).
+    """Skip the checks of tensor *values*; the checks of shapes cost nothing and are made.
 
-    For engines, whose data were checked once as a whole: on a GPU, looking at a value makes the
-    host wait for the device in every step.
+    This is for engines, whose data have been checked as a whole. On a GPU, a look at a value would
+    make the host wait for the device in every step.
     """
     token = _CHECKED.set(False)
     try:
@@ -40,7 +40,7 @@ def unchecked() -> Iterator[None]:
 
 
 def require_same_shape(**tensors: Tensor) -> None:
-    """Raise `InputError` unless all tensors have one shape; nothing is ever broadcast."""
+    """Raise `InputError` unless all tensors have the same shape; nothing is broadcast."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if len(set(shapes.values())) > 1:
         names, got = " and ".join(shapes), ", ".join(f"{n} {s}" for n, s in shapes.items())
@@ -48,15 +48,22 @@ def require_same_shape(**tensors: Tensor) -> None:
 
 
 def require_same_batch(**tensors: Tensor) -> None:
-    """Raise `InputError` unless all tensors have the same axes but for their last."""
+    """Raise `InputError` unless all axes of the tensors but the last are the same."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if len({shape[:-1] for shape in shapes.values()}) > 1:
         names, got = " and ".join(shapes), ", ".join(f"{n} {s}" for n, s in shapes.items())
-        raise InputError(names, "have the same batch", got, "Pass what belongs to one batch.")
+        raise InputError(names, "have the same batch", got, "Pass tensors of one batch.")
 
 
 def require_pixels(name: str, flat: Tensor, count: int, given: Tensor) -> None:
-    """Raise `InputError` unless examples, ``given`` flat or not, have ``count`` pixels."""
+    """Raise `InputError` unless every example has ``count`` pixels.
+
+    Args:
+        name: The name of the argument.
+        flat: The examples, flattened.
+        count: The number of pixels that each must have.
+        given: The examples as they were given, for the message.
+    """
     if flat.shape[-1:] != (count,):
         raise InputError(
             name,
@@ -78,9 +85,9 @@ def require_extends(name: str, tensor: Tensor, base_name: str, base: Tensor) -> 
     if got[max(len(got) - len(expected), 0) :] != expected:
         raise InputError(
             name,
-            f"have the shape of {base_name}, {expected}, after any leading axes of its own",
+            f"have the shape of {base_name}, {expected}, after any additional leading axes",
             got,
-            "Only whole leading axes (several samples for one example) are broadcast.",
+            "Only additional leading axes, for several draws per example, are broadcast.",
         )
 
 
@@ -135,6 +142,7 @@ def require_positive(name: str, tensor: Tensor) -> None:
 
 
 def _first(tensor: Tensor, wrong: Tensor) -> str:
+    """Describe the first element that is wrong."""
     if not tensor.ndim:
         return str(tensor.item())
     index = tuple(wrong.nonzero()[0].tolist())

@@ -1,4 +1,4 @@
-"""The names that one chooses from; nothing heavy is imported to know them."""
+"""The names to choose from, such as data sets and engines; nothing heavy is imported."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The commands, and what becomes of the errors that they end with."""
+"""The commands, and the exit statuses of their errors."""
 
 import os
 
@@ -18,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="The ground truth for variational autoencoders.",
+    help="Verify and train variational autoencoders.",
 )
 app.command("verify")(verify_command)
 app.command("claims")(claims_command)

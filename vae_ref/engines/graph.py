@@ -1,4 +1,4 @@
-"""An epoch by formula as one CUDA graph: the host starts it, and waits for its loss."""
+"""An epoch as one CUDA graph, with gradients by formula."""
 
 import torch
 from torch import Tensor
@@ -9,11 +9,12 @@ __all__ = ["Graph"]
 
 
 class Graph(Analytic):
-    """Records all steps of an epoch once, short last batch and optimiser included, and replays.
+    """Records all steps of an epoch as one graph, and replays it in every epoch.
 
-    Order and noise are drawn before; inside there is no random number and no synchronisation.
-    Everything lies where it lay when it was recorded: another set of images, another size or
-    another setting of the optimiser is recorded anew.
+    The graph contains the short last batch and the optimiser. Order and noise are drawn before it
+    starts; it contains no random numbers and no synchronisation. It uses the memory that it was
+    recorded with, so other images, other sizes or other settings of the optimiser are recorded
+    anew.
     """
 
     recorded: tuple[object, ...] | None = None
@@ -32,7 +33,7 @@ class Graph(Analytic):
     def _record(self, images: Tensor) -> None:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # libraries choose and allocate on first use
+        with torch.cuda.stream(stream):  # on first use, libraries choose kernels and allocate
             super()._execute(images)
         torch.cuda.current_stream().wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()

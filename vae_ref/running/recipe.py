@@ -1,4 +1,4 @@
-"""All that decides what a training computes."""
+"""Everything that determines what a training computes."""
 
 import math
 from dataclasses import dataclass
@@ -18,22 +18,22 @@ __all__ = ["Recipe"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All that decides what a training computes; the defaults are the textbook's.
+    """Everything that determines what a training computes; the defaults are the textbook's.
 
-    Two runs of one recipe have the same parameters, bit for bit, after the same number of
-    epochs, on one machine with the same version of torch and number of threads (another number
-    adds up in another order).
+    Two runs of one recipe have the same parameters, bit for bit, after the same number of epochs,
+    on one machine with the same version of torch and the same number of threads. (With another
+    number of threads, sums are computed in another order.)
 
     Args:
-        dataset: What it trains on.
+        dataset: The data set.
         model: The VAE or the autoencoder.
-        likelihood: What the decoder's outputs mean.
+        likelihood: The distribution of the pixels, given the decoder's outputs.
         beta: The weight of the divergence; 1 is the ELBO.
-        latent_dim: The coordinates of a code.
-        hidden_dim: The units of the hidden layers.
-        batch_size: Examples per step.
-        learning_rate: Adam's.
-        seed: Of the initial weights and of the plan.
+        latent_dim: The number of coordinates of a code.
+        hidden_dim: The number of units in the hidden layers.
+        batch_size: The number of examples per step.
+        learning_rate: Adam's learning rate.
+        seed: The seed of the initial weights and of the plan.
 
     Raises:
         InputError: If a value is out of range.
@@ -65,7 +65,7 @@ class Recipe:
         for name in ("latent_dim", "hidden_dim", "batch_size"):
             require_positive_integer(name, getattr(self, name))
         if not 0 <= self.beta < math.inf:
-            raise InputError("beta", "be finite and not negative", self.beta, "The ELBO has 1.")
+            raise InputError("beta", "be finite and not negative", self.beta, "1 gives the ELBO.")
         if not 0 < self.learning_rate < math.inf:
             raise InputError(
                 "learning_rate",
@@ -75,7 +75,7 @@ class Recipe:
             )
 
     def build(self, input_dim: int) -> LatentModel:
-        """Make the model with its initial weights, a function of the seed."""
+        """Make the model with its initial weights, which are a function of the seed."""
         likelihood: Likelihood
         match self.likelihood:
             case "bernoulli":
