@@ -23,7 +23,7 @@ TEXTBOOK = form_of(784, 400, 20)
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """What the claims that train need: images to train on, images to test on, and for how long.
+    """What a training needs: images to train on, images to test on, and numbers of epochs.
 
     Attributes:
         name: Names the intervals that apply, such as ``mnist``; a course of your own has none.

@@ -47,9 +47,15 @@ from vae_ref.conformance.trainings.trained import (
 GUIDE = "the guide (docs/text.md)"
 """How the source of a claim names the guide."""
 
-_STEPS = 11  # of an interpolation
-_PAIRS = 20_000  # of images whose posteriors are compared
-_SAMPLE = 2000  # of the codes, for distances between all pairs
+_STEPS = 11
+"""How many images a path between two images has, both ends included."""
+
+_PAIRS = 20_000
+"""How many pairs of images are drawn to compare their posteriors."""
+
+_SAMPLE = 2000
+"""How many codes are compared with as many draws from the prior, each with each."""
+
 WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 SQUARED = Variant("squared error", squared=True)
 
@@ -257,7 +263,7 @@ def rate_distortion(probe: Probe) -> Finding:
         values[f"KL at beta {weight:g}"] = score.divergence
     for small, large in pairwise(WEIGHTS):
         order.append((f"KL at beta {small:g}", f"KL at beta {large:g}"))
-        if large > 0.5:  # below, the reconstruction changes hardly more than between seeds
+        if large > 0.5:  # at smaller weights, seeds differ nearly as much
             at_large, at_small = (
                 f"reconstruction at beta {weight:g}" for weight in (large, small)
             )

@@ -18,8 +18,13 @@ _NEEDS = ("kl|loss",)
 _SOURCE = "Kingma and Welling 2014, appendix B"
 _TERMS = "32 roundings of the sum of the terms' absolute values"
 _VALUE = ("kl/closed-form",)
-_QUADRATURE = 1e-9  # the rule itself is exact to 1e-11; see tests/conformance/test_oracles.py
-_SHIFT = 0.02  # of the mean of log q - log p, in its standard deviations
+
+_QUADRATURE = 1e-9
+"""The relative accuracy that is asked of quadrature; test_oracles.py finds 1e-11."""
+
+_SHIFT = 0.02
+"""How many standard deviations of log q - log p a KL may be wrong before it has to be noticed."""
+
 _SIMPLE = (
     ((1.0,), (0.0,)),
     ((0.0,), (1.0,)),

@@ -54,7 +54,7 @@ def _rounding_scale(probe: Probe, outputs: Tensor, x: Tensor) -> Tensor:
     o, t = outputs.double(), x.double()
     size = probe.likelihood.nll(o, t).abs() + 1 + o.abs() + _cancellation(probe, o)
     size = size + (1 / (o * (1 - o)) if probe.likelihood.bounded else o.abs())
-    return size * probe.nll.slack
+    return size * probe.nll.tolerance_factor
 
 
 def _cancellation(probe: Probe, outputs: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ def _gradient_scale(probe: Probe, outputs: Tensor) -> Tensor:
     """Bound the terms of the derivative; in a probability p they are divided by p (1 - p)."""
     o = outputs.double()
     slope = 1 / (o * (1 - o)) ** 2 if probe.likelihood.bounded else 1 + o.abs()
-    return (slope + _cancellation(probe, o) ** 2) * probe.nll.slack
+    return (slope + _cancellation(probe, o) ** 2) * probe.nll.tolerance_factor
 
 
 @claim(

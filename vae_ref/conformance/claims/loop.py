@@ -37,8 +37,12 @@ _COSINE = 0.999
 Scaling leaves a cosine of 1. Gradients that are not zeroed bring it below 0.97 within ten steps.
 """
 
-_ROUNDING = 1e-5  # relative, of sums in single precision
-_DRAWS = 16  # evaluations that give the variance of one
+_ROUNDING = 1e-5
+"""The relative error of a test loss that is summed in single precision."""
+
+_DRAWS = 16
+"""How many evaluations the variance of one is estimated from."""
+
 _LOOPS = (
     "training/every-weight-learns",
     "training/learns-from-its-training-set",

@@ -25,19 +25,20 @@ _FACTORS, _SIGNS = (8.0, 64.0), 6
 """By how much the weights are enlarged, and with how many sets of random signs each time."""
 
 _PROBABILITIES, _LOGIT = (0.1, 0.9), 2.0
-"""What a decoder has to pass: a sigmoid does at logits of -2.2 and 2.2, two sigmoids never.
+"""What probabilities, or else logits, have to reach on either side.
 
-Outputs that are taken for logits, and are really probabilities, stay in [0, 1].
+A sigmoid reaches 0.1 and 0.9 at logits of -2.2 and 2.2. If a sigmoid is applied twice, the result
+never does; and "logits" that are really probabilities stay in [0, 1].
 """
 
 _SAME = 1e-4
-"""How far answers in single precision may differ that should be equal, of the largest of them.
+"""How far answers in single precision may differ that should be equal, relative to the largest.
 
 Sums of a few hundred numbers in another order differ by about a hundredth of that.
 """
 
 _SAME_IN_DOUBLE = 1e-3
-"""How far answers in single precision may be from those in double precision, of the largest."""
+"""The same, between answers in single and in double precision."""
 
 
 @contextlib.contextmanager

@@ -18,7 +18,8 @@ from vae_ref.conformance.trainings.trained import Variant, as_inputs, require_te
 _claim = partial(claim, slot="train", level="trained", seconds=120.0)
 _NEEDS = ("module", "course", "encode", "decode", "loss")
 ALONE = Variant("KL alone", distortion=0.0)
-_DRAWS = 20_000  # of the estimators of the gradient
+_DRAWS = 20_000
+"""How many draws of each estimator of the gradient are compared."""
 
 
 @_claim(
@@ -120,18 +121,18 @@ def why_logvar(probe: Probe) -> Finding:
 def why_reparameterize(probe: Probe) -> None:
     probe.require_gradient("reparameterize")
     networks, x = Networks.of(probe), as_inputs(probe, probe.course.held_out[:50])
-    for drawing in ("plain", "reparameterized"):
+    for kind in ("plain", "reparameterized"):
         mu, logvar = networks.encode(x)
-        if drawing == "plain":
+        if kind == "plain":
             z = torch.distributions.Normal(mu, torch.exp(logvar / 2)).sample()
         else:
             z = probe.z(mu, logvar)
         outputs = networks.decode(z).square().sum()
         heads = torch.autograd.grad(outputs, [mu, logvar], allow_unused=True)
         reached = [g is not None and bool((g != 0).any()) for g in heads]
-        if drawing == "plain" and any(reached):
+        if kind == "plain" and any(reached):
             raise Violation("a gradient passes through a plain draw", symptom="plain draw")
-        if drawing == "reparameterized" and not all(reached):
+        if kind == "reparameterized" and not all(reached):
             lost = " and ".join(n for n, r in zip(("mu", "logvar"), reached, strict=True) if not r)
             raise Violation(f"no gradient of the reconstruction reaches {lost}", symptom=lost)
 

@@ -24,8 +24,12 @@ At the end of its course, a right VAE is better by more than a quarter of that l
 all kinds, and one that has collapsed by nothing.
 """
 
-_ERRORS = 5.0  # standard errors
+_ERRORS = 5.0
+"""How many standard errors a bound may lie above the estimate of log p(x)."""
+
 _SAMPLES = 50
+"""How many importance samples estimate log p(x)."""
+
 _LOOPS = (
     "training/every-weight-learns",
     "training/learns-from-its-training-set",
@@ -185,5 +189,5 @@ def importance_weighted(probe: Probe) -> Finding:
     counts = [k for k in (1, 50, 500, 5000) if k <= samples]
     values = {f"bound with K = {k}": scoring.bound(log_w[:k]) for k in counts}
     values["active latents"] = float(scoring.active_latents(mu))
-    order = (("bound with K = 50", "bound with K = 1"),)  # more gain less than seeds differ by
+    order = (("bound with K = 50", "bound with K = 1"),)  # K = 500 gains less than seeds differ
     return Finding(measures=values, order=order)

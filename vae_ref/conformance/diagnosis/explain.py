@@ -244,7 +244,7 @@ def _suspects(probe: Probe, slot: Slot, roots: Sequence[Result]) -> list[Slot]:
     """Return the slots of the mutants to compare with, the most suspect first.
 
     A loss may contain a wrong KL or reconstruction term. Those that fail themselves come first,
-    those that the subject does not give apart last.
+    those that the subject does not give by themselves come last.
     """
     if slot != "loss":
         return [slot]

@@ -17,7 +17,7 @@ from vae_ref.conformance.records import Slot
 __all__ = ["Mark", "Sizes", "fingerprint", "similarity"]
 
 _DIGITS = 14
-"""How many digits count: differences behind them are rounding."""
+"""How many digits count; a difference in later digits is rounding."""
 
 _ZERO = 1e-12
 """The size of a number below which it is 0, up to rounding."""
@@ -245,7 +245,7 @@ def _noise(probe: Probe, latents: int) -> Iterator[Mark]:
     standard = eps / scale if scale else eps
     yield Mark(float(statistics.legendre(standard, 3).mean()), error)
     yield Mark(float(statistics.legendre(standard, 4).mean()), error)
-    # Noise that is clipped at 2.9 deviations has nothing beyond; a share varies less than a mean.
+    # Clipped noise has nothing out there. The share varies less than a mean.
     yield Mark(float((abs(standard) > 2.95).mean()), 0.1 * error)
     yield Mark(float(len(np.unique(standard[:500])) > 100))  # few values: the noise is rounded
     for a, b in (

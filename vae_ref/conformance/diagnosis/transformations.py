@@ -55,7 +55,10 @@ def _named(name: str, explanation: str, yours: str, right: str) -> Diagnosis:
 
 
 def _factor(name: str, feature: str, points: list[_Point]) -> tuple[str, str] | None:
-    """Return the name and the words for the factor of all answers, a number or 1 / a size."""
+    """Return a name and a phrase for the factor that all answers have, if there is one.
+
+    It is a number, or one over a size.
+    """
     ratios = [point.got / point.expected for point in points]
 
     def constant(values: list[float]) -> bool:
@@ -92,7 +95,7 @@ def _factor(name: str, feature: str, points: list[_Point]) -> tuple[str, str] | 
 
 
 def _constant(points: list[_Point]) -> str | None:
-    """Return the words for a constant that all answers have too much, if there is one."""
+    """Return a phrase for the constant by which all answers are too large, if there is one."""
     shifts = [p.got - p.expected for p in points]
     for what, values in {
         "": shifts,

@@ -42,8 +42,8 @@ def subject_of(module: ModuleType, model: Any, name: str) -> Subject:
         return next((f for f in candidates if f and signatures.takes(f, arguments)), None)
 
     loss = find(LOSS, 4)
+    # Two arguments are mu and logvar; one is a distribution.
     sample, kl = (find(names, 2) or find(names, 1) for names in (SAMPLE, KL))
-    # With one argument they take a distribution.
     nll = find(LOSS, 2) if loss is None else None
     spread = signatures.spread_of(loss, kl) or signatures.spread_of(sample) or "logvar"
 

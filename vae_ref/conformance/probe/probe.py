@@ -22,8 +22,12 @@ from vae_ref.conformance.subject import Subject, to_spread
 __all__ = ["Probe"]
 
 _TEXTBOOK_PIXELS = 784
-_PIXELS = (7, 11)  # as many as no test has examples or latents: bugs hide where sizes agree
-_LATENTS = (5, 2, 1)
+_LATENTS, _PIXELS = (5, 2, 1), (7, 11)
+"""The lengths of the first axes of codes and images that are tried.
+
+They differ from each other, and from the usual numbers of examples: bugs hide where sizes agree.
+"""
+
 _ALPHA = 1e-8
 """The level of a claim outside a run, about a claim's share of the budget of a run."""
 
@@ -389,7 +393,7 @@ class Probe:
 
     def kl_rounding(self, scale: Tensor) -> Tensor:
         """Return the scale of the rounding errors of the KL; it is larger for one from a loss."""
-        return (scale + self._added_to_kl) * self.kl.slack
+        return (scale + self._added_to_kl) * self.kl.tolerance_factor
 
     @cached_property
     def _added_to_kl(self) -> float:

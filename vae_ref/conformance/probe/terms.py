@@ -24,7 +24,9 @@ BatchReduction = Literal["sum", "mean", "neither"]
 
 
 _RATIO, _RATIO_ROUNDINGS = 1e-5, 2e4
+
 _MEASURED = 64.0
+"""By how much tolerances grow for a term whose weight in the loss was measured."""
 
 
 def ratio_tolerance(dtype: torch.dtype) -> float:
@@ -62,7 +64,7 @@ class Term:
         return self.raw(*arguments).sum() * factor / self.weight
 
     @property
-    def slack(self) -> float:
+    def tolerance_factor(self) -> float:
         """The factor on tolerances: a weight that was measured has rounding errors of its own."""
         return 1.0 if self.weight == 1 else _MEASURED
 

@@ -86,7 +86,7 @@ class Trained:
         if brief and self.probe.ready:
             raise NotApplicable(_READY)
         with _borrowed(self.probe) as module, self.probe.mode(training=False), torch.no_grad():
-            _put(module, self.brief if brief else self.weights)
+            _restore(module, self.brief if brief else self.weights)
             yield Networks.of(self.probe)
 
 
@@ -227,7 +227,7 @@ def _copies(module: nn.Module) -> list[Tensor]:
     return [tensor.data.clone() for tensor in (*module.parameters(), *module.buffers())]
 
 
-def _put(module: nn.Module, values: list[Tensor]) -> None:
+def _restore(module: nn.Module, values: list[Tensor]) -> None:
     tensors = (*module.parameters(), *module.buffers())
     for tensor, value in zip(tensors, values, strict=True):
         tensor.data = value.clone()
@@ -242,6 +242,6 @@ def _borrowed(probe: Probe) -> Iterator[nn.Module]:
     try:
         yield module
     finally:
-        _put(module, before)
+        _restore(module, before)
         for parameter in module.parameters():
             parameter.grad = None
