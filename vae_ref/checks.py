@@ -1,17 +1,23 @@
 """Bad input, answered once and clearly: the argument, the rule, the value, the remedy."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
+
+from vae_ref.excerpt import excerpt
 
 __all__ = [
     "InputError",
     "extends",
     "finite",
     "in_unit_interval",
+    "is_integer",
+    "is_number",
     "positive",
     "positive_integer",
     "same_batch",
@@ -26,7 +32,7 @@ class InputError(ValueError):
     """Says which argument broke which rule, with which value, and what to do about it."""
 
     def __init__(self, argument: str, rule: str, value: object, remedy: str) -> None:
-        super().__init__(f"{argument} must {rule}; got {value}. {remedy}")
+        super().__init__(f"{argument} must {rule}; got {excerpt(value)}. {remedy}")
 
 
 @contextlib.contextmanager
@@ -70,9 +76,19 @@ def pixels(name: str, flat: Tensor, count: int, given: Tensor) -> None:
         )
 
 
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether a value is an integer; a bool is none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a number that a float can hold; NaN, infinity and a bool are none."""
+    return (is_integer(value) or isinstance(value, float)) and abs(value) <= sys.float_info.max
+
+
 def positive_integer(name: str, value: object) -> None:
     """Raise `InputError` unless ``value`` is an integer of at least 1."""
-    if not isinstance(value, int) or value < 1:
+    if not is_integer(value) or value < 1:
         raise InputError(name, "be a positive integer", value, "Use 1 or more.")
 
 

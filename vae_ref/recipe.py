@@ -1,12 +1,11 @@
 """All that decides what a training computes."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal, assert_never, get_args
 
 import torch
 
-from vae_ref.checks import InputError, positive_integer
+from vae_ref.checks import InputError, is_integer, is_number, positive_integer
 from vae_ref.likelihood import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood
 from vae_ref.model import VAE, Autoencoder, LatentModel
 from vae_ref.plan import Plan
@@ -16,6 +15,9 @@ __all__ = ["DatasetName", "LikelihoodName", "ModelName", "Recipe"]
 DatasetName = Literal["mnist", "fashion-mnist", "glyphs"]
 ModelName = Literal["vae", "autoencoder"]
 LikelihoodName = Literal["bernoulli", "gaussian", "continuous-bernoulli"]
+
+# A larger size is a slip of the keyboard or a damaged file, and would ask for all memory.
+_MOST = {"latent_dim": 10_000, "hidden_dim": 10_000, "batch_size": 1_000_000}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +33,14 @@ class Recipe:
         model: The VAE or the autoencoder.
         likelihood: What the decoder's outputs mean.
         beta: The weight of the divergence; 1 is the ELBO.
-        latent_dim: The coordinates of a code.
-        hidden_dim: The units of the hidden layers.
-        batch_size: Examples per step.
+        latent_dim: The coordinates of a code, at most 10,000.
+        hidden_dim: The units of the hidden layers, at most 10,000.
+        batch_size: Examples per step, at most 1,000,000.
         learning_rate: Adam's.
         seed: Of the initial weights and of the plan.
 
     Raises:
-        InputError: If a value is out of range.
+        InputError: If a value is out of range, or of another type.
 
     Example:
         >>> Recipe(latent_dim=2).build(input_dim=784).decoder[0]
@@ -64,11 +66,15 @@ class Recipe:
             if getattr(self, name) not in get_args(names):
                 choices = ", ".join(get_args(names))
                 raise InputError(name, f"be one of {choices}", getattr(self, name), "Choose one.")
-        for name in ("latent_dim", "hidden_dim", "batch_size"):
-            positive_integer(name, getattr(self, name))
-        if not 0 <= self.beta < math.inf:
+        for name, most in _MOST.items():
+            positive_integer(name, size := getattr(self, name))
+            if size > most:
+                raise InputError(name, f"be at most {most:,}", size, "Choose a smaller one.")
+        if not is_integer(self.seed):
+            raise InputError("seed", "be an integer", self.seed, "Use 0, 1, 2, ...")
+        if not (is_number(self.beta) and self.beta >= 0):
             raise InputError("beta", "be finite and not negative", self.beta, "The ELBO has 1.")
-        if not 0 < self.learning_rate < math.inf:
+        if not (is_number(self.learning_rate) and self.learning_rate > 0):
             raise InputError(
                 "learning_rate",
                 "be positive and finite",
