@@ -55,8 +55,8 @@ def test_a_checkpoint_of_ours_whose_moments_are_left_out(tmp_path):
     assert torch.equal(subject.module.mu.weight, run.model.mu.weight)
 
 
-def pickled(path, state):
-    path.write_bytes(pickle.dumps(print))
+def pickled(protocol):
+    return lambda path, state: path.write_bytes(pickle.dumps(print, protocol))
 
 
 def of_another(path, state):
@@ -108,11 +108,15 @@ def call(module, name, *arguments):
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (pickled, "must be a state dict; got .*It holds builtins.print, which is no part of one"),
+        (
+            pickled(2),
+            "must be a state dict; got .*It holds __builtin__.print, which is no part of",
+        ),
+        (pickled(4), "must be a state dict; got .*Its pickle is damaged, or not of torch.save"),
         (no_tensors, "--checkpoint must be a state dict"),
         (text, "--checkpoint must be a state dict"),
         (empty, "--checkpoint must be a state dict; got .*vae.pt. It is empty"),
-        (numbered, "--checkpoint must be a state dict; got .*Its keys must be text"),
+        (numbered, "--checkpoint must be a state dict; got .*Its names must be text; one is 0"),
         (of_another, "--checkpoint must hold the weights of the reference"),
         (huge, r"mu.bias must have shape \(20,\).*got \(1000000000000000,\)"),
         (renamed, "--checkpoint must hold the weights of the reference"),
@@ -120,9 +124,15 @@ def call(module, name, *arguments):
         (zip_of(call("torch", "Tensor", 2**31 - 1)), "It holds torch.Tensor"),
         (zip_of(call("collections", "Counter", "a")), "It holds collections.Counter"),
         (zip_of(call("collections", "OrderedDict", [("a", 1)])), "must be a state dict"),
-        (zip_of(bytes(2**21)), "must be a state dict; got .*It holds more than 1 MiB beside"),
+        (
+            zip_of(b"\x80\x02" + b"]" * 2**21),
+            "must be a state dict; got .*Its pickle has more than",
+        ),
         (zip_of(bytes(2**21), compression=zipfile.ZIP_DEFLATED), "It is compressed"),
-        (zip_of(b""), "must be a state dict"),
+        (zip_of(b""), "Its pickle is damaged"),
+        (zip_of(b"\x80\x02}X\x00\x00\x00\x00q\xffK\x01s."), "must be a tensor, and is int"),
+        (zip_of(b"\x80\x02})" + b"\x85" * 10**6 + b"K\x01s."), "It has a tuple for a key"),
+        (zip_of(b"\x80\x05\x96" + (2**33).to_bytes(8, "little")), "pickle is damaged"),
     ],
 )
 def test_what_is_none_is_refused_in_one_line(tmp_path, state, write, message):

@@ -25,6 +25,8 @@ from vae_ref.weights import load_weights
 
 __all__ = ["MISUSE", "claims_command", "verify_command"]
 
+_SEED_DIGITS, _EXPECTED_BYTES = 100, 1 << 20
+
 MISUSE = (TargetError, UnknownClaimError, DeclarationError)
 """What the user has to put right; the command ends with status 2."""
 
@@ -190,21 +192,33 @@ def _seed(text: str) -> int:
         return secrets.randbelow(2**31)
     if not text.isdecimal():
         raise InputError("--seed", "be a number or fresh", text, "Use 0, 1, 2, ...")
+    if len(text) > _SEED_DIGITS:
+        raise InputError("--seed", f"have at most {_SEED_DIGITS} digits", text, "Use 0, 1, 2, ...")
     return int(text)
 
 
 def _expected(file: Path) -> dict[str, str]:
-    expected = {}
+    expected: dict[str, str] = {}
+    with file.open("rb") as stream:
+        content = stream.read(_EXPECTED_BYTES + 1)
+    if len(content) > _EXPECTED_BYTES:
+        raise InputError(str(file), "have at most 1 MiB", "more", "Name a file of claim ids.")
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        whole = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         rule, remedy = "be text in UTF-8", "One line for each claim: its id, a colon, a reason."
         raise InputError(str(file), rule, "other bytes", remedy) from None
+    if found := re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", whole):
+        value = f"{found[0]!r} in line {whole.count(chr(10), 0, found.start()) + 1}"
+        raise InputError(str(file), "be text without control characters", value, "Remove them.")
     # A comment begins with # and a space; #12 is an issue.
-    for text in (re.sub(r"(^|\s)#(\s.*)?$", "", line).strip() for line in lines):
-        identifier, colon, reason = text.partition(":")
-        if text and not (colon and reason.strip()):
+    for line in whole.splitlines():
+        text = re.sub(r"(^|\s)#(\s.*)?$", "", line).strip()
+        identifier, colon, reason = (part.strip() for part in text.partition(":"))
+        if text and not (colon and reason):
             raise InputError(str(file), "give a reason after a colon", text, "Say why it fails.")
+        if identifier in expected:
+            raise InputError(str(file), "name a claim once", identifier, "Remove a line.")
         if text:
-            expected[identifier.strip()] = reason.strip()
+            expected[identifier] = reason
     return expected

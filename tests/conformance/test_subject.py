@@ -95,7 +95,7 @@ BAD = [
     ("latent_shape", "²"),
     ("pixel_shape", "()"),
     ("pixel_shape", "28 28"),
-    ("pixel_shape", "10000001"),
+    ("pixel_shape", "100000001"),
     ("latent_shape", "1,1,1,1,1,1,1,1,1"),
 ]
 

@@ -25,6 +25,7 @@ from vae_ref.conformance.records import (
 )
 from vae_ref.conformance.registry import BUDGET, all_claims
 from vae_ref.conformance.subject import Subject
+from vae_ref.excerpt import excerpt
 
 __all__ = ["UnknownClaimError", "check", "expectation", "known", "select", "verify"]
 
@@ -40,7 +41,7 @@ def select(only: str | None, level: Level = "standard") -> tuple[Claim, ...]:
     if not chosen:
         other = any(fnmatch.fnmatchcase(c.id, only or "") for c in all_claims())
         raise UnknownClaimError(
-            f"no claim matches {only!r}"
+            f"no claim matches {excerpt(repr(only))}"
             + (" but at the level trained." if other else "; vae-ref claims lists them.")
         )
     return chosen
@@ -51,7 +52,8 @@ def known(expected_failures: Mapping[str, str] | None) -> dict[str, str]:
     expected = dict(expected_failures or {})
     if unknown := sorted(expected.keys() - {claim.id for claim in all_claims()}):
         raise UnknownClaimError(
-            f"an expected failure names no claim: {', '.join(unknown)}; vae-ref claims lists them."
+            f"an expected failure names no claim: {excerpt(', '.join(unknown))}; "
+            "vae-ref claims lists them."
         )
     return expected
 
