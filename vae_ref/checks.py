@@ -1,8 +1,10 @@
 """Check arguments; errors name the argument, the rule, the value and the remedy."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -11,6 +13,8 @@ from vae_ref.support.errors import InputError
 
 __all__ = [
     "InputError",
+    "is_integer",
+    "is_number",
     "require_extends",
     "require_finite",
     "require_in_unit_interval",
@@ -73,9 +77,19 @@ def require_pixels(name: str, flat: Tensor, count: int, given: Tensor) -> None:
         )
 
 
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether a value is an integer; a bool is none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a number that a float can hold; NaN, infinity and a bool are none."""
+    return (is_integer(value) or isinstance(value, float)) and abs(value) <= sys.float_info.max
+
+
 def require_positive_integer(name: str, value: object) -> None:
     """Raise `InputError` unless ``value`` is an integer of at least 1."""
-    if not isinstance(value, int) or value < 1:
+    if not is_integer(value) or value < 1:
         raise InputError(name, "be a positive integer", value, "Use 1 or more.")
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["claims_command", "verify_command"]
 
+_SEED_DIGITS = 100
+
 
 def _file(name: str, what: str) -> Any:
     return typer.Option(f"--{name}", metavar="FILE", help=f"Write the report there as {what}.")
@@ -231,4 +233,6 @@ def _seed(text: str) -> int:
         return secrets.randbelow(2**31)
     if not text.isdecimal():
         raise InputError("--seed", "be a number or fresh", text, "Use 0, 1, 2, ...")
+    if len(text) > _SEED_DIGITS:
+        raise InputError("--seed", f"have at most {_SEED_DIGITS} digits", text, "Use 0, 1, 2, ...")
     return int(text)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vae_ref.conformance.course import Course
 from vae_ref.conformance.guards import seed_everything
 from vae_ref.support.errors import UserError
+from vae_ref.support.excerpt import excerpt
 
 __all__ = ["Conventions", "DeclarationError", "Subject"]
 
@@ -48,8 +49,8 @@ class Conventions:
         evaluation: ``mean`` if z is meant to be the mean in evaluation mode.
         seeded: False if the subject's noise cannot be repeated by seeding.
         dtype: The precision in which the subject computes, whatever it is given.
-        latent_shape: The shape of one code, if it is not flat.
-        pixel_shape: The shape of one input, if it is not flat or cannot be inferred.
+        latent_shape: The shape of one code, if it is not flat; 100,000,000 numbers at most.
+        pixel_shape: The shape of one input, if it is not flat or cannot be inferred; likewise.
     """
 
     spread: Spread = "logvar"
@@ -68,11 +69,16 @@ class Conventions:
         for name in ("beta", "variance"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise DeclarationError(f"{name} must be positive and finite; got {value}.")
+                raise DeclarationError(
+                    f"{name} must be positive and finite; got {excerpt(value)}."
+                )
         for name in ("latent_shape", "pixel_shape"):
             shape = getattr(self, name)
-            if shape is not None and not (shape and all(size > 0 for size in shape)):
-                raise DeclarationError(f"{name} must be sizes such as 4,8,8; got {shape}.")
+            if shape is not None and not (
+                0 < len(shape) <= 8 and min(shape) > 0 and math.prod(shape) <= 100_000_000
+            ):
+                rule = "sizes such as 4,8,8, at most 8 of them and 100,000,000 in all"
+                raise DeclarationError(f"{name} must be {rule}; got {excerpt(shape)}.")
 
     @property
     def declared(self) -> dict[str, Any]:
@@ -90,14 +96,17 @@ class Conventions:
         for key, text in declarations.items():
             if key not in types:
                 raise DeclarationError(
-                    f"there is no convention called {key!r}; there are {', '.join(types)}."
+                    f"there is no convention called {excerpt(repr(key))}; "
+                    f"there are {', '.join(types)}."
                 )
             values[key] = _parse(key, text, types[key])
             try:
                 dataclasses.replace(self, **{key: values[key]})
             except DeclarationError as error:
                 rule = str(error).partition("; got")[0]
-                raise DeclarationError(f"{rule}; got {text!r}. {_remedy(key)}") from None
+                raise DeclarationError(
+                    f"{rule}; got {excerpt(repr(text))}. {_remedy(key)}"
+                ) from None
         return dataclasses.replace(self, **values)
 
 
@@ -107,9 +116,10 @@ def _parse(key: str, text: str, kind: Any) -> Any:
         if get_origin(option) is Literal and text in get_args(option):
             return text
         if get_origin(option) is tuple:
-            parts = text.replace("(", "").replace(")", "").replace("x", ",").split(",")
-            if all(part.strip().isdecimal() and part.isascii() for part in parts if part.strip()):
-                return tuple(int(part) for part in parts if part.strip())
+            sizes = text.replace("(", "").replace(")", "").replace("x", ",").split(",")
+            parts = [size.strip() for size in sizes if size.strip()]
+            if all(part.isdecimal() and part.isascii() and len(part) < 10 for part in parts):
+                return tuple(int(part) for part in parts)
         if option is bool and text.lower() in ("true", "false"):
             return text.lower() == "true"
         if option is float:
@@ -124,7 +134,8 @@ def _parse(key: str, text: str, kind: Any) -> Any:
         name for option in options if get_origin(option) is Literal for name in get_args(option)
     )
     raise DeclarationError(
-        f"{key} must be {expected or 'sizes such as 4,8,8'}; got {text!r}. " + _remedy(key)
+        f"{key} must be {expected or 'sizes such as 4,8,8'}; got {excerpt(repr(text))}. "
+        + _remedy(key)
     )
 
 

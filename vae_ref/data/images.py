@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+import struct
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -90,7 +91,9 @@ def mnist(root: str | os.PathLike[str], *, train: bool, download: bool = False) 
         download: Whether to fetch what is missing, with a progress bar.
 
     Raises:
-        DataError: If a file is missing, cannot be fetched, is truncated or corrupted.
+        DataError: If a file is missing, cannot be fetched, is truncated, corrupted, or larger
+            than 100 MB or 1,000,000 examples.
+        OSError: If a file cannot be read.
     """
     return _load("MNIST", Path(root), train=train, download=download, digests=_MNIST_DIGESTS)
 
@@ -106,10 +109,14 @@ def fashion_mnist(
         download: Whether to fetch what is missing, with a progress bar.
 
     Raises:
-        DataError: If a file is missing, cannot be fetched, is truncated or corrupted.
+        DataError: If a file is missing, cannot be fetched, is truncated, corrupted, or larger
+            than 100 MB or 1,000,000 examples.
+        OSError: If a file cannot be read.
     """
     return _load("FashionMNIST", Path(root), train=train, download=download, digests={})
 
+
+_MOST_BYTES, _MOST_EXAMPLES = 100_000_000, 1_000_000  # MNIST has 47,040,016 and 60,000
 
 # MD5 of the uncompressed files. (Those of the archives are torchvision's, checked on download.)
 _MNIST_DIGESTS = {
@@ -136,6 +143,11 @@ def _load(
     )
     if len(images) != len(labels):
         raise DataError(f"{folder} is corrupted: {len(images)} images, {len(labels)} labels.")
+    if labels.max() > 9:
+        raise DataError(
+            f"{files[1]} is corrupted: it has a label {labels.max()}, above 9. "
+            f"Delete {files[1]} and fetch it again."
+        )
     height, width = images.shape[1:]
     return ImageSet(images.flatten(1), labels.long(), (height, width))
 
@@ -163,17 +175,25 @@ def _read_idx(file: Path, axes: int, digest: str | None) -> Tensor:
     The header is two zeros, the type (8 for bytes), the number of axes, then four bytes for the
     length of each axis.
     """
-    content = np.fromfile(file, np.uint8)
     again = f"Delete {file} and fetch it again."
-    if content[:4].tolist() != [0, 0, 8, axes] or len(content) < 4 + 4 * axes:
+    with file.open("rb") as stream:
+        header, length = stream.read(4 + 4 * axes), stream.seek(0, os.SEEK_END)
+    if header[:4] != bytes([0, 0, 8, axes]) or len(header) < 4 + 4 * axes:
         raise DataError(f"{file} is corrupted: it is not an IDX file with {axes} axes. {again}")
-    header = 4 + 4 * axes
-    sizes = content[4:header].view(">u4").tolist()
-    if len(content) != header + math.prod(sizes):
+    sizes = struct.unpack_from(f">{axes}I", header, 4)
+    if length != len(header) + math.prod(sizes):
         raise DataError(
-            f"{file} is truncated or corrupted: it has {len(content)} bytes, "
-            f"and its header announces {header + math.prod(sizes)}. {again}"
+            f"{file} is truncated or corrupted: it has {length} bytes, "
+            f"and its header announces {len(header) + math.prod(sizes)}. {again}"
         )
+    if 0 in sizes:
+        raise DataError(f"{file} is empty: its sizes are {', '.join(map(str, sizes))}. {again}")
+    if length > _MOST_BYTES or sizes[0] > _MOST_EXAMPLES:
+        raise DataError(
+            f"{file} is too large: it has {sizes[0]} examples in {length} bytes; at most "
+            f"{_MOST_EXAMPLES:,} in {_MOST_BYTES:,} are read. {again}"
+        )
+    content = np.fromfile(file, np.uint8)
     archive = file.with_name(f"{file.name}.gz")  # which torchvision verified and leaves there
     if digest:
         intact = hashlib.md5(content.data, usedforsecurity=False).hexdigest() == digest
@@ -181,9 +201,11 @@ def _read_idx(file: Path, axes: int, digest: str | None) -> Tensor:
         intact = not archive.is_file() or _crc_in(archive) == zlib.crc32(content.data)
     if not intact:
         raise DataError(f"{file} is corrupted: it has the wrong checksum. {again}")
-    return torch.from_numpy(content[header:]).view(sizes)
+    return torch.from_numpy(content[len(header) :]).view(sizes)
 
 
 def _crc_in(archive: Path) -> int:
     """Return the checksum of its content that a gzip archive ends with."""
-    return int.from_bytes(archive.read_bytes()[-8:-4], "little")
+    with archive.open("rb") as stream:
+        stream.seek(max(stream.seek(0, os.SEEK_END) - 8, 0))
+        return int.from_bytes(stream.read(4), "little")

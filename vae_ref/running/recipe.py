@@ -1,12 +1,11 @@
 """Everything that determines what a training computes."""
 
-import math
 from dataclasses import dataclass
 from typing import assert_never, get_args
 
 import torch
 
-from vae_ref.checks import require_positive_integer
+from vae_ref.checks import is_integer, is_number, require_positive_integer
 from vae_ref.likelihood import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood
 from vae_ref.model import VAE, Autoencoder, LatentModel
 from vae_ref.names import DatasetName, LikelihoodName, ModelName
@@ -14,6 +13,9 @@ from vae_ref.plan import Plan
 from vae_ref.support.errors import InputError
 
 __all__ = ["Recipe"]
+
+# A larger size is a slip of the keyboard or a damaged file, and would ask for all memory.
+_MOST = {"latent_dim": 10_000, "hidden_dim": 10_000, "batch_size": 1_000_000}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +31,14 @@ class Recipe:
         model: The VAE or the autoencoder.
         likelihood: The distribution of the pixels, given the decoder's outputs.
         beta: The weight of the divergence; 1 is the ELBO.
-        latent_dim: The number of coordinates of a code.
-        hidden_dim: The number of units in the hidden layers.
-        batch_size: The number of examples per step.
+        latent_dim: The number of coordinates of a code, at most 10,000.
+        hidden_dim: The number of units in the hidden layers, at most 10,000.
+        batch_size: The number of examples per step, at most 1,000,000.
         learning_rate: Adam's learning rate.
         seed: The seed of the initial weights and of the plan.
 
     Raises:
-        InputError: If a value is out of range.
+        InputError: If a value is out of range, or of another type.
 
     Example:
         >>> Recipe(latent_dim=2).build(input_dim=784).decoder[0]
@@ -62,11 +64,15 @@ class Recipe:
             if getattr(self, name) not in get_args(names):
                 choices = ", ".join(get_args(names))
                 raise InputError(name, f"be one of {choices}", getattr(self, name), "Choose one.")
-        for name in ("latent_dim", "hidden_dim", "batch_size"):
-            require_positive_integer(name, getattr(self, name))
-        if not 0 <= self.beta < math.inf:
+        for name, most in _MOST.items():
+            require_positive_integer(name, size := getattr(self, name))
+            if size > most:
+                raise InputError(name, f"be at most {most:,}", size, "Choose a smaller one.")
+        if not is_integer(self.seed):
+            raise InputError("seed", "be an integer", self.seed, "Use 0, 1, 2, ...")
+        if not (is_number(self.beta) and self.beta >= 0):
             raise InputError("beta", "be finite and not negative", self.beta, "1 gives the ELBO.")
-        if not 0 < self.learning_rate < math.inf:
+        if not (is_number(self.learning_rate) and self.learning_rate > 0):
             raise InputError(
                 "learning_rate",
                 "be positive and finite",

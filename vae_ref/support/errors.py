@@ -1,5 +1,7 @@
 """The base class of all errors that a user has to mend, and the error of bad arguments."""
 
+from vae_ref.support.excerpt import excerpt
+
 __all__ = ["InputError", "UserError"]
 
 
@@ -11,4 +13,4 @@ class InputError(UserError, ValueError):
     """An argument is wrong; the message says the argument, the rule, the value, the remedy."""
 
     def __init__(self, argument: str, rule: str, value: object, remedy: str) -> None:
-        super().__init__(f"{argument} must {rule}; got {value}. {remedy}")
+        super().__init__(f"{argument} must {rule}; got {excerpt(value)}. {remedy}")
