@@ -17,7 +17,7 @@ def small() -> tuple[ImageSet, ImageSet]:
 
 @pytest.fixture
 def vae_ref_command(monkeypatch, capsys, tmp_path, user):
-    """Run the command in this process, in a directory with files of strangers."""
+    """Run the command, verify included, in this process, among files of strangers."""
     torch.set_default_dtype(torch.float32)
     monkeypatch.delenv("VAE_REF_TRACEBACK", raising=False)
     monkeypatch.setenv("COLUMNS", "100")
@@ -38,6 +38,8 @@ def vae_ref_command(monkeypatch, capsys, tmp_path, user):
         (tmp_path / name).write_text(source)
 
     def run(*arguments: object) -> tuple[int, str, str]:
+        if arguments[0] == "verify":
+            arguments = ("verify", "--in-process", *arguments[1:])
         monkeypatch.setattr(sys, "argv", ["vae-ref", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             cli.main()
