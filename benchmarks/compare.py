@@ -1,16 +1,18 @@
-"""Hold one revision against another: does it do more work, or take longer?
+"""Compare two revisions: does the new one do more work, or take longer?
 
     python -m benchmarks.compare BASE [HEAD] [--json FILE] [--markdown FILE] [--accept NAME]
 
-BASE and HEAD are commits, branches or tags, or directories; without HEAD it is the working tree.
+BASE and HEAD are commits, branches, tags or directories. Without HEAD, the working tree is judged.
 Counts are exact, and any increase fails; `benchmarks.counters` says what is counted. Times are
-of pairs of processes, run alternately (`gate.paired`), and a slowdown fails if it is beyond doubt,
-beyond 5 %, beyond the machine's noise, and there again when measured anew (`gate.verdict`).
+those of pairs of processes that run in turns (`gate.paired`). A slowdown fails if it is certain,
+larger than 5 %, larger than the machine's noise, and found again by a second measurement
+(`gate.verdict`).
 
-An increase that is meant is accepted where it is made, by a line in the message of its commit,
-``Costs: training/operations for the sake of ...`` (a pattern such as ``*/imports`` may stand for
-the name), or by --accept. Status 0: nothing is worse; 1: something is; 2: it could not be
-measured. Another project names its own --workloads, and the --source directory of its packages:
+To accept an increase that is intended, add a line to the message of the commit that makes it:
+``Costs: training/operations for the sake of ...``. A pattern such as ``*/imports`` can take the
+place of the name. The option --accept does the same. The status is 0 if nothing is worse, 1 if
+something is, and 2 if the revisions could not be compared. Another project passes its own
+--workloads, and with --source the directory of its packages:
 
     PYTHONPATH=path/to/vae_ref python -P -m benchmarks.compare origin/main --workloads my.py
 """
@@ -18,8 +20,6 @@ measured. Another project names its own --workloads, and the --source directory 
 import argparse
 import json
 import math
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -34,9 +34,10 @@ from benchmarks.gate.paired import Pair, Settings
 from benchmarks.gate.report import Report, Timing
 from benchmarks.gate.revisions import GateError, Revision, accepted, check_out
 from benchmarks.gate.verdict import Effect, compared, effect
+from vae_ref.support import provenance
 from vae_ref.support.atomic import replacing
 
-MOST = 4
+MORE = 4  #: times as many pairs are timed where the first ones do not decide
 
 
 def compare(
@@ -63,7 +64,7 @@ def compare(
         why = next(iter((before.absent | after.absent).values()))
         raise GateError(f"no workload exists on both sides: {why}")
     changes = compared(before.counts, after.counts)
-    requests = counters.outdated(head.tree / note, after)
+    requests = counters.differences(head.tree / note, after)
     if requests is None:
         requests = [str(change) for change in changes if change.head < change.base]
     return Report(
@@ -77,18 +78,19 @@ def compare(
         },
         requests=requests,
         accepted=accepted(base, head) | (accept or {}),
-        on=after.on | {"processors": os.cpu_count(), "machine": platform.machine()},
+        on=provenance.record(threads=settings.threads) | after.on,
         seconds=time.perf_counter() - start,
     )
 
 
 def timed(base: Revision, head: Revision, names: list[str], settings: Settings) -> list[Timing]:
-    """Time workloads, and those that look slower once more, and longer."""
+    """Time every workload, and those that look slower again, with more pairs."""
     if not settings.pairs:
         return []
     first = _measured(base, head, names, settings)
     suspects = [name for name in names if _effect(first[name]).slower]
-    again = replace(settings, pairs=MOST * settings.pairs)  # at once: who looks often sees much
+    # All at once: to look again after every pair would raise false alarms.
+    again = replace(settings, pairs=MORE * settings.pairs)
     second = _pairs(base, head, suspects, again) if suspects else {}
     return [_timing(name, first[name], second.get(name)) for name in names]
 
@@ -96,9 +98,9 @@ def timed(base: Revision, head: Revision, names: list[str], settings: Settings) 
 def _measured(
     base: Revision, head: Revision, names: list[str], settings: Settings
 ) -> dict[str, list[Pair]]:
-    """Time pairs, and up to `MOST` times as many of what the machine's noise leaves undecided."""
+    """Time pairs, and up to `MORE` times as many where the noise leaves the result undecided."""
     found: dict[str, list[Pair]] = {name: [] for name in names}
-    for share in (1, 1, MOST - 2):
+    for share in (1, 1, MORE - 2):
         more = replace(settings, pairs=share * settings.pairs)
         for name, pairs in _pairs(base, head, names, more).items():
             found[name] += pairs
@@ -147,15 +149,15 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("base", metavar="BASE", help="a revision or a directory")
     parser.add_argument("head", metavar="HEAD", nargs="?", help="default: the working tree")
-    parser.add_argument("--json", type=Path, help="write everything to this file")
+    parser.add_argument("--json", type=Path, help="write the whole report to this file")
     parser.add_argument("--markdown", type=Path, help="write a summary to this file")
     parser.add_argument(
-        "--accept", action="append", default=[], metavar="NAME", help="an increase that is meant"
+        "--accept", action="append", default=[], metavar="NAME", help="accept this increase"
     )
-    parser.add_argument("--only", default="*", metavar="GLOB", help="which workloads")
-    parser.add_argument("--pairs", type=int, default=8, help="of processes to time; 0 only counts")
-    parser.add_argument("--seconds", type=float, default=0.1, help="a block of calls should take")
-    parser.add_argument("--build", metavar="COMMAND", help="run in both trees before all else")
+    parser.add_argument("--only", default="*", metavar="GLOB", help="compare these workloads only")
+    parser.add_argument("--pairs", type=int, default=8, help="pairs to time; 0 counts only")
+    parser.add_argument("--seconds", type=float, default=0.1, help="duration of a block of calls")
+    parser.add_argument("--build", metavar="COMMAND", help="run this in both trees first")
     counters.arguments(parser)
     return parser.parse_args(argv)
 

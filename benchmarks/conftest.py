@@ -1,4 +1,4 @@
-"""What every benchmark may ask for: it measures what users run, and says on what."""
+"""Fixtures of the benchmarks: they run the code as users do, and say what made a result."""
 
 from pathlib import Path
 
@@ -6,22 +6,22 @@ import jaxtyping
 import pytest
 import torch
 
-from benchmarks import environment
+from vae_ref.support import provenance
 from vae_ref.support.denormals import denormals_flushed
 
-# Their examples are none, and not all of them can be imported everywhere.
+# They have no examples to test, and some cannot be imported everywhere.
 collect_ignore = [p for p in Path(__file__).parent.rglob("*.py") if not p.name.startswith("test_")]
 
 
 @pytest.fixture(autouse=True, scope="module")
 def single_precision():
-    """Fixtures of modules are made before any test's own."""
+    """Compute fixtures of modules in single precision; they are made before those of a test."""
     torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(autouse=True)
 def as_users_run(double_precision):
-    """Compute in single precision, and do not let the type checker look at every call."""
+    """Compute in single precision, without the type checker, which looks at every call."""
     torch.set_default_dtype(torch.float32)
     torch.manual_seed(0)
     jaxtyping.config.update("jaxtyping_disable", True)
@@ -31,18 +31,18 @@ def as_users_run(double_precision):
 
 
 @pytest.fixture(scope="session")
-def surroundings():
+def environments():
     return {
-        name: environment.describe(threads=torch.get_num_threads(), device=name)
+        name: provenance.record(threads=torch.get_num_threads(), device=name)
         for name in ("cpu", "cuda")
     }
 
 
 @pytest.fixture
-def measure(benchmark, device, surroundings):
-    """Measure a call, which is over when the device is idle; return what the last one returned.
+def measure(benchmark, device, environments):
+    """Measure a call until the device is idle, and return the last result.
 
-    Pass ``rounds`` for a call that does not do the same when repeated, or takes long.
+    Pass ``rounds`` for a call that takes long, or does something else when it is repeated.
     """
 
     def run(group, call, *arguments, rounds=0, warmup=0):
@@ -53,7 +53,7 @@ def measure(benchmark, device, surroundings):
             return result
 
         benchmark.group = f"{group} on {device.type}"
-        benchmark.extra_info.update(surroundings[device.type])
+        benchmark.extra_info.update(environments[device.type])
         if not rounds:
             return benchmark(complete)
         return benchmark.pedantic(complete, rounds=rounds, warmup_rounds=warmup)
@@ -62,11 +62,11 @@ def measure(benchmark, device, surroundings):
 
 
 def pytest_benchmark_generate_machine_info(config):
-    """Name the machine as every result file does, without its host name."""
-    return environment.describe(threads=torch.get_num_threads())
+    """Describe the machine as all result files do, without its host name."""
+    return provenance.record(threads=torch.get_num_threads())
 
 
 def pytest_benchmark_update_json(config, benchmarks, output_json):
-    """Keep the statistics; the single times would fill megabytes."""
+    """Keep the statistics, but not the single times, which would fill megabytes."""
     for found in output_json["benchmarks"]:
         found["stats"].pop("data", None)

@@ -1,14 +1,15 @@
-"""Count what every workload does, and keep the counts in a note that is committed.
+"""Count what every workload does, and keep the counts in a committed file, the note.
 
     python -m benchmarks.counters [--write] [--workloads FILE] [--source DIR] [--note FILE]
 
-Counts the working tree: operations that torch dispatches, floating-point operations of its matrix
-products, bytes that operations read and write, the most bytes alive at once of what a call
+The working tree is counted: operations that torch dispatches, floating-point operations of its
+matrix products, bytes that operations read and write, the peak of the bytes that a call
 allocates, tensors saved for the backward pass, values that the host waits for, kernel launches
-where there is a CUDA device, and modules of others imported for the first call. They are exact and
-the same on every run. What the engine `native` computes in compiled code torch does not dispatch:
-it is timed, not counted. Status 0 if the note says the same, 1 if it does not, 2 if nothing could
-be counted. `benchmarks.compare` asks for a new note when a count falls.
+if there is a CUDA device, and modules of other projects that the first call imports. The counts
+are exact, and the same on every run. What the engine `native` computes in compiled code is not
+dispatched by torch: it is timed, but not counted. The status is 0 if the note agrees, 1 if it
+does not, and 2 if nothing could be counted. `benchmarks.compare` asks for a new note when a count
+falls.
 """
 
 import argparse
@@ -34,7 +35,7 @@ Counts = dict[str, dict[str, int]]
 
 @dataclass(frozen=True)
 class Counted:
-    """What workloads do on one revision: their counts, or why they are absent from it."""
+    """The counts of workloads on one revision, or why they are absent from it."""
 
     counts: Counts
     absent: dict[str, str]
@@ -42,7 +43,7 @@ class Counted:
 
 
 def count(names: Iterable[str], settings: Settings, *revisions: Revision) -> list[Counted]:
-    """Count workloads on every revision, all in this minute and on this machine."""
+    """Count workloads on every revision, on the same machine and at the same time."""
     names = list(names)
     with ThreadPoolExecutor(1 if len(revisions) > 1 else 2) as pool:
         answers = list(pool.map(lambda name: paired.count(settings, name, *revisions), names))
@@ -57,8 +58,8 @@ def _gathered(answers: dict[str, dict]) -> Counted:
     )
 
 
-def outdated(note: Path, found: Counted) -> list[str] | None:
-    """Say where a note differs from what was counted; None if there is none from such a place."""
+def differences(note: Path, found: Counted) -> list[str] | None:
+    """List where a note differs from the counts; None if there is no note to compare with."""
     if not note.is_file():
         return None
     try:
@@ -70,7 +71,7 @@ def outdated(note: Path, found: Counted) -> list[str] | None:
             f"{name}: not in the note" for name in found.counts if name not in noted["counts"]
         ]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise GateError(f"{note} is no note of counts; write it anew with --write.") from None
+        raise GateError(f"{note} is not a note of counts; write it with --write.") from None
 
 
 def write(note: Path, found: Counted) -> None:
@@ -81,18 +82,18 @@ def write(note: Path, found: Counted) -> None:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what this command and `compare` share."""
+    """Add the options that this command shares with `compare`."""
     parser.add_argument(
-        "--workloads", type=Path, default=WORKLOADS, help="a file with WORKLOADS, by name"
+        "--workloads", type=Path, default=WORKLOADS, help="a file that defines WORKLOADS"
     )
-    parser.add_argument("--source", default=".", help="where in the tree packages lie")
-    parser.add_argument("--note", default=NOTE, help="the committed counts")
-    parser.add_argument("--threads", type=int, default=1, help="that a process computes with")
+    parser.add_argument("--source", default=".", help="directory with the packages")
+    parser.add_argument("--note", default=NOTE, help="file of the committed counts")
+    parser.add_argument("--threads", type=int, default=1, help="threads per process")
 
 
 def settings_of(options: argparse.Namespace, **more: float) -> Settings:
     if not options.workloads.is_file():
-        raise GateError(f"--workloads must be a file; {options.workloads} is none.")
+        raise GateError(f"--workloads must be a file; {options.workloads} is not.")
     if options.threads < 1:
         raise GateError(f"--threads must be 1 or more; got {options.threads}.")
     return Settings(
@@ -120,13 +121,13 @@ def main(argv: list[str] | None = None) -> int:
         if options.write:
             write(note, found)
             return 0
-        if (lines := outdated(note, found)) is None:
-            raise GateError(f"{note} is of another torch or device, or not there; --write it.")
+        if (lines := differences(note, found)) is None:
+            raise GateError(f"{note} is missing, or from another torch or device; --write it.")
     except (GateError, OSError) as error:
         print(f"benchmarks.counters: {error}", file=sys.stderr)
         return 2
     if lines:
-        print(f"{note} says something else; see to it, or --write:", *lines, sep="\n  ")
+        print(f"{note} differs from the counts; find out why, or --write it:", *lines, sep="\n  ")
     return 1 if lines else 0
 
 

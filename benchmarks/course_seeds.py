@@ -2,17 +2,16 @@
 
     python -m benchmarks.course_seeds COURSE [--data DIR] [--seeds 20] [--jobs 2] [--weights DIR]
 
-COURSE is mnist, glyphs, or halves (of the kit's own specimen). Adds one line per seed to
-benchmarks/results/course_COURSE.jsonl: all that the claims measure, and on what. Then writes mean
-and deviation over the seeds into vae_ref/conformance/intervals.json, from which the intervals of
-the claims follow. Seeds that the file already has are left out, so the command resumes. With
---weights the trained weights are kept there, and measuring anew trains nothing.
+COURSE is mnist, glyphs, or halves (of the kit's own specimen). The command adds one line per seed
+to benchmarks/results/course_COURSE.jsonl: all that the claims measure, and what made it. It then
+writes the mean and deviation over the seeds into vae_ref/conformance/intervals.json, from which
+the claims compute their intervals. Seeds that the file already has are skipped, so the command
+resumes. --weights keeps the trained weights; measuring again then trains nothing.
 """
 
 import argparse
 import json
 import multiprocessing
-import platform
 import statistics
 import sys
 import time
@@ -22,9 +21,7 @@ from pathlib import Path
 
 import torch
 
-import vae_ref
 import vae_ref.conformance
-from benchmarks.mnist_seeds import processor
 from vae_ref.bridge.courses import glyphs_course, mnist_course
 from vae_ref.bridge.reference import reference
 from vae_ref.conformance import Course, Subject
@@ -32,6 +29,7 @@ from vae_ref.conformance.mutants.specimen import halves, specimen
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.runner import check, probe_of, select
 from vae_ref.conformance.trainings.trained import Trained
+from vae_ref.support import provenance
 
 RESULTS = Path(__file__).parent / "results"
 INTERVALS = Path(vae_ref.conformance.__file__).parent / "answers" / "intervals.json"
@@ -41,9 +39,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("course", choices=("mnist", "glyphs", "halves"))
     parser.add_argument("--data", default="data", help="a torchvision root")
-    parser.add_argument("--seeds", type=int, default=20, help="how many, from 0")
-    parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
-    parser.add_argument("--weights", type=Path, help="where to keep the trained weights")
+    parser.add_argument("--seeds", type=int, default=20, help="number of seeds, from 0 on")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, with one thread each")
+    parser.add_argument("--weights", type=Path, help="a directory for the trained weights")
     arguments = parser.parse_args()
     file = RESULTS / f"course_{arguments.course}.jsonl"
     done = {row["seed"] for row in rows(file)}
@@ -70,21 +68,21 @@ def subject(name: str, data: str, seed: int) -> Subject:
     return replace(model, course=partial(course, name, data))
 
 
-def kept(weights: Path, name: str, seed: int) -> Path:
+def weights_file(weights: Path, name: str, seed: int) -> Path:
     return weights / f"{name}_{seed}.pt"
 
 
 def probe_with_trainings(name: str, data: str, weights: Path | None, seed: int) -> Probe:
     """Return a seed of the reference on a course, with the trainings that were kept."""
     probe = probe_of(subject(name, data, seed), seed)
-    if weights and (file := kept(weights, name, seed)).exists():
+    if weights and (file := weights_file(weights, name, seed)).exists():
         found = torch.load(file, weights_only=False)
         probe.answers |= {key: replace(run, probe=probe) for key, run in found.items()}
     return probe
 
 
 def measure(name: str, data: str, weights: Path | None, seed: int) -> dict:
-    """Let the claims measure one seed, whatever they make of it."""
+    """Let the claims measure one seed, whether they hold or not."""
     torch.set_num_threads(1)
     start = time.perf_counter()
     probe = probe_with_trainings(name, data, weights, seed)
@@ -101,21 +99,17 @@ def measure(name: str, data: str, weights: Path | None, seed: int) -> dict:
             for key, found in probe.answers.items()
             if isinstance(found, Trained)
         }
-        torch.save(state, kept(weights, name, seed))
+        torch.save(state, weights_file(weights, name, seed))
     return {
         "seed": seed,
         "measured": measured,
         "seconds": round(time.perf_counter() - start, 1),
-        "vae_ref": vae_ref.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "processor": processor(),
-        "threads": torch.get_num_threads(),
+        **provenance.record(threads=torch.get_num_threads()),
     }
 
 
 def summarise(name: str, results: list[dict]) -> None:
-    """Write mean and deviation of every measure, and where they are from."""
+    """Write the mean and deviation of every measure, and what made them."""
     values = {key: [row["measured"][key] for row in results] for key in results[0]["measured"]}
     summary = {
         "measures": {
@@ -127,10 +121,7 @@ def summarise(name: str, results: list[dict]) -> None:
             for key, found in values.items()
         },
         "command": f"python -m benchmarks.course_seeds {name} --seeds {len(results)}",
-        **{
-            key: ", ".join(sorted({str(row[key]) for row in results}))
-            for key in ("vae_ref", "torch", "python", "processor", "threads")
-        },
+        **provenance.merge(results),
     }
     known = json.loads(INTERVALS.read_text()) if INTERVALS.exists() else {}
     INTERVALS.write_text(json.dumps(known | {name: summary}, indent=1) + "\n")

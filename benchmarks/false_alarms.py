@@ -1,15 +1,14 @@
-"""Hold the reference against all claims with fresh seeds, again and again, in one process.
+"""Check the reference against all claims many times, each time with a fresh seed.
 
     python -m benchmarks.false_alarms [--runs 1000]
 
-What the budget of false alarms, 1e-6 per run, promises is that nothing is found. Writes
-benchmarks/results/false_alarms.json: how many runs there were, what failed in them, and on what.
-The claims that train are left out; they are decided by large margins, not by a level.
+The budget of false alarms is 1e-6 per run, so nothing should fail. The command writes
+benchmarks/results/false_alarms.json: the number of runs, what failed in them, and what made it.
+The claims that train are left out: large margins decide them, not a level of significance.
 """
 
 import argparse
 import json
-import platform
 import secrets
 import time
 from collections import Counter
@@ -17,18 +16,17 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.mnist_seeds import processor
-from vae_ref import __version__
 from vae_ref.bridge.reference import reference
 from vae_ref.conformance import verify
 from vae_ref.conformance.claims import BUDGET
+from vae_ref.support import provenance
 
 RESULTS = Path(__file__).parent / "results" / "false_alarms.json"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=1000, help="how many")
+    parser.add_argument("--runs", type=int, default=1000, help="number of runs")
     runs = parser.parse_args().runs
     subject, start, statuses = reference(), time.perf_counter(), Counter()
     failures = []
@@ -49,11 +47,7 @@ def main() -> None:
         "statuses": dict(statuses),
         "failures": failures,
         "seconds": round(time.perf_counter() - start, 1),
-        "vae_ref": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "processor": processor(),
-        "threads": torch.get_num_threads(),
+        **provenance.record(threads=torch.get_num_threads()),
     }
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result["statuses"]), "failures:", len(failures))

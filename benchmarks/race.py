@@ -2,9 +2,9 @@
 
     python -m benchmarks.race --data DIR [--repetitions 5] [--epochs 6] [--threads 2]
 
-Every contestant runs in a process of its own, one after another; the next repetition begins with
-the next of them, so that none always runs first or after the same other. Prints the table and
-the targets, and writes benchmarks/results/race_MACHINE.json.
+Every contestant runs in a process of its own, one after another. Each repetition starts with the
+next contestant, so that none is always the first. The command prints the table and the targets,
+and writes benchmarks/results/race_MACHINE.json.
 """
 
 import argparse
@@ -22,10 +22,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import environment
 from benchmarks.standings import CONTESTANTS, Result, Standings, interval
 from vae_ref import mnist
 from vae_ref.data import DataError
+from vae_ref.support import provenance
 from vae_ref.support.atomic import replacing
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ VERDICTS = {"met": "green", "missed": "red", "void": "red", "not measured": "yel
 
 
 class RaceError(Exception):
-    """Says which contestant failed, and its last words."""
+    """Says which contestant failed, with the last line of its errors."""
 
 
 def main(words: list[str] | None = None) -> None:
@@ -44,13 +44,13 @@ def main(words: list[str] | None = None) -> None:
     add("--data", default=os.environ.get("VAE_REF_DATA", "data"), help="a torchvision root")
     add("--repetitions", type=int, default=5)
     add("--epochs", type=int, default=6)
-    add("--threads", type=int, default=environment.cores(), help="of each; all cores")
+    add("--threads", type=int, default=provenance.cores(), help="threads of each")
     add("--only", nargs="+", choices=CONTESTANTS, default=[*CONTESTANTS], metavar="NAME")
-    add("--engine", help="of vae_ref; the one that it chooses")
+    add("--engine", help="engine of vae_ref; default: its own choice")
     add("--device", choices=("cpu", "cuda"), default="cpu")
-    add("--json", type=Path, metavar="FILE", help="where to write; results/race_MACHINE.json")
+    add("--json", type=Path, metavar="FILE", help="output; default: results/race_MACHINE.json")
     arguments = parser.parse_args(words)
-    for name, most in ("repetitions", 1000), ("epochs", 20), ("threads", environment.cores()):
+    for name, most in ("repetitions", 1000), ("epochs", 20), ("threads", provenance.cores()):
         if not 1 <= (value := getattr(arguments, name)) <= most:
             parser.error(f"--{name} must be 1 to {most}; got {value}.")
     if arguments.device == "cuda" and not torch.cuda.is_available():
@@ -65,7 +65,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def race(arguments: argparse.Namespace) -> None:
-    surroundings = environment.describe(threads=arguments.threads, device=arguments.device)
+    environment = provenance.record(threads=arguments.threads, device=arguments.device)
     results = []
     for result in run(arguments):
         results.append(result)
@@ -73,21 +73,21 @@ def race(arguments: argparse.Namespace) -> None:
         print(f"{result.repetition} {result.contestant}: {seconds}", file=sys.stderr, flush=True)
     content = {
         "command": "python -m benchmarks.race",
-        "environment": surroundings,
+        "environment": environment,
         "epochs": arguments.epochs,
         "repetitions": arguments.repetitions,
         "engine": arguments.engine,
         "results": [dataclasses.asdict(result) for result in results],
     }
-    path = arguments.json or RESULTS / f"race_{environment.machine(surroundings)}.json"
+    path = arguments.json or RESULTS / f"race_{provenance.machine_name(environment)}.json"
     path.parent.mkdir(exist_ok=True, parents=True)
     with replacing(path) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
-    show(Standings(results), surroundings)
+    show(Standings(results), environment)
 
 
 def run(arguments: argparse.Namespace) -> Iterator[Result]:
-    """Interleave the contestants."""
+    """Run the contestants in turns."""
     names = [name for name in CONTESTANTS if name in arguments.only]
     for name in [name for name in names if is_missing(name)]:
         print(f"{name} is left out: pip install -e '.[rivals]'", file=sys.stderr)
@@ -128,7 +128,7 @@ def enter(name: str, repetition: int, arguments: argparse.Namespace) -> Result:
 
 
 def read(name: str, repetition: int, seed: int, output: str) -> Result:
-    """Take a result from the lines that a contestant printed."""
+    """Parse the lines that a contestant printed."""
     *epochs, last = [json.loads(line) for line in output.splitlines()]
     return Result(
         contestant=name,
@@ -140,17 +140,17 @@ def read(name: str, repetition: int, seed: int, output: str) -> Result:
     )
 
 
-def show(standings: Standings, surroundings: dict[str, Any]) -> None:
+def show(standings: Standings, environment: dict[str, Any]) -> None:
     """Print the table, the interval of the losses and the targets."""
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(table(standings))
     low, high = interval(standings.epochs[-1])
     console.print(
-        f"Seconds and nats: median (range). Void: a loss outside {low:.2f} to {high:.2f}."
+        f"Seconds and nats: median (range). A loss outside {low:.2f} to {high:.2f} is void."
     )
     for statement, found, verdict in standings.targets():
         console.print(f"[{VERDICTS[verdict]}]{verdict:>12}[/]  {statement}: {found or '-'}")
-    console.print(", ".join(f"{key} {value}" for key, value in surroundings.items()))
+    console.print(", ".join(f"{key} {value}" for key, value in environment.items()))
 
 
 def table(standings: Standings) -> Table:

@@ -1,10 +1,11 @@
-"""Measure how training's cost grows with examples, batch, code, width, threads, seeds and epochs.
+"""Measure how the cost of training grows with its sizes, threads, seeds and epochs.
 
     python -m benchmarks.scaling [--data DIR]
 
-Varies one ingredient of the textbook's recipe at a time and writes, for every value, the median
-of some epochs' seconds to benchmarks/results/scaling_MACHINE.json; and the memory of the process
-after each of many epochs. Takes a few minutes.
+The command varies one ingredient of the textbook's recipe at a time: examples, batch size, latent
+size, hidden width, threads, or seeds that train together. For every value it writes the median
+time of a few epochs to benchmarks/results/scaling_MACHINE.json. It also writes the memory of the
+process after each of many epochs. It takes a few minutes.
 """
 
 import argparse
@@ -21,25 +22,25 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import environment
 from vae_ref import ImageSet, InputError, Recipe, Run, fit, fit_together, mnist
 from vae_ref.data import DataError
+from vae_ref.support import provenance
 from vae_ref.support.atomic import replacing
 from vae_ref.support.denormals import denormals_flushed
 
 RESULTS = Path(__file__).parent / "results"
-STATM = Path("/proc/self/statm")  #: Linux tells of memory there
-COUNT = 12_800  #: examples of a point, where they are not what varies: 100 steps
-WARM, MEASURED = 1, 3  #: epochs of a point
+STATM = Path("/proc/self/statm")  #: where Linux reports the memory of the process
+COUNT = 12_800  #: examples per point, unless they are varied: 100 steps
+WARM, MEASURED = 1, 3  #: epochs per point
 MEMORY_COUNT, MEMORY_EPOCHS = 3_200, 60
 
-#: What is varied, and over which values; threads go up to what there are, seeds train together.
+#: What is varied, and its values. Threads go up to the number of cores; seeds train together.
 CURVES = {
     "examples": (1_600, 3_200, 6_400, 12_800, 25_600, 51_200),
     "batch_size": (16, 32, 64, 128, 256, 512, 1024),
     "latent_dim": (2, 5, 10, 20, 50, 100),
     "hidden_dim": (50, 100, 200, 400, 800),
-    "threads": tuple(range(1, environment.cores() + 1)),
+    "threads": tuple(range(1, provenance.cores() + 1)),
     "seeds": (1, 2, 4, 8),
 }
 
@@ -48,35 +49,35 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--data", default=os.environ.get("VAE_REF_DATA", "data"), help="a torchvision root")
-    add("--engine", help="the one that is chosen for the recipe")
-    add("--json", type=Path, metavar="FILE", help="where to write; results/scaling_MACHINE.json")
+    add("--engine", help="engine of vae_ref; default: its own choice")
+    add("--json", type=Path, metavar="FILE", help="output; default: results/scaling_MACHINE.json")
     arguments = parser.parse_args(words)
     try:
         with denormals_flushed():
             measure(arguments)
     except DataError as error:
         parser.exit(2, f"{error} Name a torchvision root with --data.\n")
-    except InputError as error:  # an engine that there is not
+    except InputError as error:  # there is no such engine
         parser.exit(2, f"{error}\n")
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    surroundings = environment.describe(threads=torch.get_num_threads())
+    environment = provenance.record(threads=torch.get_num_threads())
     options = {"engine": arguments.engine} if arguments.engine else {}
     data = mnist(arguments.data, train=True)
     content = {
         "command": "python -m benchmarks.scaling",
-        "environment": surroundings,
+        "environment": environment,
         "engine": arguments.engine,
         "examples": COUNT,
-        # First: what other points allocate, the process does not give back.
+        # Measured first: the process does not give back what the curves allocate.
         "memory": list(memory(data, MEMORY_COUNT, MEMORY_EPOCHS, **options))
         if STATM.exists()
         else [],
         "memory_examples": MEMORY_COUNT,
         "curves": {name: list(curve(name, data, **options)) for name in CURVES},
     }
-    path = arguments.json or RESULTS / f"scaling_{environment.machine(surroundings)}.json"
+    path = arguments.json or RESULTS / f"scaling_{provenance.machine_name(environment)}.json"
     path.parent.mkdir(exist_ok=True, parents=True)
     with replacing(path) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
@@ -92,8 +93,8 @@ def curve(name: str, data: ImageSet, **options: str) -> Iterator[dict[str, Any]]
         recipe = Recipe(**{name: value}) if own else Recipe()
         before = torch.get_num_threads()
         torch.set_num_threads(value if name == "threads" else before)
-        part = first(data, count)
-        seconds = epochs(recipe, part, WARM + MEASURED, seeds=seeds, **options)[WARM:]
+        part = first_images(data, count)
+        seconds = epoch_seconds(recipe, part, WARM + MEASURED, seeds=seeds, **options)[WARM:]
         torch.set_num_threads(before)
         yield {
             "value": value,
@@ -103,22 +104,22 @@ def curve(name: str, data: ImageSet, **options: str) -> Iterator[dict[str, Any]]
         }
 
 
-def epochs(
+def epoch_seconds(
     recipe: Recipe, data: ImageSet, count: int, *, seeds: int = 1, **options: str
 ) -> list[float]:
-    """Train, several seeds in one program, and return the seconds of every epoch."""
+    """Train some seeds together, and return the seconds of every epoch."""
     recipes = [replace(recipe, seed=seed) for seed in range(seeds)]
     runs = [Run.start(recipe, data.size, **options) for recipe in recipes]
-    together = fit_together(runs, data, first(data, 1), epochs=count)
+    together = fit_together(runs, data, first_images(data, 1), epochs=count)
     return [records[0].seconds for records in together]
 
 
 def memory(data: ImageSet, examples: int, count: int, **options: str) -> Iterator[float]:
     """Train, and yield the memory of the process in MiB before and after every epoch."""
-    data = first(data, examples)
+    data = first_images(data, examples)
     run = Run.start(Recipe(), data.size, **options)
     yield resident()
-    for _ in fit(run, data, first(data, 1), epochs=count):
+    for _ in fit(run, data, first_images(data, 1), epochs=count):
         yield resident()
 
 
@@ -127,7 +128,7 @@ def resident() -> float:
     return round(int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20, 2)
 
 
-def first(data: ImageSet, count: int) -> ImageSet:
+def first_images(data: ImageSet, count: int) -> ImageSet:
     return replace(data, images=data.images[:count], labels=data.labels[:count])
 
 

@@ -1,7 +1,7 @@
-"""What a race says: medians and ranges, ratios, which loss is void, which target is met.
+"""Evaluate a race: medians and ranges, ratios, which loss is void, which target is met.
 
-Ratios are taken inside each repetition, between processes that ran minutes apart on a machine
-whose pace changes, and then their median.
+The pace of a machine changes from minute to minute. So a ratio is taken within each repetition,
+between processes that ran minutes apart, and the median of these ratios is reported.
 """
 
 import json
@@ -31,7 +31,7 @@ CONTESTANTS = {
     "ours": "vae_ref",
     "floor": "floor",
 }
-STEADY = 3  #: the epoch from which a training is in its steady state
+STEADY = 3  #: the epoch from which every epoch is alike
 TEXTBOOK, SCAN, FLOOR = 8.0, 1.15, 1.3  #: the targets
 
 SEEDS = Path(__file__).parent / "results" / "mnist_seeds.jsonl"
@@ -45,10 +45,10 @@ class Result:
     Args:
         contestant: Its name.
         repetition: Which repetition, from 1.
-        seed: Of its weights, order and noise.
-        seconds: Of every epoch's training.
-        test_loss: After the last epoch, in nats per example; None for the floor.
-        engine: What executed the epochs, where that is a choice.
+        seed: The seed of its weights, order and noise.
+        seconds: How long each epoch trained.
+        test_loss: The loss after the last epoch, in nats per example; None for the floor.
+        engine: What executed the epochs, if there is a choice.
     """
 
     contestant: str
@@ -76,7 +76,7 @@ class Spread(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What was to be reached, what was, and the verdict."""
+    """A target, what was reached, and the verdict."""
 
     statement: str
     found: str
@@ -97,7 +97,7 @@ class Standings:
     """All results of a race.
 
     Args:
-        results: Of every contestant and repetition.
+        results: One of every contestant and repetition.
     """
 
     results: Sequence[Result]
@@ -132,14 +132,14 @@ class Standings:
         return Spread.of(losses) if losses else None
 
     def is_void(self, name: str) -> bool:
-        """Speed without the same loss is none. The floor trains nothing, and has no loss."""
+        """Say whether its times do not count, because a loss is wrong. The floor has no loss."""
         low, high = interval(self.epochs[-1])
         losses = [r.test_loss for r in self.of(name).values() if r.test_loss is not None]
-        # said so that a loss that is not a number is outside
+        # NaN must count as outside
         return not all(low <= loss <= high for loss in losses)
 
     def ratio(self, name: str, other: str, *, first: int = 1, last: int | None = None) -> Spread:
-        """Compare the seconds of some epochs, the first and the last included."""
+        """Divide the time of one by that of another, over the epochs ``first`` to ``last``."""
         part = slice(first - 1, last)
         theirs = self.of(other)
         return Spread.of(
@@ -149,12 +149,12 @@ class Standings:
         )
 
     def drift(self, name: str) -> Spread:
-        """Compare the last epoch with the first."""
+        """Divide the time of the last epoch by that of the first."""
         return Spread.of(r.seconds[-1] / r.seconds[0] for r in self.of(name).values())
 
     def targets(self) -> list[Target]:
-        """Say of each target whether it is met."""
-        # The floor does the same work in every epoch: what it drifts is the machine's noise.
+        """Say whether each target is met."""
+        # The floor does the same work in every epoch: its drift is the machine's noise.
         noise = self.drift("floor").high if self.of("floor") else 1.0
         return [
             self._target(
@@ -177,7 +177,7 @@ class Standings:
                 at_most=FLOOR,
             ),
             self._target(
-                "the last epoch no slower than the first, but for the floor's own drift",
+                "the last epoch no slower than the first, beyond the floor's own drift",
                 "floor",
                 lambda: self.drift("ours"),
                 at_most=max(1.0, noise),

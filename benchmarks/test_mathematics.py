@@ -1,4 +1,4 @@
-"""The functions of the mathematics, beside the formula as it is often written and torch's own."""
+"""The functions of the mathematics, next to naive formulas and to torch's own."""
 
 import pytest
 import torch
@@ -23,13 +23,13 @@ BATCH, LATENT, PIXELS = 128, 20, 784
 
 @pytest.fixture
 def codes(device):
-    """The textbook's batch of codes: mu and logvar."""
+    """A batch of the textbook's size: mu and logvar."""
     return torch.randn(BATCH, LATENT, device=device), torch.randn(BATCH, LATENT, device=device)
 
 
 @pytest.fixture
 def pixels(device):
-    """The textbook's batch of images and of outputs for them."""
+    """A batch of the textbook's size: outputs of the decoder, and images."""
     return torch.randn(BATCH, PIXELS, device=device), torch.rand(BATCH, PIXELS, device=device)
 
 
@@ -130,7 +130,7 @@ def test_importance_weighted_bound(measure, device, contestant):
 
 
 def test_importance_weighted_likelihood(measure, benchmark, device):
-    """Of 100 images by 50 samples each."""
+    """Of 100 images, with 50 samples for each."""
     torch.manual_seed(0)
     model, images = VAE().to(device), glyphs(100).to(device)
 

@@ -1,4 +1,4 @@
-"""Checkpoints, beside torch's own, and the command that verifies the reference, as a process."""
+"""Checkpoints, next to torch's own, and the command that verifies the reference."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ def saved(run, tmp_path):
 
 @pytest.mark.parametrize("contestant", ["vae_ref", "torch"])
 def test_checkpoint_save(measure, run, saved, contestant):
-    """Ours is on the disk when it returns, and replaces the last one whole."""
+    """Ours is on the disk when the call returns, and replaces the old file in one step."""
 
     def torchs():
         state = run.model.state_dict(), run.optimizer.state_dict()

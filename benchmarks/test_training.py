@@ -1,6 +1,6 @@
-"""What a training consists of, beside the textbook script, a fair loop, a JAX scan and the floor.
+"""The parts of a training, next to the textbook script, a fair loop, a JAX scan and the floor.
 
-A loss belongs to every time that has one: speed without the same loss is void.
+A time is written with its loss, if it has one: speed without the same loss does not count.
 """
 
 import os
@@ -14,19 +14,19 @@ from vae_ref import VAE, Recipe, Run, evaluate, fit, glyphs
 
 BATCH, LATENT = 128, 20
 STEPS = 100
-EPOCHS = {"glyphs": 3, "mnist": 1}  # measured, after one that is not
-SIZE = 50 * BATCH + 96  # the last batch is short, as that of MNIST
+EPOCHS = {"glyphs": 3, "mnist": 1}  # measured, after one that warms up
+SIZE = 50 * BATCH + 96  # the last batch is short, like that of MNIST
 
 
 @pytest.fixture(scope="module")
-def drawn():
+def digits():
     return glyphs(SIZE)
 
 
 @pytest.fixture
-def batch(drawn, device):
-    """The textbook's batch of images."""
-    return drawn.batch(torch.arange(BATCH)).to(device)
+def batch(digits, device):
+    """A batch of images of the textbook's size."""
+    return digits.batch(torch.arange(BATCH)).to(device)
 
 
 @pytest.mark.parametrize("contestant", ["vae_ref", "textbook"])
@@ -81,7 +81,7 @@ STEP = {"vae_ref": our_step, "fair": fair_step, "textbook": textbook_step, "floo
 
 @pytest.mark.parametrize("contestant", STEP)
 def test_step(measure, benchmark, device, batch, contestant):
-    """The eager step, on one batch with fresh noise: an engine's is its epoch's over the steps."""
+    """The eager step, on one batch with fresh noise. Other engines have epochs, but no step."""
     loss = measure("step", STEP[contestant](device), batch, rounds=STEPS, warmup=STEPS // 10)
     if loss is not None:
         benchmark.extra_info["loss"] = float(loss) / BATCH
@@ -112,7 +112,7 @@ def scan_epoch(data, device):
     from benchmarks.contestants import scan
 
     if device.type != jax.default_backend():
-        pytest.skip(f"jax has {jax.default_backend()} alone")
+        pytest.skip(f"jax computes on {jax.default_backend()} only")
     images, key = jax.numpy.asarray(data.images.numpy()) / 255.0, jax.random.key(0)
     state = scan.start(key)
 
@@ -146,10 +146,10 @@ EPOCH = {
 
 
 @pytest.fixture(params=EPOCHS)
-def dataset(request, drawn):
-    """A name and a training set; that of MNIST where its place is known."""
+def dataset(request, digits):
+    """A name and a training set; MNIST only if VAE_REF_DATA names its place."""
     if request.param == "glyphs":
-        return "glyphs", drawn
+        return "glyphs", digits
     if "VAE_REF_DATA" not in os.environ:
         pytest.skip("VAE_REF_DATA does not name MNIST")
     return "mnist", request.getfixturevalue("mnist_sets")[0]
@@ -166,7 +166,7 @@ def test_epoch(measure, benchmark, device, dataset, contestant):
 
 @pytest.mark.parametrize("contestant", ["vae_ref", "fair", "textbook"])
 def test_evaluation(measure, benchmark, device, contestant):
-    """Of 1000 images, by models that were not trained."""
+    """Of 1000 images, with models that were not trained."""
     data = glyphs(1000, seed=1)
     if contestant == "vae_ref":
         data, eps = data.to(device), torch.randn(len(data), LATENT)
@@ -181,14 +181,14 @@ def test_evaluation(measure, benchmark, device, contestant):
 
 
 @pytest.mark.parametrize("contestant", ["vae_ref", "fair", "textbook"])
-def test_data_to_batch(measure, device, drawn, contestant):
-    """Of bytes, of numbers that are resident, of what a DataLoader collates."""
-    index = torch.randperm(len(drawn))[:BATCH]
-    resident, there = drawn.to(device), index.to(device)
+def test_data_to_batch(measure, device, digits, contestant):
+    """From bytes, from floats in memory, and by a DataLoader's collation."""
+    index = torch.randperm(len(digits))[:BATCH]
+    resident, there = digits.to(device), index.to(device)
     floats = resident.images.float() / 255
     batch = {
         "vae_ref": lambda: resident.batch(there),
         "fair": lambda: floats.index_select(0, there),
-        "textbook": lambda: default_collate([drawn[i] for i in index])[0].to(device),
+        "textbook": lambda: default_collate([digits[i] for i in index])[0].to(device),
     }[contestant]
     torch.testing.assert_close(measure("data to batch", batch), floats[there])

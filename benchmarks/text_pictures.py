@@ -2,7 +2,8 @@
 
     python -m benchmarks.text_pictures [COURSE] [--data DIR] [--seed 0] [--weights DIR]
 
-Writes docs/images/text_CLAIM.png; with the --weights of course_seeds nothing is trained.
+The command writes docs/images/text_CLAIM.png. With the --weights that course_seeds has kept, it
+trains nothing.
 """
 
 import argparse
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("course", nargs="?", choices=("mnist", "glyphs"), default="mnist")
     parser.add_argument("--data", default="data", help="a torchvision root")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--weights", type=Path, help="where course_seeds keeps trained weights")
+    parser.add_argument("--weights", type=Path, help="weights that course_seeds has kept")
     arguments = parser.parse_args()
     probe = probe_with_trainings(
         arguments.course, arguments.data, arguments.weights, arguments.seed

@@ -1,8 +1,8 @@
-"""What the gate counts and times of the package; every one is drawn, none needs a download.
+"""What the gate counts and times of the package. The digits are drawn: nothing is downloaded.
 
-A workload sets itself up and returns what is called again and again. All calls do the same work:
-base and head are not called equally often. One file serves both revisions, so it uses public
-names only; a workload for which a revision has no name yet is not compared.
+A workload sets itself up and returns the function that is called again and again. Every call has
+to do the same work, because base and head are not called equally often. One file serves both
+revisions, so it uses public names only. A workload is not compared if a revision lacks its names.
 """
 
 import inspect
@@ -29,7 +29,7 @@ def objective() -> Callable[[], object]:
 
 
 def textbook() -> Callable[[], object]:
-    """The same as the textbook's script has it: through probabilities, with noise of torch's."""
+    """The same in the textbook's form: with probabilities, and with noise that torch draws."""
     from vae_ref import VAE, glyphs, loss_function
 
     model = VAE().to(DEVICE)
@@ -44,12 +44,12 @@ def textbook() -> Callable[[], object]:
 
 
 def training() -> Callable[[], object]:
-    """An epoch of four steps, as users get it."""
+    """An epoch of four steps, with the engine that users get."""
     return _epochs()
 
 
 def eager() -> Callable[[], object]:
-    """The same on the engine that defines it; for long it was the only one."""
+    """The same with the eager engine; in older revisions there is no other to choose."""
     from vae_ref import Run
 
     chosen = {"engine": "eager"} if "engine" in inspect.signature(Run.start).parameters else {}
@@ -59,7 +59,7 @@ def eager() -> Callable[[], object]:
 def _epochs(**options: str) -> Callable[[], object]:
     from vae_ref import Recipe, Run, fit, glyphs
 
-    # At this rate no weight changes, so that no epoch differs from another.
+    # At this rate no weight changes, so that all epochs are alike.
     recipe = Recipe(dataset="glyphs", learning_rate=1e-12)
     run = Run.start(recipe, (28, 28), device=DEVICE, **options)
     records = fit(run, glyphs(512), glyphs(1, seed=1), epochs=10**9)

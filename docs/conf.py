@@ -55,6 +55,8 @@ nitpick_ignore_regex = [
 
 def _seeds_table() -> str:
     """Summarise benchmarks/results/mnist_seeds.jsonl: mean and deviation over its seeds."""
+    from vae_ref.support import provenance
+
     path = Path(__file__).parents[1] / "benchmarks" / "results" / "mnist_seeds.jsonl"
     results = [json.loads(line) for line in path.read_text().splitlines()]
     columns = {
@@ -70,67 +72,13 @@ def _seeds_table() -> str:
             values = [result[key][epoch - 1] for result in results]
             cells.append(f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}")
         rows.append(f"| {epoch} | {' | '.join(cells)} |")
-    versions, processors, threads = (
-        ", ".join(sorted({str(result[key]) for result in results}))
-        for key in ("torch", "processor", "threads")
-    )
+    made = provenance.merge(results)
     seconds = statistics.median(result["seconds"] for result in results)
     return (
         "\n".join(rows)
-        + f"\n\nMean and standard deviation over {len(results)} seeds, torch {versions}, "
-        f"{processors}, {threads} threads. Training took {seconds:.0f} s per seed (median, "
-        "evaluation not included)."
-    )
-
-
-def _iwae_published_table() -> str:
-    """Set the figures of the IWAE paper beside what whole runs have reached, if there are any."""
-    from benchmarks.papers import iwae
-
-    records = iwae.read(iwae.RESULTS / "iwae.jsonl")
-    rows = ["| objective | k | published | ours |", "|---|--:|--:|--:|"]
-    for row in iwae.compare(records):
-        ours = iwae.figure(row.ours) if row.ours else "not measured"
-        rows.append(f"| {row.objective.upper()} | {row.k} | {row.published} | {ours} |")
-    text = "\n".join(rows) + f"\n\nBinarisation: {iwae.BINARISATION}."
-    return text if records else f"{text} The whole schedule has not been run, on any device."
-
-
-def _iwae_short_table() -> str:
-    """Summarise benchmarks/results/iwae_short.jsonl: mean and deviation over its seeds."""
-    from benchmarks.papers import iwae
-
-    records = iwae.read(iwae.SHORT_RESULTS)
-    keys = ("test_nll", "test_negative_elbo", "train_bound", "active_units")
-    rows = [
-        "| objective | k | epoch | −log p(x) | −ELBO | training bound | active units |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    groups = dict.fromkeys((r["objective"], r["k"], r["epoch"]) for r in records)
-    for group in groups:
-        found = [r for r in records if (r["objective"], r["k"], r["epoch"]) == group]
-        columns = [[r[key] for r in found] for key in keys]
-        cells = [f"{statistics.mean(c):.2f} ± {statistics.stdev(c):.2f}" for c in columns]
-        rows.append(f"| {group[0].upper()} | {group[1]} | {group[2]} | {' | '.join(cells)} |")
-    seeds, images, samples, test_images, binarisation, torch, processors, threads = (
-        ", ".join(sorted({str(r[key]) for r in records}))
-        for key in (
-            "seed",
-            "train_images",
-            "evaluation_samples",
-            "evaluation_images",
-            "binarisation",
-            "torch",
-            "processor",
-            "threads",
-        )
-    )
-    return (
-        "\n".join(rows)
-        + f"\n\nMean and standard deviation over seeds {seeds}. Binarisation: {binarisation}. "
-        f"{images} training images; $-\\log p(x)$ by $L_{{{samples}}}$ and the ELBO on the first "
-        f"{test_images} test images, a sample for each; the training bound is the mean of the "
-        f"objective over the epoch. torch {torch}, {processors}, threads: {threads}."
+        + f"\n\nMean and standard deviation over {len(results)} seeds, torch {made['torch']}, "
+        f"{made['processor']}, {made['threads']} threads. "
+        f"Training took {seconds:.0f} s per seed (median, evaluation not included)."
     )
 
 
@@ -170,8 +118,6 @@ def _substitute(app: Any, config: Any) -> None:
 
     config.myst_substitutions = {
         "mnist_seeds": _seeds_table(),
-        "iwae_published": _iwae_published_table(),
-        "iwae_short": _iwae_short_table(),
         "conventions": _conventions_table(),
         "subject": _subject_table(),
         **claims.substitutions(),

@@ -1,4 +1,4 @@
-"""The page of the benchmarks: tables and plots of the result files that are there."""
+"""The performance page: tables and plots of all result files that there are."""
 
 import ast
 import json
@@ -47,7 +47,7 @@ def substitutions() -> dict[str, str]:
 
 
 def _all(kind: str, section: Any, command: str, *, device: str = "cpu") -> str:
-    """Join the sections of the machines measured, the latest first, or say that none was."""
+    """Join the sections of all machines, the latest first, or say that there are none."""
     measured = [(path, _content(path)) for path in sorted(RESULTS.glob(f"{kind}_*.json"))]
     measured.sort(key=lambda one: one[1]["environment"]["date"], reverse=True)
     lines = []
@@ -65,15 +65,17 @@ def _content(path: Path) -> dict[str, Any]:
 
 def _source(content: dict[str, Any], path: Path, device: str) -> str:
     on = content["environment"]
-    gpu = f"{on['gpu']}, " if device == "cuda" else ""
+    gpu = on["gpu"] if device == "cuda" else None
     family = f"family {on['family']}" if on.get("family") else None
-    processor = ", ".join(filter(None, [on["processor"], family, on.get("vectors")]))
-    jax = f", jax {on['jax']}" if on["jax"] else ""
+    memory = f"{on['memory_gib']} GiB" if on.get("memory_gib") else None
+    cores = f"{on['cores']} cores"
+    hardware = [gpu, on.get("processor"), family, on.get("vectors"), cores, memory]
+    jax = f", jax {on['jax']}" if on.get("jax") else ""
     return (
-        f"*{gpu}{processor}, {on['cores']} cores, {on['memory_gib']} GiB, "
+        f"*{', '.join(filter(None, hardware))}, "
         f"{on['threads']} threads; torch {on['torch']}{jax}, Python {on['python']}, "
-        f"vae_ref {on['vae_ref']}, commit {on['commit']}, {on['date']}; load before: "
-        f"{', '.join(map(str, on['load'])) or 'unknown'}. "
+        f"vae_ref {on['vae_ref']}, commit {on.get('commit', 'unknown')}, {on['date']}; "
+        f"load before: {', '.join(map(str, on.get('load', []))) or 'unknown'}. "
         f"From `benchmarks/results/{path.name}`.*"
     )
 
@@ -99,8 +101,8 @@ def _race(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
     yield ""
     yield (
         f"Median and range of {content['repetitions']} repetitions; the loss has to be within "
-        f"{low:.2f} to {high:.2f}. Ratios are of the sums over the epochs, in each repetition; "
-        "then the median."
+        f"{low:.2f} to {high:.2f}. A ratio is the median over the repetitions, each the ratio of "
+        "the sums over the epochs."
         + "".join(f" vae_ref's engine was `{engine}`." for engine in sorted(standings.engines))
     )
     yield ""
@@ -131,7 +133,7 @@ def _draw_race(standings: Standings) -> Any:
 
 
 def _logarithmic(axis: Any) -> None:
-    """Let the second axis show ratios, with numbers that can be read, half a decade at least."""
+    """Make the second axis logarithmic, at least half a decade long, with readable numbers."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     low, high = axis.dataLim.minpos[1] / 1.1, axis.dataLim.y1 * 1.1
@@ -150,7 +152,7 @@ def _picture(name: str, figure: Any, alternative: str) -> Iterator[str]:
 
 
 def _contestants() -> Iterator[str]:
-    """Describe the contestants in the words of their files."""
+    """Describe the contestants with the docstrings of their files."""
     for name, title in CONTESTANTS.items():
         path = HERE.parent / "benchmarks" / "contestants" / f"{name}.py"
         head, *rest = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")
@@ -174,7 +176,7 @@ def _scaling(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
         )
     yield ""
     yield (
-        f"Epochs of {content['examples']} examples where they are not what is varied. The "
+        f"An epoch has {content['examples']} examples, unless they are varied. The "
         "exponent $a$ of $\\mathrm{cost} \\propto \\mathrm{value}^a$ is fitted to the upper half "
         "of the values."
     )
@@ -219,7 +221,7 @@ def _suite(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
     found = [b for b in content["benchmarks"] if b["extra_info"]["device"] == device]
     if not found:
         return
-    yield "| what | whose | median | fastest | rounds | loss, nats |"
+    yield "| what | by | median | fastest | rounds | loss, nats |"
     yield "|---|---|--:|--:|--:|--:|"
     for group, members in groupby(found, lambda probe: probe["group"]):
         label = group.removesuffix(f" on {device}")

@@ -140,6 +140,27 @@ def test_a_bound_is_the_log_mean_of_independent_weights(small, samples):
         torch.testing.assert_close(bound[n], expected, rtol=1e-12, atol=0)
 
 
+class LargestTensor(TorchDispatchMode):
+    """Remembers the elements of the largest tensor that any operation returned."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+@pytest.mark.parametrize(("images", "samples"), [(100, 50), (100, 400), (300, 100)])
+def test_the_memory_of_a_bound_grows_neither_with_images_nor_with_samples(images, samples):
+    """It decodes 100 images times 50 samples of 784 pixels at a time."""
+    data, plan = glyphs(images), Plan(0)
+    with LargestTensor() as largest:
+        log_likelihood(VAE(), data, samples=samples, plan=plan)
+    assert largest.elements == 100 * 50 * 784
+
+
 @pytest.mark.parametrize("samples", [0, -1])
 def test_no_sample_is_no_bound(small, samples):
     with pytest.raises(InputError, match=f"^samples must be a positive integer; got {samples}"):

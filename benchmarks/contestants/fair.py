@@ -1,9 +1,9 @@
-"""A fair PyTorch loop: what one who knows torch writes by hand, without a compiler or an engine.
+"""A fair PyTorch loop: what an expert in torch writes by hand, without a compiler or an engine.
 
-The images are resident and converted once; a batch is an index_select. One layer computes both
-heads, the loss is that of logits, Adam is fused, no loss is read before the epoch ends. Denormals
-are flushed, and the constants of log1p are in memory (vae_ref.engines.platform says why): few
-loops do that, but it costs a line each, and a rival should not lose by a line.
+The images are converted once and stay in memory; a batch is an index_select. One layer computes
+both heads, the loss takes logits, Adam is fused, and no loss is read before the epoch ends.
+Denormals are flushed, and the constants of log1p are in memory (vae_ref.engines.platform says
+why). Few loops do that, but it takes only a line each, and a rival should not lose by a line.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def test(model: VAE, images: Tensor) -> float:
 
 
 def contest(settings: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    torch.set_flush_denormal(True)  # before the first parallel operation, for all threads to obey
+    torch.set_flush_denormal(True)  # before any parallel operation, so that all threads obey
     torch.log1p(torch.full((16,), -0.0))
     torch.manual_seed(settings.seed)
     train_images, test_images = (

@@ -1,9 +1,9 @@
-"""The floor: the eleven matrix products of a step alone, in the shapes and layouts of a step.
+"""The floor: the eleven matrix products of a step and nothing else, in the layouts of a step.
 
-Weights are stored as (out, in) and activations as (features, batch), the faster way; every
-product writes into the same buffer again. No bias, activation, loss, noise, optimiser or data:
-what uses the same library's products cannot be faster, if it does not leave some of them out, as
-vae_ref's engine `native` does with those of its outer layers.
+Weights are stored as (out, in) and activations as (features, batch), which is the faster way.
+Every product writes into its own buffer again and again. There is no bias, activation, loss,
+noise, optimiser or data. A training with the same library's products cannot be faster, unless it
+leaves some of them out, as vae_ref's engine `native` does in its outer layers.
 """
 
 import argparse
@@ -22,18 +22,18 @@ EXAMPLES, BATCH = 60_000, 128
 def products(batch: int, *, device: torch.device | str = "cpu") -> list[Product]:
     """Return the operands and the buffer of each product of a step, in a step's order.
 
-    Gradients of activations are as large as these, so the activations stand for them: the buffer
-    of the logits for their gradient, that of the codes for theirs.
+    A gradient is as large as its activation, so the buffers of the logits and of the codes are
+    also used as their gradients.
     """
 
-    def drawn(*shape: int) -> Tensor:
+    def uniform(*shape: int) -> Tensor:
         return (torch.rand(shape) - 0.5).div_(shape[-1] ** 0.5).to(device)
 
     def buffer(*shape: int) -> Tensor:
         return torch.empty(shape, device=device)
 
     x, z = torch.rand(784, batch).to(device), torch.randn(20, batch).to(device)
-    w1, heads, w3, w4 = drawn(400, 784), drawn(40, 400), drawn(400, 20), drawn(784, 400)
+    w1, heads, w3, w4 = uniform(400, 784), uniform(40, 400), uniform(400, 20), uniform(784, 400)
     h1, codes, h3, logits = (buffer(n, batch) for n in (400, 40, 400, 784))
     dh3, dz, dh1 = (buffer(n, batch) for n in (400, 20, 400))
     return [

@@ -1,4 +1,4 @@
-"""vae_ref as its users run it: `fit`, by the engine that it chooses, or that is named."""
+"""vae_ref as its users run it: `fit`, with the engine that it chooses or that is named."""
 
 import argparse
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What all contestants do alike: parse the same words, wait for the device, print lines."""
+"""What all contestants share: the options, the clock, and the lines that they print."""
 
 import argparse
 import json
@@ -19,12 +19,12 @@ Contest = Callable[[argparse.Namespace], Iterator[dict[str, Any]]]
 
 
 def enter(contest: Contest, *options: str) -> None:
-    """Run a contestant with the command line's settings, and print what it yields.
+    """Run a contestant with the settings of the command line, and print what it yields.
 
     Args:
         contest: Yields ``{"epoch": ..., "seconds": ...}`` after every epoch and, at the end,
-            ``{"test_loss": ...}``, with the ``engine`` if there is a choice of them.
-        options: The names of further options, which are its own.
+            ``{"test_loss": ...}``, with the ``engine`` if there is a choice.
+        options: The names of options that only this contestant has.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=Path("data"), help="a torchvision root")
@@ -51,14 +51,14 @@ def enter(contest: Contest, *options: str) -> None:
 
 
 def confine(threads: int) -> None:
-    """Leave the process that many threads; XLA, which has no setting, counts the cores it has."""
+    """Limit the process to so many threads and cores; XLA has one thread for every core."""
     torch.set_num_threads(threads)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
 def clock(device: torch.device | str) -> float:
-    """Read the clock when the device has done what it was told."""
+    """Wait for the device, and read the clock."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()

@@ -1,8 +1,8 @@
-"""JAX as its experts train what is small: a whole epoch is one compiled scan over its batches.
+"""JAX as its experts train small models: a whole epoch is one compiled scan over its batches.
 
-The state is donated, so it is updated in place; order and noise are drawn inside; the last batch
-of 96 is a step of its own, so that 469 steps are taken as everywhere. One layer computes both
-heads. XLA flushes denormals by itself. The first epoch includes the compilation.
+The state is donated, so it is updated in place; order and noise are drawn inside. The last batch
+of 96 is a step of its own, so that there are 469 steps, as for the others. One layer computes
+both heads. XLA flushes denormals by itself. The first epoch includes the compilation.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def start(key: Array) -> State:
 
 
 def begin(weights: Weights) -> State:
-    """Return the state before the first step from these weights."""
+    """Return the state of Adam before its first step from these weights."""
     first, second = (jax.tree.map(jnp.zeros_like, weights) for _ in range(2))
     return State(weights, first, second, jnp.zeros((), jnp.int32))
 

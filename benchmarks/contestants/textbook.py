@@ -1,8 +1,8 @@
 """The textbook script as its readers run it: the model and the loop of pytorch/examples, vae.
 
-Written anew, with its habits: a DataLoader that makes a tensor of one image at a time, a sigmoid
-and the cross-entropy of probabilities, Adam as it comes, a loss that is read after every step
-and printed after every tenth batch. Nothing here is made slow on purpose.
+It is rewritten here with its habits: a DataLoader that converts one image at a time, a sigmoid and
+the cross-entropy of probabilities, Adam with its defaults, a loss that is read after every step
+and printed after every tenth batch. Nothing is made slow on purpose.
 """
 
 import argparse

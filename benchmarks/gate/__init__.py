@@ -1,6 +1,6 @@
-"""The parts of the regression gate; ``python -m benchmarks.compare`` says what it does.
+"""The parts of the regression gate, which ``python -m benchmarks.compare`` runs.
 
-`worker` is a process of one revision, `counting` what it counts, `paired` what it times;
-`revisions` finds the files, `verdict` decides, `report` tells. Nothing here imports the package
-that is measured, so that it serves any project.
+`revisions` finds the files of a revision, and `worker` is a process that runs it. `paired` times
+several of them in turns, and `counting` counts what a call does. `verdict` decides, and `report`
+shows the result. Nothing here imports the package that is measured, so it works for any project.
 """

@@ -1,4 +1,4 @@
-"""Count what one call does, exactly: the same numbers on every run, however busy the machine.
+"""Count exactly what one call does: the same on every run, however busy the machine is.
 
 A worker loads this file by its path, so it imports nothing of the gate.
 """
@@ -18,15 +18,15 @@ from torch.utils.flop_counter import flop_registry
 
 #: Operations whose result is read by the host, or decides the size of what follows.
 WAITS = {"_local_scalar_dense", "equal", "nonzero", "masked_select", "_unique2"}
-#: Methods that read memory without an operation, where the tensor is the host's already.
+#: Methods that read a tensor without an operation, if it is in the memory of the host.
 READS = {"tolist", "numpy", "__array__"}
 LAUNCHES = re.compile(r"cu(da)?(Launch(Cooperative)?Kernel|GraphLaunch)")
 
 
 def count(call: Callable[[], object]) -> dict[str, int]:
-    """Count one call. It is called once for every kind of measurement, and should be warm."""
+    """Count a call. It is made once for every kind of measurement, and should be warmed up."""
     gc.collect()
-    gc.disable()  # what lives until the collector comes shall live until the end
+    gc.disable()  # garbage in cycles always lives until the end
     try:
         with _Reads() as reads, _Operations() as seen:
             call()
@@ -46,7 +46,7 @@ def count(call: Callable[[], object]) -> dict[str, int]:
 
 
 class _Operations(TorchDispatchMode):
-    """Sees every operation below autograd, those of the backward pass too."""
+    """Sees every operation below autograd, including those of the backward pass."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         formula = flop_registry.get(func.overloadpacket)
-        if formula is None:  # in inference mode, linear arrives whole
+        if formula is None:  # in inference mode, linear is not decomposed
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
@@ -70,13 +70,13 @@ class _Operations(TorchDispatchMode):
         self.bytes += _traffic(func._schema, args, kwargs, inputs, outputs)
         self.waits += name in WAITS or _waits(name, inputs, outputs)
         for tensor in inputs:
-            self._holds(tensor.untyped_storage(), 0)  # older than the call, or known
+            self._track(tensor.untyped_storage(), 0)  # older than the call, or counted already
         for tensor in outputs:
-            self._holds(tensor.untyped_storage(), tensor.untyped_storage().nbytes())
+            self._track(tensor.untyped_storage(), tensor.untyped_storage().nbytes())
         return out
 
-    def _holds(self, storage: torch.UntypedStorage, size: int) -> None:
-        """Count a storage from the operation that returns it first until nothing holds it."""
+    def _track(self, storage: torch.UntypedStorage, size: int) -> None:
+        """Count a storage from the operation that first returns it until nothing refers to it."""
         key = storage._cdata
         if key in self.storages:
             return
@@ -105,8 +105,8 @@ def _tensors(tree: object) -> list[Tensor]:
 
 
 def _waits(name: str, inputs: list[Tensor], outputs: list[Tensor]) -> bool:
-    """Say whether an operation of this name waits for the device because of its arguments."""
-    if name in ("index", "index_put_"):  # a mask must be counted
+    """Say whether these arguments make an operation wait for the device."""
+    if name in ("index", "index_put_"):  # the elements of a mask must be counted
         return any(tensor.dtype is torch.bool for tensor in inputs[1:])
     if name in ("_to_copy", "copy_"):
         from_device = any(tensor.device.type != "cpu" for tensor in inputs)
@@ -131,7 +131,7 @@ def _traffic(schema, args, kwargs, inputs: list[Tensor], outputs: list[Tensor]) 
 
 
 def _extent(tensor: Tensor) -> int:
-    """Return the bytes that a tensor has in memory: one that is broadcast has few."""
+    """Return the bytes that a tensor has in memory: few, if it is broadcast."""
     elements = tensor.element_size()
     for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
         elements *= size if stride else min(size, 1)

@@ -1,11 +1,11 @@
 """Time two revisions against each other, and one against itself, in pairs of processes.
 
-A pair is three fresh processes, alive together and working in turns: A and B of the base and the
-head, and a second one of the base, C. They go A B C C B A, then B C A A C B, then C A B B A C: of
-any two of them A B B A, so that a machine that slows down or speeds up steadily does so to all
-alike; and each of them works as much as the others (a process that had done more was found to be
-up to 4 % slower) in each place. What differs from process to process, such as where the memory
-lies, is drawn anew with every pair.
+A pair is three fresh processes that live at the same time and work in turns: A runs the base, B
+the head, and C the base again. Their order is A B C C B A, then B C A A C B, then C A B B A C. So
+any two of them work in the order A B B A: a machine that steadily becomes slower or faster
+affects all alike. In each place of the order, each process works as much as the others, because
+one that had done more was found to be up to 4 % slower. Every pair starts new processes, because
+they differ by chance, such as in where their memory lies.
 """
 
 import json
@@ -31,16 +31,16 @@ WORKER = Path(__file__).with_name("worker.py")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How workers are run.
+    """How the workers run.
 
     Args:
-        workloads: The file that names them.
+        workloads: The file that defines the workloads.
         source: The directory of a tree from which packages are imported.
         threads: How many threads a process computes with.
-        seconds: What a block of calls should take.
-        pairs: How many pairs of processes are timed; none, if time is not asked for.
-        rounds: How often they go there and back in a pair; of three, each begins one.
-        patience: The seconds after which a worker that does not answer is given up.
+        seconds: How long a block of calls should take.
+        pairs: How many pairs of processes are timed; 0 if time is not measured.
+        rounds: How many rounds, such as A B C C B A, there are; of three, each process begins one.
+        timeout: How many seconds to wait for an answer of a worker.
     """
 
     workloads: Path
@@ -49,18 +49,18 @@ class Settings:
     seconds: float = 0.1
     pairs: int = 8
     rounds: int = 3
-    patience: float = 600.0
+    timeout: float = 600.0
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What one pair of processes took for one workload.
+    """The times of one workload in one pair of processes.
 
     Args:
         effect: The logarithm of head over base.
-        null: That of the base over itself.
-        cpu: The logarithm of head over base in seconds of the processor.
-        seconds: A call on the base.
+        null: The same of the base over itself.
+        cpu: The logarithm of head over base in CPU time.
+        seconds: The time of a call on the base.
     """
 
     effect: float
@@ -70,7 +70,7 @@ class Pair:
 
 
 class Worker:
-    """The other end of `gate.worker`."""
+    """Starts a process of `gate.worker`, and talks to it."""
 
     def __init__(self, revision: Revision, settings: Settings) -> None:
         source = revision.source(settings.source)
@@ -87,19 +87,19 @@ class Worker:
         )
 
     def send(self, do: str, **request: Any) -> None:
-        self.asked = " ".join(filter(None, (do, request.get("workload"))))
+        self.request = f"{do} {request.get('workload', 'the workloads')}"
         try:
             self.process.stdin.write(json.dumps({"do": do, **request}).encode() + b"\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            raise self._failure(self._last_words()) from None
+            raise self._failure(self._last_line()) from None
 
     def answer(self) -> dict[str, Any]:
-        ready, _, _ = select.select([self.process.stdout], [], [], self.settings.patience)
+        ready, _, _ = select.select([self.process.stdout], [], [], self.settings.timeout)
         if not ready:
-            raise self._failure(f"no answer within {self.settings.patience:g} seconds")
+            raise self._failure(f"no answer within {self.settings.timeout:g} seconds")
         if not (line := self.process.stdout.readline()):
-            raise self._failure(self._last_words())
+            raise self._failure(self._last_line())
         answer = json.loads(line)
         if "error" in answer:
             raise self._failure(answer["error"])
@@ -115,9 +115,9 @@ class Worker:
         self.errors.close()
 
     def _failure(self, why: str) -> GateError:
-        return GateError(f"{self.revision.name} cannot {self.asked}: {why}")
+        return GateError(f"{self.revision.name} cannot {self.request}: {why}")
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         self.process.wait()
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").strip().splitlines()
@@ -135,9 +135,9 @@ def _workers(settings: Settings, *revisions: Revision) -> Iterator[list[Worker]]
 
 
 def names(revision: Revision, settings: Settings) -> list[str]:
-    """List the workloads of the file."""
+    """Name the workloads of the file."""
     with _workers(settings, revision) as [worker]:
-        return worker.ask("names")["names"]
+        return worker.ask("list")["names"]
 
 
 def count(settings: Settings, workload: str, *revisions: Revision) -> list[dict[str, Any]]:
@@ -158,7 +158,7 @@ def time_pair(
 
 def _timed(a: Worker, b: Worker, c: Worker, workload: str, settings: Settings) -> Pair:
     workers = {"A": a, "B": b, "C": c}
-    for worker in workers.values():  # at the same time; from here on one after another
+    for worker in workers.values():  # all at once; everything after this in turns
         worker.send("prepare", workload=workload)
     for worker in workers.values():
         worker.answer()
@@ -166,15 +166,15 @@ def _timed(a: Worker, b: Worker, c: Worker, workload: str, settings: Settings) -
     calls = max(1, round(settings.seconds / max(trial["wall"] for trial in trials)))
     rounds = []
     for turn in range(settings.rounds):
-        there = ("ABC", "BCA", "CAB")[turn % 3]
+        order = ("ABC", "BCA", "CAB")[turn % 3]
         blocks = [
             (name, workers[name].ask("run", workload=workload, calls=calls))
-            for name in there + there[::-1]
+            for name in order + order[::-1]
         ]
         rounds.append(
             {
                 (name, clock): sum(block[clock] for who, block in blocks if who == name)
-                for name in there
+                for name in order
                 for clock in ("wall", "cpu")
             }
         )

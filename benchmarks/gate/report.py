@@ -1,4 +1,4 @@
-"""Tell what a comparison found: in a terminal, as JSON, and as Markdown for the page of a CI."""
+"""Show what a comparison found: in a terminal, as JSON, and as Markdown for a page of a CI."""
 
 import dataclasses
 import sys
@@ -14,16 +14,16 @@ __all__ = ["Report", "Timing", "markdown", "show"]
 
 @dataclass(frozen=True)
 class Timing:
-    """What was found of the time of one workload.
+    """What was found about the time of one workload.
 
     Args:
         name: ``workload/time``.
-        effect: The estimate that decided: the second, where the first was suspicious.
-        seconds: A call on the base.
-        cpu: The ratio in seconds of the processor, for information.
+        effect: The estimate that decided; if the first looked slower, it is the second.
+        seconds: The time of a call on the base.
+        cpu: The ratio of CPU times, for information.
         pairs: How many pairs were timed in all.
-        slower: Whether it is flagged.
-        suspected: Whether it was suspected at first.
+        slower: Whether the workload is slower.
+        suspected: Whether the first estimate looked slower.
     """
 
     name: str
@@ -40,14 +40,14 @@ class Report:
     """All that a comparison found.
 
     Args:
-        base: What was compared with.
-        head: What is judged.
+        base: The old revision.
+        head: The new revision, which is judged.
         changes: Every count on both sides.
-        timings: Every workload that was timed; none, if time was not asked for.
+        timings: Every workload that was timed; none, if time was not measured.
         absent: Why a workload was not compared, by its name.
-        requests: Where the note of counts should be renewed.
-        accepted: The reason for which an increase is allowed, by a pattern of its name.
-        on: What it was measured on.
+        requests: Where the note of counts should be updated.
+        accepted: Why an increase is accepted, by a pattern of its name.
+        on: What made the measurements.
         seconds: How long it took.
     """
 
@@ -62,7 +62,7 @@ class Report:
     seconds: float
 
     def excuse(self, name: str) -> str | None:
-        """Return the reason for which an increase is accepted, if it is."""
+        """Return why an increase is accepted, or None if it is not."""
         return next((r for p, r in self.accepted.items() if fnmatchcase(name, p)), None)
 
     @property
@@ -78,7 +78,7 @@ class Report:
         return f"{_named(self.head)} against {_named(self.base)}: {verdict}"
 
     def json(self) -> dict[str, Any]:
-        """Return everything, in types of JSON."""
+        """Return everything in types of JSON."""
         return {
             "status": int(bool(self.regressions)),
             "regressions": self.regressions,
@@ -99,7 +99,7 @@ class Report:
 Rows = list[tuple[str, ...]]
 
 COUNTS = ("count", "base", "head", "change", "")
-TIMES = ("time", "base", "change", f"{LEVEL:.0%} interval", "A/A", "seen from", "CPU", "")
+TIMES = ("time", "base", "change", f"{LEVEL:.0%} interval", "base / base", "threshold", "CPU", "")
 
 
 def _facts(revision: Revision) -> dict[str, str | None]:
@@ -132,7 +132,7 @@ def _times(report: Report) -> Rows:
         effect = timing.effect
         verdict = _word(report, timing.name, worse=timing.slower, word="SLOWER")
         if not verdict and timing.suspected:
-            verdict = "suspected once, not again"
+            verdict = "slower at first, not again"
         rows.append(
             (
                 timing.name,
@@ -142,7 +142,7 @@ def _times(report: Report) -> Rows:
                 f"{effect.spread:.1%}",
                 f"{effect.threshold:+.1%}",
                 f"{timing.cpu - 1:+.1%}",
-                verdict or ("faster" if effect.faster else "as before"),
+                verdict or ("faster" if effect.faster else "unchanged"),
             )
         )
     return rows
@@ -157,7 +157,7 @@ def _word(report: Report, name: str, *, worse: bool, word: str) -> str:
 
 def _remarks(report: Report) -> list[str]:
     same = sum(change.head == change.base for change in report.changes)
-    lines = [f"{same} of {len(report.changes)} counts are as they were."]
+    lines = [f"{same} of {len(report.changes)} counts are unchanged."]
     if not report.on.get("torch"):
         lines.append("Nothing but imports was counted: the workloads do not use torch.")
     elif report.on["device"] == "cpu":
@@ -166,11 +166,11 @@ def _remarks(report: Report) -> list[str]:
         lines.append("Time was not measured.")
     lines += [f"{name} was not compared: {why}" for name, why in report.absent.items()]
     if report.requests:
-        lines.append("Please renew the note of counts (python -m benchmarks.counters --write):")
+        lines.append("Please update the note of counts (python -m benchmarks.counters --write):")
         lines += [f"- {request}" for request in report.requests]
     if report.regressions:
         lines.append(
-            "What is meant is accepted by a line in a commit's message, "
+            "To accept an increase, add a line to the message of its commit: "
             f"`Costs: {report.regressions[0]} and why`."
         )
     return lines
@@ -194,7 +194,7 @@ def show(report: Report) -> None:
 
 
 def markdown(report: Report) -> str:
-    """Write the same for a page: the verdict, the tables, the remarks."""
+    """Write the same for a page: the verdict, the tables and the remarks."""
     parts = [f"### Regression gate\n\n**{report.headline}**"]
     for heads, rows in ((COUNTS, _counts(report)), (TIMES, _times(report))):
         if rows:

@@ -1,4 +1,4 @@
-"""Find the files of a revision: of a commit, of the working tree, or of a plain directory."""
+"""Find the files of a commit, of the working tree, or of a plain directory."""
 
 import io
 import shutil
@@ -19,9 +19,9 @@ class Revision:
     """The files of one side of a comparison.
 
     Args:
-        name: What it was asked for by.
+        name: The name that the user gave.
         tree: The directory of its files.
-        commit: Which commit it is; None for the working tree or a plain directory.
+        commit: The commit; None for the working tree or a plain directory.
     """
 
     name: str
@@ -32,18 +32,18 @@ class Revision:
         """Return the directory of the tree from which packages are imported."""
         source = self.tree / directory
         if not source.is_dir():
-            raise GateError(f"--source must be a directory of {self.name}; {directory} is none.")
+            raise GateError(f"--source must be a directory of {self.name}; {directory} is not.")
         return source
 
 
 def check_out(name: str | None, into: Path, *, build: str | None = None) -> Revision:
-    """Lay the files of a revision out, and build them.
+    """Write the files of a revision to a directory, and build them.
 
     Args:
-        name: A commit, branch or tag of the repository in the current directory; else a
-            directory, used in place; None is the working tree, copied so that editing may go on.
+        name: A commit, branch or tag of the repository in the current directory; or a directory,
+            which is used in place. None is the working tree, which is copied: editing can go on.
         into: An empty directory.
-        build: A shell command to run in the tree, for a project that is not Python alone.
+        build: A shell command to run in the tree, for a project that has to be built.
 
     Raises:
         GateError: If there is no such revision, or the build fails.
@@ -74,11 +74,11 @@ def check_out(name: str | None, into: Path, *, build: str | None = None) -> Revi
 
 
 def accepted(base: Revision, head: Revision) -> dict[str, str]:
-    """Read what commits after the base accept: ``Costs: training/time the sum is exact now``.
+    """Read what the commits after the base accept: ``Costs: training/time the sum is exact``.
 
     Returns:
-        The reason by the name of what was accepted. The trailer is part of the change that it
-        excuses, is reviewed with it, and has no effect on any later one.
+        The reason for every name that was accepted. The line is part of the change that it
+        excuses: it is reviewed with it, and has no effect on later changes.
     """
     if not base.commit or not (head.commit or head.name == "working tree"):
         return {}
@@ -114,9 +114,9 @@ def _commit(name: str) -> str | None:
 
 
 def _copied(into: Path) -> Path:
-    """Copy the working tree but for what git ignores."""
+    """Copy the working tree, except what git ignores."""
     if not (top := _top()):
-        raise GateError("HEAD is the working tree, but here is no git repository; name both.")
+        raise GateError("HEAD is the working tree, but there is no repository here; name both.")
     names = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=Path(top))
     for name in filter(None, names.split("\0")):
         if (file := Path(top, name)).is_file():  # not one that was deleted

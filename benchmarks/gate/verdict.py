@@ -1,18 +1,19 @@
-"""Decide, from pairs of measurements and from counts, what is worse than it was.
+"""Decide from pairs of measurements, and from counts, what has become worse.
 
-Pure functions of numbers. A slowdown is suspected only if three things hold of the ratio of head
-over base: its bootstrap interval excludes 1; it exceeds 5 %; and it exceeds three times the
-spread that the base has against itself, measured in the same minutes. It is flagged if all three
-hold again for four times as many pairs, measured afresh. Where no slowdown is suspected, and the
-interval leaves room for one of more than 5 %, as many pairs are added, and then twice as many.
+Everything here is a pure function of numbers. A slowdown is suspected if three conditions hold for
+the ratio of head over base: its bootstrap interval excludes 1; it exceeds 5 %; and it exceeds
+three times the spread of the base against itself, measured in the same minutes. It is flagged if
+all three hold again for four times as many new pairs. If no slowdown is suspected, but the
+interval does not exclude one of more than 5 %, as many pairs are added, and then twice as many.
 
-Measured on a virtual machine of two cores, whose pairs scatter by 1.3 to 3 %, and by up to 7 % in
-bad minutes: 20 of 20 comparisons of equals raise no alarm, nor do 10 of 10 of the package's
-workloads (tests/benchmarks/test_gate.py). Drawing eight pairs again and again from 48 measured
-ones, equals are suspected in none of 1500 draws, or in one where two other processes keep both
-cores busy by fits and starts. A step slowed by 10 % is suspected in all of them, in the bad ones
-in 92 to 98 %. Time of the processor is no steadier than that of the clock, unless others compute
-beside it, and is shown for information only; the fastest block is no steadier than the mean.
+This was measured on a virtual machine with two cores. Its pairs scatter by 1.3 to 3 %, and in bad
+minutes by up to 7 %. Of 20 comparisons of equal revisions none raised an alarm, nor did any of 10
+of the package's workloads (tests/benchmarks/test_gate.py). Eight pairs were drawn 1500 times from
+48 measured ones. Between equal revisions, a slowdown is then suspected in no draw; and in one
+draw, if two other processes keep both cores busy from time to time. A step that is 10 % slower is
+suspected in all draws; in bad minutes, in 92 to 98 %. CPU time is no steadier than wall time
+unless other processes compute too, so it is shown for information only. The fastest block is no
+steadier than the mean.
 """
 
 import math
@@ -23,15 +24,15 @@ import numpy as np
 
 __all__ = ["Change", "Effect", "compared", "effect"]
 
-LEVEL = 0.99
-FLOOR = 0.05
-FACTOR = 3.0
+LEVEL = 0.99  #: of the bootstrap interval
+LEAST = 0.05  #: the smallest slowdown that matters, relative
+SPREADS = 3.0  #: a slowdown must exceed so many times the spread of the base
 DRAWS = 4000
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What the pairs say of one workload.
+    """What the pairs say about one workload.
 
     Args:
         ratio: The time of the head over that of the base.
@@ -48,7 +49,7 @@ class Effect:
     @property
     def threshold(self) -> float:
         """The smallest slowdown that could be flagged, relative."""
-        return max(FLOOR, FACTOR * self.spread)
+        return max(LEAST, SPREADS * self.spread)
 
     @property
     def slower(self) -> bool:
@@ -56,8 +57,8 @@ class Effect:
 
     @property
     def undecided(self) -> bool:
-        """Whether neither a slowdown is seen, nor one beyond the floor excluded."""
-        return not self.slower and self.high - 1 > FLOOR
+        """Whether a slowdown that matters is neither seen nor excluded."""
+        return not self.slower and self.high - 1 > LEAST
 
     @property
     def faster(self) -> bool:
@@ -69,8 +70,8 @@ def effect(effects: Sequence[float], nulls: Sequence[float]) -> Effect:
 
     Args:
         effects: The logarithm of head over base, one for every pair.
-        nulls: That of the base over itself. Its true value is known to be 0, so that the spread
-            is taken about 0, and a lasting difference between equal processes widens it too.
+        nulls: The same of the base over itself. Its true value is 0, so the spread is taken about
+            0, and a lasting difference between equal processes widens it too.
     """
     low, high = _bootstrap(effects)
     spread = math.sqrt(np.square(nulls).mean() / len(nulls))
@@ -78,7 +79,7 @@ def effect(effects: Sequence[float], nulls: Sequence[float]) -> Effect:
 
 
 def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
-    """Return the percentile interval of the mean, drawing whole pairs; the same on every call."""
+    """Return the percentile interval of the mean over pairs; it is the same on every call."""
     drawn = np.random.default_rng(0).choice(values, (DRAWS, len(values)))
     low, high = np.quantile(drawn.mean(1), ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return float(low), float(high)
@@ -104,7 +105,7 @@ class Change:
 
 
 def compared(base: dict[str, dict[str, int]], head: dict[str, dict[str, int]]) -> list[Change]:
-    """Pair up the counts that both sides have, by workload and counter."""
+    """Pair the counts that both sides have, by workload and counter."""
     return [
         Change(f"{workload}/{counter}", base[workload][counter], value)
         for workload, counts in head.items()

@@ -1,10 +1,10 @@
-"""A process of one revision, which sets workloads up, times them and counts them when asked.
+"""A process of one revision: it sets up workloads, times them and counts them when asked.
 
     python -P worker.py WORKLOADS SOURCE
 
-Requests and answers are JSON, one a line. SOURCE comes first in PYTHONPATH; this file is started
-by its path and loads its neighbour likewise, so that nothing but SOURCE decides which revision of
-a package is imported. torch is imported only by who needs it.
+Requests and answers are JSON, one per line. SOURCE comes first in PYTHONPATH. This file is
+started by its path and loads counting.py by its path, so that SOURCE alone decides which revision
+of a package is imported. torch is imported only if a workload imports it.
 """
 
 import gc
@@ -23,18 +23,18 @@ PREFIX = "gate_loads_"
 
 
 class Process:
-    """What the requests are about: the workloads of a file, on the package of a tree."""
+    """Answers the requests: runs the workloads of a file with the packages of a tree."""
 
     def __init__(self, workloads: str, source: str) -> None:
         self.source = Path(source).resolve()
         self.workloads = load(Path(workloads)).WORKLOADS
         self.calls: dict[str, Callable[[], object]] = {}
 
-    def names(self) -> dict[str, Any]:
-        return {"names": list(self.workloads)}
+    def list(self) -> dict[str, Any]:
+        return {"names": [*self.workloads]}
 
     def prepare(self, workload: str) -> dict[str, Any]:
-        """Set up and warm up, or say that this revision has no such thing."""
+        """Set up a workload and warm it up, or say what this revision lacks."""
         if "torch" in sys.modules:
             sys.modules["torch"].manual_seed(0)
         try:
@@ -54,11 +54,11 @@ class Process:
         seconds = [self._seconds(workload) for _ in range(calls)]
         return {
             "wall": statistics.mean(seconds),
-            "cpu": (time.process_time() - before) / calls + 1e-9,  # not zero, if it only waits
+            "cpu": (time.process_time() - before) / calls + 1e-9,  # not 0, even if it only waits
         }
 
     def count(self, workload: str) -> dict[str, Any]:
-        """Count a call, and the modules that were imported for it, this project's own apart."""
+        """Count a call, and the modules of other projects that were imported for it."""
         answer = self.prepare(workload)
         if "absent" in answer:
             return answer
@@ -81,7 +81,7 @@ class Process:
 
 
 def load(path: Path) -> ModuleType:
-    """Import a file by its path, under a name that nobody else has."""
+    """Import a file by its path, under a name that no other module has."""
     spec = importlib.util.spec_from_file_location(PREFIX + path.stem, path)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -89,7 +89,7 @@ def load(path: Path) -> ModuleType:
 
 
 def environment() -> dict[str, Any]:
-    """Name what the counts depend on beside the code."""
+    """Return what counts depend on besides the code; they are compared only where it is equal."""
     torch = sys.modules.get("torch")
     return {
         "python": ".".join(map(str, sys.version_info[:2])),
@@ -105,14 +105,14 @@ def one_line(error: BaseException) -> str:
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a workload prints is no answer
+    os.dup2(2, 1)  # so that no answer is mixed with what a workload prints
     process = None
     for line in sys.stdin:
         request = json.loads(line)
         try:
             process = process or Process(*sys.argv[1:])
             answer = getattr(process, request.pop("do"))(**request)
-        except Exception as error:  # whatever it is, the gate shall say it and end
+        except Exception as error:  # whatever it is, the gate reports it and ends
             answer = {"error": one_line(error)}
         print(json.dumps(answer), file=answers)
 

@@ -1,4 +1,4 @@
-"""Revisions of the package with something wrong, made by adding to the text of a copy."""
+"""Copies of the package with a fault, which is code added at the end of a module."""
 
 import shutil
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import vae_ref
 from benchmarks.gate.revisions import Revision
 
-#: What is wrong: the module, what is added to it, and counts that must rise.
+#: Faults: the module, the code that is added to it, and the counts that must rise.
 INJECTIONS = {
     "doubled-decoder": (
         "model",
@@ -60,7 +60,7 @@ def negative_elbo(x, outputs, mu, logvar, **options):
     "import-at-start": ("shapes", "import sqlite3\n", {"imports"}),
 }
 
-#: Waits a tenth of every step more. Only the clock can see it.
+#: Makes every step longer by a share of its time, by waiting. Only the clock can see it.
 SLOWER = """
 import time as _time
 from collections import deque as _deque
@@ -70,7 +70,7 @@ def _slower(self, x, eps=None):
     global _left
     now = _time.perf_counter()
     if _left is not None:
-        _steps.append(now - _left)  # since the last time: a step
+        _steps.append(now - _left)  # since the last call: a step
         while _time.perf_counter() < now + {share} * _median(_steps):
             pass
     _left = _time.perf_counter()
@@ -80,7 +80,7 @@ VAE.terms = _slower
 
 
 def copy_of(directory: Path, module: str = "", addition: str = "") -> Revision:
-    """Copy the package, and add to the text of one of its modules."""
+    """Copy the package, and add code to one of its modules."""
     package = Path(vae_ref.__file__).parent
     ignored = shutil.ignore_patterns("__pycache__", "conformance")
     shutil.copytree(package, directory / "vae_ref", ignore=ignored)

@@ -1,4 +1,4 @@
-"""Races that never took place."""
+"""Results of races that never took place."""
 
 from benchmarks.standings import Result, interval
 
@@ -8,7 +8,7 @@ LOSS = sum(interval(EPOCHS)) / 2
 
 
 def results(seconds=SECONDS, *, pace=lambda repetition, epoch: 1.0, losses=None):
-    """Make the results of a race whose machine changes its pace."""
+    """Make the results of a race, on a machine that may change its pace."""
     return [
         Result(
             contestant=name,

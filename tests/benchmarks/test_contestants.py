@@ -1,4 +1,4 @@
-"""The contestants compute one function: under the same weights, images and noise they agree."""
+"""The contestants agree: the same weights, images and noise give the same results."""
 
 from collections import Counter
 
@@ -39,7 +39,7 @@ def weights():
 
 @pytest.fixture
 def reference(weights, batches):
-    """The losses of some steps of vae_ref, and the weights after them."""
+    """The losses of some steps of vae_ref, and the weights after these steps."""
     model = VAE()
     model.load_state_dict(weights)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -54,7 +54,7 @@ def reference(weights, batches):
 
 
 def merged(weights):
-    """The layers of those who compute both heads at once."""
+    """The layers of a contestant that computes both heads at once."""
     heads = {
         kind: torch.cat([weights[f"mu.{kind}"], weights[f"logvar.{kind}"]])
         for kind in ("weight", "bias")
@@ -66,13 +66,13 @@ def merged(weights):
     }
 
 
-def agree(found, expected):
+def assert_agree(found, expected):
     assert found.keys() == expected.keys()
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-7, atol=1e-9)
 
 
-def test_the_textbook(reference, weights, batches, monkeypatch, capsys):
+def test_the_textbook_agrees(reference, weights, batches, monkeypatch, capsys):
     noise = iter([eps for _, eps in batches])
     monkeypatch.setattr(torch, "randn_like", lambda _: next(noise))
     names = {f"{a}.{k}": f"{b}.{k}" for a, b in TEXTBOOK.items() for k in ("weight", "bias")}
@@ -84,11 +84,11 @@ def test_the_textbook(reference, weights, batches, monkeypatch, capsys):
     train_loss = textbook.train(model, optimizer, loader, epoch=1)
     losses, expected = reference
     assert train_loss == pytest.approx(sum(losses) / len(images), rel=1e-9)
-    agree(model.state_dict(), {names[name]: value for name, value in expected.items()})
+    assert_agree(model.state_dict(), {names[name]: value for name, value in expected.items()})
     assert "Train epoch: 1" in capsys.readouterr().err
 
 
-def test_the_fair_loop(reference, weights, batches):
+def test_the_fair_loop_agrees(reference, weights, batches):
     names = {"heads": "encoder.2"}
     model = fair.VAE()
 
@@ -101,7 +101,7 @@ def test_the_fair_loop(reference, weights, batches):
     found = [fair.step(model, optimizer, x, eps).item() for x, eps in batches]
     losses, expected = reference
     assert found == pytest.approx(losses, rel=1e-9)
-    agree(model.state_dict(), own(expected))
+    assert_agree(model.state_dict(), own(expected))
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def scan():
         yield scan
 
 
-def test_the_scan(scan, reference, weights, batches):
+def test_the_scan_agrees(scan, reference, weights, batches):
     import jax
 
     own = {"encoder.0": "fc1", "heads": "heads", "decoder.0": "fc3", "decoder.2": "fc4"}
@@ -173,8 +173,8 @@ class Products(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_the_floor_is_the_products_of_our_step(monkeypatch):
-    """In the same layouts too, or it would be none. (Two cores divide one between them.)"""
+def test_the_floor_has_the_products_of_our_step(monkeypatch):
+    """In the same layouts too, or it would be no floor. (Two threads would divide a product.)"""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     run = Run.start(Recipe(dataset="glyphs", batch_size=COUNT), (28, 28))
     engine = Analytic([run.model], [run.optimizer], batch_size=COUNT, beta=1.0)
@@ -195,7 +195,7 @@ def test_the_floor_has_the_operations_of_our_step(batches):
     assert of_floor.get_total_flops() == of_step.get_total_flops()
 
 
-def test_the_floor_computes_with_ordinary_numbers():
+def test_the_floor_computes_without_denormal_numbers():
     torch.set_default_dtype(torch.float32)
     parts = floor.products(96)
     for _ in range(2):
@@ -206,8 +206,8 @@ def test_the_floor_computes_with_ordinary_numbers():
         assert (out.abs() >= smallest).float().mean() > 0.99
 
 
-@pytest.mark.parametrize("width", [fair.VAE, textbook.VAE])
-def test_all_have_as_many_parameters(width):
-    assert sum(p.numel() for p in width().parameters()) == sum(
+@pytest.mark.parametrize("model", [fair.VAE, textbook.VAE])
+def test_all_models_have_the_same_number_of_parameters(model):
+    assert sum(p.numel() for p in model().parameters()) == sum(
         p.numel() for p in VAE().parameters()
     )

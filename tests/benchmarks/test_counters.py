@@ -1,4 +1,4 @@
-"""The counts are exact and the same on every run, and see what costs."""
+"""The counts are exact, the same on every run, and higher for what costs more."""
 
 import gc
 import json
@@ -19,7 +19,7 @@ SETTINGS = Settings(workloads=counters.WORKLOADS)
 
 
 @pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 4), (torch.float64, 8)])
-def test_a_product(dtype, size):
+def test_a_product_is_counted_exactly(dtype, size):
     a, b = torch.ones(5, 7, dtype=dtype), torch.ones(7, 3, dtype=dtype)
     assert count(lambda: a @ b) == {
         "operations": 1,
@@ -60,14 +60,14 @@ def test_a_view_moves_nothing_and_a_broadcast_little():
     assert count(lambda: x.expand(9, 100, 100).sum())["bytes"] == 8 * (100 * 100 + 1)
 
 
-def test_what_is_changed_is_read_and_written_and_a_buffer_only_written():
+def test_a_tensor_that_is_changed_is_read_and_written_but_a_buffer_only_written():
     x, y = torch.ones(100), torch.ones(100)
     assert count(lambda: x.mul_(1))["bytes"] == 8 * 200
     assert count(lambda: torch.exp(x, out=y))["bytes"] == 8 * 200
     assert count(lambda: torch._foreach_add_([x, y], 1))["bytes"] == 8 * 400
 
 
-def test_the_peak_is_of_what_is_alive_at_once():
+def test_the_peak_counts_what_is_alive_at_the_same_time():
     x = torch.ones(1000)
 
     def one_by_one():
@@ -79,13 +79,13 @@ def test_the_peak_is_of_what_is_alive_at_once():
     assert count(lambda: x.exp().exp().exp())["peak_bytes"] == 16000
 
 
-def test_what_is_older_is_not_allocated():
+def test_memory_that_is_older_than_the_call_is_not_counted():
     x = torch.ones(1000)
     assert count(lambda: x.mul_(1))["peak_bytes"] == 0
     assert count(lambda: torch.exp(x, out=x))["peak_bytes"] == 0
 
 
-def test_what_waits_for_the_collector_lives_until_the_end():
+def test_garbage_in_cycles_lives_until_the_end():
     def cycle():
         for _ in range(5):
             kept = [torch.ones(1000)]
@@ -108,7 +108,7 @@ def test_what_waits_for_the_collector_lives_until_the_end():
         lambda x: torch.equal(x, x),
     ],
 )
-def test_the_host_reads_once(wait):
+def test_the_host_waits_once(wait):
     x = torch.ones(3)
     assert count(lambda: wait(x))["synchronisations"] == 1
 
@@ -134,8 +134,8 @@ def test_counts_are_the_same_in_every_process(base, workload):
 
 
 @pytest.mark.slow
-def test_the_eager_engine_is_the_one_that_differentiates(base):
-    """Whatever an engine is chosen by."""
+def test_the_eager_workload_differentiates(base):
+    """Even if another engine is chosen by default."""
     [found] = paired.count(SETTINGS, "eager", base)
     assert found["counts"]["saved_tensors"] > 4 * 10
 
@@ -147,7 +147,7 @@ def objective(base):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", INJECTIONS)
-def test_what_is_wrong_costs(objective, name, tmp_path):
+def test_a_fault_raises_the_counts(objective, name, tmp_path):
     module, addition, expected = INJECTIONS[name]
     [found] = paired.count(SETTINGS, "objective", copy_of(tmp_path, module, addition))
     changes = compared({"objective": objective}, {"objective": found["counts"]})
@@ -157,7 +157,7 @@ def test_what_is_wrong_costs(objective, name, tmp_path):
     assert risen >= expected
 
 
-def test_a_file_of_the_package_more_is_no_import_more(objective, tmp_path):
+def test_another_module_of_the_package_is_not_counted_as_an_import(objective, tmp_path):
     head = copy_of(tmp_path, "shapes", "import vae_ref.more\n")
     (head.tree / "vae_ref" / "more.py").write_text("")
     [found] = paired.count(SETTINGS, "objective", head)
@@ -171,19 +171,19 @@ def counted(value: int, on: dict[str, str] = HERE) -> Counted:
     return Counted({"step": {"operations": value}}, {}, on)
 
 
-def test_a_note_is_held_against_the_counts(tmp_path):
+def test_a_note_is_compared_with_the_counts(tmp_path):
     note = tmp_path / "results" / "counters.json"
-    assert counters.outdated(note, counted(5)) is None, "there is none"
+    assert counters.differences(note, counted(5)) is None, "there is no note"
     counters.write(note, counted(5))
-    assert counters.outdated(note, counted(5)) == []
-    assert counters.outdated(note, counted(4)) == ["step/operations: 5 -> 4 (-20.0%)"]
-    assert counters.outdated(note, counted(5, HERE | {"torch": "3"})) is None
+    assert counters.differences(note, counted(5)) == []
+    assert counters.differences(note, counted(4)) == ["step/operations: 5 -> 4 (-20.0%)"]
+    assert counters.differences(note, counted(5, HERE | {"torch": "3"})) is None
     more = Counted(counted(5).counts | {"new": {"operations": 1}}, {}, HERE)
-    assert counters.outdated(note, more) == ["new: not in the note"]
+    assert counters.differences(note, more) == ["new: not in the note"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"on": HERE})])
-def test_a_note_that_is_none(tmp_path, text):
+def test_a_file_that_is_not_a_note(tmp_path, text):
     (tmp_path / "note.json").write_text(text)
-    with pytest.raises(GateError, match=r"note.json is no note of counts; write it anew"):
-        counters.outdated(tmp_path / "note.json", counted(5))
+    with pytest.raises(GateError, match=r"note.json is not a note of counts; write it"):
+        counters.differences(tmp_path / "note.json", counted(5))

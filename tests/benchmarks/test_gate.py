@@ -1,4 +1,4 @@
-"""The command, on a project of a few lines: real processes, without torch, that start at once."""
+"""The command on a project of a few lines: its processes do without torch and start at once."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def project(tmp_path, monkeypatch):
 
 @pytest.fixture
 def gate(tmp_path, capsys):
-    """Run the command in this process; return status, what it wrote, and its errors."""
+    """Run the command in this process; return its status, its report and its errors."""
 
     def run(*arguments: str, pairs: int = 0):
         file = tmp_path / "gate.json"
@@ -75,6 +75,7 @@ def test_nothing_is_worse(project, gate, tmp_path):
     assert status == found["status"] == 0
     assert found["base"]["commit"]
     assert found["head"] == {"name": "working tree", "commit": None}
+    assert {"processor", "cores", "threads", "python", "date"} <= found["on"].keys()
     assert [time["name"] for time in found["times"]] == ["step/time"]
     text = summary.read_text()
     assert "nothing is worse" in text
@@ -97,15 +98,15 @@ def test_twice_the_time_is_flagged(project, gate, tmp_path):
     assert "`Costs: step/time and why`" in text
 
 
-def test_half_the_time_is_none(project, gate):
+def test_half_the_time_is_not_flagged(project, gate):
     (project / "toy.py").write_text(STEP.replace("20_000", "10_000"))
     status, found, _ = gate("base", pairs=4)
     assert status == 0
     assert found["times"][0]["effect"]["ratio"] == pytest.approx(0.5, rel=0.3)
 
 
-def test_a_slowdown_that_does_not_recur_is_none(project, gate, monkeypatch, capsys):
-    """The first pairs look slow, as if somebody else had used the machine; the second do not."""
+def test_a_slowdown_that_does_not_recur_is_not_flagged(project, gate, monkeypatch, capsys):
+    """The first pairs look slower, as if another process were busy; the later ones do not."""
     real, calls = compare._pairs, []
 
     def first_slow(*arguments):
@@ -123,13 +124,13 @@ def test_a_slowdown_that_does_not_recur_is_none(project, gate, monkeypatch, caps
     assert not found["times"][0]["slower"]
 
 
-def more_imports(project: Path, message: str = "second") -> None:
+def add_an_import(project: Path, message: str = "second") -> None:
     (project / "toy.py").write_text("import wave\n" + STEP)
     git(project, "commit", "-qam", message)
 
 
-def test_an_import_more_is_flagged(project, gate):
-    more_imports(project)
+def test_another_import_is_flagged(project, gate):
+    add_an_import(project)
     status, found, _ = gate("base", "HEAD")
     assert status == 1
     assert found["regressions"] == ["step/imports"]
@@ -141,30 +142,30 @@ def test_an_import_more_is_flagged(project, gate):
 )
 @pytest.mark.parametrize("head", [("HEAD",), ()])
 def test_an_increase_is_accepted_in_the_message_of_its_commit(project, gate, line, head):
-    more_imports(project, f"Read sound\n\nAs was asked.\n\n{line}")
+    add_an_import(project, f"Read sound\n\nAs was asked.\n\n{line}")
     status, found, _ = gate("base", *head)
     assert status == 0
     assert list(found["accepted"].values()) == ["it reads sound"]
     git(project, "tag", "next")
     (project / "toy.py").write_text("import wave, colorsys\n" + STEP)
-    assert gate("next", *head)[0] == (0 if head else 1), "it is no excuse for what comes later"
+    assert gate("next", *head)[0] == (0 if head else 1), "it does not excuse later changes"
 
 
 def test_an_increase_is_accepted_on_the_command_line(project, gate):
-    more_imports(project)
+    add_an_import(project)
     assert gate("base", "--accept", "step/*")[0] == 0
     assert gate("base", "--accept", "step/time")[0] == 1
 
 
-def test_a_decrease_asks_for_a_note(project, gate):
-    more_imports(project)
+def test_a_decrease_asks_for_a_new_note(project, gate):
+    add_an_import(project)
     status, found, _ = gate("HEAD", "base")
     assert status == 0
     assert len(found["requests"]) == 1
     assert found["requests"][0].startswith("step/imports: ")
 
 
-def test_the_note_that_was_asked_for_is_enough(project, gate, capsys):
+def test_a_new_note_ends_the_request(project, gate, capsys):
     options = ("--workloads", "workloads.py", "--note", "note.json")
     assert counters.main([*options]) == 2
     assert "note.json" in capsys.readouterr().err
@@ -176,7 +177,7 @@ def test_the_note_that_was_asked_for_is_enough(project, gate, capsys):
     assert "step/imports" in capsys.readouterr().out
 
 
-def test_a_workload_is_new(project, gate):
+def test_a_new_workload_is_not_compared(project, gate):
     (project / "toy.py").write_text(STEP + "jump = step\n")
     more = "def jump():\n    import toy\n    return toy.jump\nWORKLOADS['jump'] = jump\n"
     (project / "workloads.py").write_text(WORKLOADS + more)
@@ -189,7 +190,7 @@ def test_a_workload_is_new(project, gate):
     assert "no workload exists on both sides" in errors
 
 
-def test_a_workload_that_is_lost_is_not_passed_over(project, gate):
+def test_a_lost_workload_is_an_error(project, gate):
     (project / "toy.py").write_text(STEP.replace("step", "stop"))
     status, _, errors = gate("base")
     assert status == 2
@@ -209,7 +210,7 @@ def test_a_source_directory_and_a_build(project, gate):
     (project / "build.sh").write_text("mkdir -p src && cp toy.py src")
     git(project, "add", ".")
     git(project, "commit", "-qm", "build")
-    more_imports(project)
+    add_an_import(project)
     status, found, _ = gate("HEAD^", "HEAD", "--source", "src", "--build", "sh build.sh")
     assert (status, found["regressions"]) == (1, ["step/imports"])
     assert not (project / "src").exists()
@@ -220,8 +221,8 @@ def test_a_source_directory_and_a_build(project, gate):
     [
         (("v9",), "BASE and HEAD must be revisions of this repository or directories; v9 is"),
         (("base", "--only", "x*"), "--only must match a workload; x* matches none."),
-        (("base", "--source", "src"), "--source must be a directory of working tree; src is none"),
-        (("base", "--workloads", "w.py"), "--workloads must be a file; w.py is none."),
+        (("base", "--source", "src"), "--source must be a directory of working tree; src is not"),
+        (("base", "--workloads", "w.py"), "--workloads must be a file; w.py is not."),
         (("base", "--pairs", "2"), "--pairs must be 0, or 3 or more; got 2."),
         (("base", "--seconds", "0"), "--seconds must be between 0 and 60; got 0."),
         (("base", "--threads", "0"), "--threads must be 1 or more; got 0."),
@@ -229,7 +230,7 @@ def test_a_source_directory_and_a_build(project, gate):
         (("base", "--build", "echo no >&2; exit 3"), "--build fails in base: no"),
     ],
 )
-def test_misuse_is_one_line(project, capsys, arguments, message):
+def test_misuse_gives_one_line(project, capsys, arguments, message):
     options = ["--workloads", "workloads.py", "--pairs", "0"]
     assert compare.main([*options, *arguments]) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
@@ -245,41 +246,45 @@ def test_misuse_is_one_line(project, capsys, arguments, message):
         ),
         ("toy.py", "import os; os._exit(7)", "cannot count step: it ended with status 7"),
         ("toy.py", "def step(): print('1/2'); raise OSError", "cannot count step: OSError"),
-        ("workloads.py", "import no_such_module", "cannot names: ModuleNotFoundError: No module"),
+        (
+            "workloads.py",
+            "import no_such_module",
+            "cannot list the workloads: ModuleNotFoundError",
+        ),
         ("workloads.py", "x = 1", "has no attribute 'WORKLOADS'"),
         ("workloads.py", "WORKLOADS = {'a': lambda: print}", "it imports nothing from"),
     ],
 )
-def test_what_cannot_run_is_one_line(project, gate, file, text, message):
+def test_a_workload_that_fails_gives_one_line(project, gate, file, text, message):
     (project / file).write_text(text)
     status, _, errors = gate("base")
     assert status == 2
     assert message in errors.splitlines()[-1]
 
 
-def test_what_does_not_answer_is_given_up(project, gate, monkeypatch):
+def test_a_worker_that_does_not_answer_is_stopped(project, gate, monkeypatch):
     (project / "toy.py").write_text("def step(): import time; time.sleep(60)")
     real = counters.settings_of
-    monkeypatch.setattr(counters, "settings_of", lambda o, **m: real(o, patience=0.5, **m))
+    monkeypatch.setattr(counters, "settings_of", lambda o, **m: real(o, timeout=0.5, **m))
     status, _, errors = gate("base")
     assert status == 2
     assert "working tree cannot count step: no answer within 0.5 seconds" in errors
 
 
-def test_where_there_is_no_repository(tmp_path, monkeypatch, capsys):
+def test_without_a_repository(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     (tmp_path / "workloads.py").write_text(WORKLOADS)
     options = ["--workloads", "workloads.py", "--pairs", "0"]
     assert compare.main([".", *options]) == 2
-    assert "here is no git repository; name both" in capsys.readouterr().err
+    assert "there is no repository here; name both" in capsys.readouterr().err
     assert compare.main(["v9", *options]) == 2
     assert "there is none here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [("compare", "base", "--pairs", "0"), ("counters", "--write")])
-def test_another_project_runs_it_by_its_name(project, command):
-    """Also one with benchmarks of its own."""
+def test_another_project_can_run_the_commands(project, command):
+    """Even a project that has a package `benchmarks` of its own."""
     (project / "benchmarks").mkdir()
     (project / "benchmarks" / "__init__.py").write_text("")
     name, *arguments = (*command, "--workloads", "workloads.py")
@@ -303,7 +308,7 @@ def step():
 """
 
 
-def test_twenty_comparisons_of_equals_raise_no_alarm(project, gate):
+def test_twenty_comparisons_of_equal_revisions_raise_no_alarm(project, gate):
     (project / "toy.py").write_text(PRODUCTS)
     git(project, "commit", "-qam", "products")
     git(project, "tag", "-f", "base")
@@ -318,14 +323,14 @@ def base(tmp_path_factory):
     return copy_of(tmp_path_factory.mktemp("base"))
 
 
-def test_nor_do_those_of_every_workload_of_the_package(base):
+def test_comparing_equal_packages_raises_no_alarm_for_any_workload(base):
     settings = Settings(workloads=counters.WORKLOADS, pairs=3, seconds=0.05)
     found = compare.timed(base, base, paired.names(base, settings), settings)
     assert len(found) == 5
     assert [timing.name for timing in found if timing.slower] == []
 
 
-def test_ten_percent_of_the_step_are_flagged(base, tmp_path):
+def test_a_step_that_is_ten_percent_slower_is_flagged(base, tmp_path):
     head = copy_of(tmp_path, "model", SLOWER.format(share=0.1))
     settings = Settings(workloads=counters.WORKLOADS, pairs=4)
     found = compare.compare(base, head, settings, only="eager")

@@ -1,4 +1,4 @@
-"""The page of the benchmarks is made of whatever result files are there."""
+"""The performance page shows all result files that there are."""
 
 import dataclasses
 import importlib.util
@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import environment, scaling
+from benchmarks import scaling
 from benchmarks.standings import CONTESTANTS
 from tests.benchmarks.races import results
+from vae_ref.support import provenance
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture
 def page(monkeypatch, tmp_path):
-    """The module of the page, with a directory for results in the place of ours."""
+    """The module of the page, with an empty directory of results."""
     spec = importlib.util.spec_from_file_location("performance_page", DOCS / "performance.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -27,7 +28,7 @@ def page(monkeypatch, tmp_path):
 
 
 def race(device="cpu", **changed):
-    found = environment.describe(threads=2) | {"device": device, "gpu": "a GPU"}
+    found = provenance.record(threads=2) | {"device": device, "gpu": "a GPU"}
     rows = [dataclasses.asdict(result) for result in results(**changed)]
     return {"environment": found, "repetitions": 5, "results": rows}
 
@@ -36,7 +37,7 @@ def write(folder, name, content):
     (folder / f"{name}.json").write_text(json.dumps(content))
 
 
-def test_without_results_it_says_so(page):
+def test_without_results_the_page_names_the_commands(page):
     found = page.substitutions()
     for name, command in {
         "race": "python -m benchmarks.race",
@@ -47,7 +48,7 @@ def test_without_results_it_says_so(page):
         assert f"Not measured; `{command}` would." in found[f"performance_{name}"]
 
 
-def test_a_race(page, tmp_path):
+def test_a_race_is_shown(page, tmp_path):
     write(tmp_path, "race_here", race())
     found = page.substitutions()
     table = found["performance_race"]
@@ -68,6 +69,17 @@ def test_the_latest_race_is_first(page, tmp_path):
     assert table.index("race_b.json") < table.index("race_a.json")
 
 
+def test_what_a_race_does_not_say_of_its_machine_is_left_out(page, tmp_path):
+    content = race()
+    known = {"device": "cpu", "cores": 2, "threads": 2, "torch": "2.14", "python": "3.11"}
+    content["environment"] = known | {"vae_ref": "0.1.0", "date": "2026-01-01"}
+    write(tmp_path, "race_here", content)
+    assert (
+        "*2 cores, 2 threads; torch 2.14, Python 3.11, vae_ref 0.1.0, commit unknown, "
+        "2026-01-01; load before: unknown. From `benchmarks/results/race_here.json`.*"
+    ) in page.substitutions()["performance_race"]
+
+
 def test_a_race_on_a_gpu_is_in_its_own_section(page, tmp_path):
     write(tmp_path, "race_gpu", race("cuda"))
     found = page.substitutions()
@@ -82,13 +94,13 @@ def test_a_void_loss_is_marked(page, tmp_path):
     assert "✗ void" in table
 
 
-def test_scaling(page, tmp_path):
+def test_scaling_is_shown(page, tmp_path):
     points = {
         name: [{"value": v, "seconds": v / 100, "steps": 1, "examples": 1} for v in values]
         for name, values in (scaling.CURVES | {"threads": (1, 2)}).items()
     }
     content = {
-        "environment": environment.describe(threads=2),
+        "environment": provenance.record(threads=2),
         "curves": points,
         "memory": [300.0, 310.0, 311.0, 311.0],
         "memory_examples": 100,
@@ -102,8 +114,8 @@ def test_scaling(page, tmp_path):
     ET.parse(tmp_path / "pictures" / "scaling_here.svg")
 
 
-def test_the_suite(page, tmp_path):
-    found = environment.describe(threads=2)
+def test_the_suite_is_shown(page, tmp_path):
+    found = provenance.record(threads=2)
     members = [
         {
             "group": "KL on cpu",
@@ -125,6 +137,6 @@ def test_every_contestant_is_described(page):
         assert f"benchmarks/contestants/{name}.py" in found
 
 
-def test_the_page_takes_all_that_is_made(page):
+def test_the_page_uses_every_substitution(page):
     text = (DOCS / "performance.md").read_text()
     assert {f"{{{{ {name} }}}}" for name in page.substitutions()} <= set(text.splitlines())

@@ -1,13 +1,12 @@
-"""A race is read right: ratios inside repetitions, targets, losses that make a time void."""
+"""A race is evaluated correctly: ratios within repetitions, targets, and void losses."""
 
 import dataclasses
 import json
 import math
 
 import pytest
-import torch
 
-from benchmarks import environment, race
+from benchmarks import race
 from benchmarks.standings import CONTESTANTS, Result, Standings, interval
 from tests import test_mnist
 from tests.benchmarks.races import EPOCHS, LOSS, SECONDS, results
@@ -17,11 +16,11 @@ def verdicts(found):
     return [target.verdict for target in Standings(found).targets()]
 
 
-def test_the_interval_is_that_of_the_tests():
+def test_the_interval_is_that_of_the_tests_on_mnist():
     assert interval(EPOCHS) == pytest.approx(test_mnist.interval("test_loss", EPOCHS))
 
 
-def test_all_targets_met():
+def test_all_targets_are_met():
     assert verdicts(results()) == ["met"] * 4
 
 
@@ -29,12 +28,12 @@ def test_all_targets_met():
     ("missed", "changed"),
     [(0, {"textbook": 8 * 1.2 - 0.01}), (1, {"scan": 1.15 * 1.2 - 0.01}), (2, {"floor": 0.92})],
 )
-def test_a_target_missed(missed, changed):
+def test_one_target_is_missed(missed, changed):
     expected = ["missed" if n == missed else "met" for n in range(4)]
     assert verdicts(results(SECONDS | changed)) == expected
 
 
-def test_one_epoch_far_above_the_floor_is_enough():
+def test_one_epoch_far_above_the_floor_misses_the_target():
     found = [
         dataclasses.replace(r, seconds=[1.6, *r.seconds[1:]]) if r.contestant == "ours" else r
         for r in results()
@@ -43,7 +42,7 @@ def test_one_epoch_far_above_the_floor_is_enough():
 
 
 @pytest.mark.parametrize(("drift", "verdict"), [(1.05, "met"), (1.2, "missed")])
-def test_an_epoch_may_drift_as_far_as_the_floors(drift, verdict):
+def test_an_epoch_may_drift_as_far_as_the_floor_does(drift, verdict):
     def seconds(result):
         factor = {"ours": drift, "floor": 1 + 0.02 * result.repetition}.get(result.contestant, 1)
         return [*result.seconds[:-1], result.seconds[-1] * factor]
@@ -52,15 +51,15 @@ def test_an_epoch_may_drift_as_far_as_the_floors(drift, verdict):
     assert verdicts(found)[3] == verdict
 
 
-def test_ratios_are_taken_inside_a_repetition():
-    """A machine that slows down fivefold between two of them changes none."""
+def test_ratios_are_taken_within_a_repetition():
+    """A machine that becomes five times slower between repetitions changes no ratio."""
     steady = Standings(results())
     changing = Standings(results(pace=lambda repetition, _: 5.0 ** (repetition % 3)))
     for name in CONTESTANTS:
         assert changing.ratio(name, "ours") == pytest.approx(steady.ratio(name, "ours"))
 
 
-def test_a_ratio_of_some_epochs():
+def test_a_ratio_can_be_that_of_some_epochs():
     common = {"repetition": 1, "seed": 0, "test_loss": LOSS}
     found = Standings(
         [
@@ -74,14 +73,14 @@ def test_a_ratio_of_some_epochs():
 
 
 @pytest.mark.parametrize("loss", [90.0, 120.0, math.nan])
-def test_speed_without_the_loss_is_void(loss):
+def test_a_time_with_a_wrong_loss_is_void(loss):
     found = results(losses={"scan": loss})
     assert [name for name in SECONDS if Standings(found).is_void(name)] == ["scan"]
     assert verdicts(found) == ["met", "void", "met", "met"]
     assert verdicts(results(losses={"ours": loss})) == ["void"] * 4
 
 
-def test_what_was_not_there_is_not_measured():
+def test_the_target_of_an_absent_rival_is_not_measured():
     found = [r for r in results() if r.contestant not in ("scan", "floor")]
     assert verdicts(found) == ["met", "not measured", "not measured", "not measured"]
 
@@ -93,7 +92,7 @@ def test_a_short_race_measures_no_steady_state():
 
 @pytest.fixture
 def entered(monkeypatch):
-    """Have contestants finish at once, and tell who was called."""
+    """Let contestants finish at once, and list those that were called."""
     calls = []
 
     def enter(name, repetition, arguments):
@@ -106,13 +105,13 @@ def entered(monkeypatch):
     return calls
 
 
-def test_each_repetition_begins_with_the_next(entered, tmp_path, capsys):
+def test_each_repetition_begins_with_the_next_contestant(entered, tmp_path, capsys):
     race.main(["--repetitions", "2", "--json", str(tmp_path / "race.json")])
     names = [*CONTESTANTS]
     assert entered == [(1, n) for n in names] + [(2, n) for n in names[1:] + names[:1]]
 
 
-def test_the_file_is_what_the_table_was_made_of(entered, tmp_path, capsys):
+def test_the_file_holds_what_the_table_shows(entered, tmp_path, capsys):
     race.main(["--json", str(tmp_path / "race.json")])
     content = json.loads((tmp_path / "race.json").read_text())
     assert Standings.read(content).targets() == Standings(results()).targets()
@@ -148,7 +147,7 @@ def test_a_rival_that_is_not_installed_is_left_out(entered, tmp_path, capsys, mo
         (["--data", "nowhere"], "MNIST is not in nowhere"),
     ],
 )
-def test_wrong_calls_are_answered_in_a_line(words, message, capsys, monkeypatch):
+def test_misuse_gives_one_line(words, message, capsys, monkeypatch):
     monkeypatch.setattr(race.torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit) as stop:
         race.main(words)
@@ -166,26 +165,9 @@ def test_a_contestant_that_fails_ends_the_race(monkeypatch, mnist_root, tmp_path
 
 
 @pytest.mark.slow
-def test_a_race(mnist_root, tmp_path, capsys):
+def test_a_whole_race(mnist_root, tmp_path, capsys):
     words = ["--repetitions", "1", "--epochs", "1", "--json", str(tmp_path / "race.json")]
     race.main(["--data", str(mnist_root), *words])
     standings = Standings.read(json.loads((tmp_path / "race.json").read_text()))
     assert standings.names == [*CONTESTANTS]
     assert not any(standings.is_void(name) for name in standings.names)
-
-
-def test_a_machine_has_a_name_for_files():
-    found = environment.describe(threads=1)
-    assert environment.machine(found).replace("-", "").isalnum()
-    assert (
-        environment.machine({"device": "cuda", "gpu": "A B-1", "processor": "", "cores": 1})
-        == "a-b-1"
-    )
-
-
-def test_processors_of_one_name_have_other_names_where_they_differ():
-    found = environment.describe(threads=1)
-    assert found["vectors"] == torch.backends.cpu.get_cpu_capability()
-    found |= {"processor": "AMD EPYC", "cores": 2, "vectors": "AVX2"}
-    assert environment.machine(found | {"family": 25}) == "amd-epyc-25-avx2-2-cores"
-    assert environment.machine(found | {"family": None}) == "amd-epyc-avx2-2-cores"

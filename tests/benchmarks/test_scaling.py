@@ -1,4 +1,4 @@
-"""The curves vary what they say, and what is written can be shown."""
+"""Each curve varies its own ingredient, and what is written can be shown."""
 
 import gc
 import json
@@ -11,8 +11,8 @@ from vae_ref import glyphs
 
 
 @pytest.fixture
-def brief(monkeypatch, small, user):
-    """Curves of two small values each, on glyphs."""
+def short_curves(monkeypatch, small, user):
+    """Curves with two small values each, on glyphs."""
     torch.set_default_dtype(torch.float32)
     values = {name: scaling.CURVES[name][:2] for name in scaling.CURVES}
     monkeypatch.setattr(scaling, "CURVES", values | {"examples": (100, 200)})
@@ -21,7 +21,7 @@ def brief(monkeypatch, small, user):
     monkeypatch.setattr(scaling, "mnist", lambda *_, **__: small[0])
 
 
-def test_what_is_measured_is_written_and_shown(brief, tmp_path, capsys):
+def test_what_is_measured_is_written_and_shown(short_curves, tmp_path, capsys):
     threads = torch.get_num_threads()
     scaling.main(["--json", str(tmp_path / "scaling.json")])
     assert torch.get_num_threads() == threads
@@ -40,44 +40,46 @@ def test_what_is_measured_is_written_and_shown(brief, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["batch_size", "latent_dim", "hidden_dim"])
-def test_a_curve_varies_its_ingredient_alone(brief, small, monkeypatch, name):
+def test_a_curve_varies_only_its_ingredient(short_curves, small, monkeypatch, name):
     recipes = []
 
-    def epochs(recipe, data, count, **options):
+    def epoch_seconds(recipe, data, count, **options):
         recipes.append(recipe)
         return [1.0] * count
 
-    monkeypatch.setattr(scaling, "epochs", epochs)
+    monkeypatch.setattr(scaling, "epoch_seconds", epoch_seconds)
     list(scaling.curve(name, small[0]))
     for value, recipe in zip(scaling.CURVES[name], recipes, strict=True):
         assert recipe == scaling.Recipe(**{name: value})
 
 
-def test_the_threads_are_those_of_the_point(brief, small, monkeypatch):
+def test_a_point_is_measured_with_its_own_threads(short_curves, small, monkeypatch):
     monkeypatch.setattr(scaling, "CURVES", {"threads": (1, 2)})
     seen = []
     monkeypatch.setattr(
-        scaling, "epochs", lambda *_, **__: seen.append(torch.get_num_threads()) or [1.0, 1.0]
+        scaling,
+        "epoch_seconds",
+        lambda *_, **__: seen.append(torch.get_num_threads()) or [1.0, 1.0],
     )
     list(scaling.curve("threads", small[0]))
     assert seen == [1, 2]
 
 
-def test_epochs_that_warm_up_are_not_measured(brief, small, monkeypatch):
-    monkeypatch.setattr(scaling, "epochs", lambda *_, **__: [100.0, 3.0, 1.0, 2.0])
+def test_epochs_that_warm_up_are_not_measured(short_curves, small, monkeypatch):
+    monkeypatch.setattr(scaling, "epoch_seconds", lambda *_, **__: [100.0, 3.0, 1.0, 2.0])
     assert {point["seconds"] for point in scaling.curve("latent_dim", small[0])} == {2.0}
 
 
 @pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
-def test_the_exponent_is_that_of_large_values(exponent):
+def test_the_exponent_is_fitted_to_large_values(exponent):
     points = [
         {"value": 2**k, "seconds": 1.0 if k < 2 else 2.0 ** (k * exponent)} for k in range(5)
     ]
     assert scaling.slope(points) == pytest.approx(exponent, abs=1e-9)
 
 
-def test_memory_is_seen(brief):
-    """Far more than what others release meanwhile."""
+def test_the_memory_of_a_tensor_is_seen(short_curves):
+    """Far more than what other tests release meanwhile."""
     gc.collect()
     before = scaling.resident()
     more = torch.ones(64 * 2**20, dtype=torch.float32)  # 256 MiB
@@ -85,13 +87,13 @@ def test_memory_is_seen(brief):
     del more
 
 
-def test_without_mnist_it_says_so(capsys):
+def test_without_mnist_the_command_says_so(capsys):
     with pytest.raises(SystemExit) as stop:
         scaling.main(["--data", "nowhere"])
     assert stop.value.code == 2
     assert "MNIST is not in nowhere" in capsys.readouterr().err
 
 
-def test_the_first_images_are_those():
+def test_the_first_images_are_taken():
     data = glyphs(5)
-    assert (scaling.first(data, 3).images == data.images[:3]).all()
+    assert (scaling.first_images(data, 3).images == data.images[:3]).all()

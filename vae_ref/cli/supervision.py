@@ -1,5 +1,6 @@
 """Judge in a child process: whatever becomes of it, there is a report."""
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -28,7 +29,7 @@ class _Run:
     """What the children of a run have said so far."""
 
     def __init__(self, request: Request) -> None:
-        self.request = request
+        self.request, self.start = request, time.perf_counter()
         self.report = Report(
             subject=request.name, seed=request.seed, level=request.level, in_level=0, results=()
         )
@@ -74,8 +75,13 @@ class _Run:
 
     def concluded(self, results: Iterable[Result], broken: str = "") -> Report:
         """Return the report with these results, and with the notes of the supervisor."""
-        notes = (*self.report.notes, *self.notes)
-        return replace(self.report, results=tuple(results), notes=notes, broken=broken)
+        return replace(
+            self.report,
+            results=tuple(results),
+            notes=(*self.report.notes, *self.notes),
+            seconds=time.perf_counter() - self.start,
+            broken=broken,
+        )
 
 
 def supervise(
@@ -90,7 +96,6 @@ def supervise(
     while True:
         earlier = [plain(result) for result in run.results.values()]
         child = Child(CHILD, vars(replace(request, earlier=earlier)), patience=first)
-        end = "was stopped"
         try:
             for message in child.messages():
                 run.take(message, say)

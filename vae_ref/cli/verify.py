@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from vae_ref.cli.judge import Request, judge
-from vae_ref.cli.output import Output
+from vae_ref.cli.output import Output, complain
 from vae_ref.cli.supervision import supervise
 from vae_ref.conformance.records import Report, Result
 from vae_ref.names import CourseName, LevelName
@@ -119,8 +119,12 @@ def verify_command(
         pictures=html is not None,
         memory=memory,
     )
-    with _waiting() as say:
-        report, pictures = judge_here(request, say) if in_process else supervise(request, say)
+    try:
+        with _waiting() as say:
+            report, pictures = judge_here(request, say) if in_process else supervise(request, say)
+    except KeyboardInterrupt:
+        complain("stopped")
+        raise typer.Exit(130) from None
     _write(report, pictures, json_file=json_file, junit=junit, html=html)
     from vae_ref.conformance.reports.terminal import show
 

@@ -2,12 +2,10 @@
 
 import contextlib
 import fnmatch
-import platform
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -33,6 +31,7 @@ from vae_ref.conformance.records import (
 )
 from vae_ref.conformance.subject import Subject
 from vae_ref.support.errors import UserError
+from vae_ref.support.provenance import versions
 
 __all__ = [
     "UnknownClaimError",
@@ -271,11 +270,7 @@ def conclude(
         declared=probe.conventions.declared,
         budget=BUDGET,
         seconds=seconds,
-        versions={
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "vae_ref": metadata.version("vae_ref"),
-        },
+        versions=versions(),
     )
 
 

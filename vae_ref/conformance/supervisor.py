@@ -22,6 +22,7 @@ SLACK = 30.0
 """The seconds that a child may be silent for, beyond those that it asked for."""
 
 _KEPT = 2000  # bytes of what is written outside of the messages
+_ENDING = 10.0  # seconds that a child which closes its pipe has to end
 
 
 class Messenger:
@@ -59,6 +60,7 @@ class Child:
 
     def __init__(self, code: str, request: Mapping[str, Any], *, patience: float) -> None:
         self.hung, self.written, self.first = False, 0, ""
+        self._closed = False  # the pipe, from the other side
         self._deadline = time.monotonic() + patience + SLACK
         self._pipe, end = os.pipe()
         path = json.dumps([entry for entry in sys.path if entry])
@@ -102,7 +104,9 @@ class Child:
         while True:
             ended = self._process.poll() is not None
             if select.select([pipe], [], [], 0 if ended else 0.1)[0]:
-                return pipe.read(2**16)
+                part = pipe.read(2**16)
+                self._closed = not part
+                return part
             if ended:
                 return b""
             if time.monotonic() > self._deadline:
@@ -111,13 +115,16 @@ class Child:
 
     def end(self) -> str:
         """Kill what is left of the child and its children; say how it had ended, if it had."""
+        if self._closed:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_ENDING)
         status = self._process.poll()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._drain.join(1.0)
         if status is None:
-            return "hung" if self.hung else "was stopped"
+            return "hung" if self.hung else "stopped answering"
         if status >= 0:
             return f"ended with status {status}"
         name = signal.Signals(-status).name

@@ -114,6 +114,8 @@ def summary(report: Report) -> str:
 
 def verdict(report: Report) -> str:
     """Return how many claims hold of those of the level, and what became of the others."""
+    if not report.in_level:
+        return f"{report.verdict}: nothing was judged, {report.broken}"
     held = f"{report.verdict}: {report.counts.get('pass', 0)} of {report.in_level} claims hold"
     unselected = report.in_level - len(report.results)
     others = [f"{ran(report)} ran"] if report.verdict != "conformant" else []

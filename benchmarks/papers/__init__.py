@@ -1,1 +1,0 @@
-"""Recipes that reproduce published figures, each a command of its own."""
