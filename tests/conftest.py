@@ -17,7 +17,7 @@ def small() -> tuple[ImageSet, ImageSet]:
 
 @pytest.fixture
 def vae_ref_command(monkeypatch, capsys, tmp_path, user):
-    """Run the command in this process, in a directory with files of strangers."""
+    """Run the command, verify included, in this process, among files of strangers."""
     torch.set_default_dtype(torch.float32)
     monkeypatch.delenv("VAE_REF_TRACEBACK", raising=False)
     monkeypatch.setenv("COLUMNS", "100")

@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 
 import pytest
 
@@ -48,11 +49,31 @@ def test_a_full_disk_is_said_with_the_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_kill_left_over_is_removed_and_nothing_else(tmp_path):
+def test_what_a_killed_process_left_is_in_nobodys_way_and_is_removed(tmp_path):
+    left, other = tmp_path / ".file.1.unfinished", tmp_path / "file.unfinished"
+    for path in (left, other):
+        path.write_bytes(b"x" * 1000)
     write(tmp_path / "file", b"new")
-    (tmp_path / ".file.123.unfinished").write_bytes(b"x" * 1000)
+    assert (tmp_path / "file").read_bytes() == b"new"
     remove_unfinished(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"file", "file.unfinished"}
+
+
+def test_two_processes_that_write_one_file_do_not_share_what_is_unfinished(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    with replacing(path) as ours:
+        ours.write(b"ours")
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        write(path, b"theirs")
+        monkeypatch.undo()
+    assert path.read_bytes() == b"ours"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_error_names_the_file_alone(tmp_path):
+    for path in (tmp_path, tmp_path / "none" / "file"):
+        with pytest.raises(OSError, match=rf"'{re.escape(str(path))}'$"):
+            write(path, b"content")
 
 
 def test_a_device_is_written_to_and_not_replaced(tmp_path):

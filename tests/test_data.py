@@ -95,7 +95,7 @@ def test_a_label_above_9(root):
 
 def test_a_file_is_not_read_before_its_header_is_known(root, monkeypatch):
     """Of whatever size: these are sparse."""
-    monkeypatch.setattr("vae_ref.data.np.fromfile", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr("vae_ref.data.idx.np.fromfile", lambda *_: pytest.fail("it was read"))
     file = root / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
     with file.open("r+b") as stream:
         stream.truncate(2**40)

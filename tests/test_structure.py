@@ -13,30 +13,27 @@ import vae_ref
 PACKAGE = Path(vae_ref.__file__).parent
 
 
-def test_import_is_light():
-    """Pytest imports the package on every start; what is heavy is imported where it is used."""
-    heavy = [
-        "torch",
-        "jaxtyping",
-        "torchvision",
-        "scipy",
-        "matplotlib",
-        "PIL",
-        "rich",
-        "typer",
-        "safetensors",
-        "hypothesis",
-    ]
-    code = f"import vae_ref, sys; print([m for m in {heavy} if m in sys.modules])"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"
+HEAVY = {
+    "import vae_ref, vae_ref.conformance.pytest_plugin": {
+        *("torch", "jaxtyping", "torchvision", "scipy", "matplotlib", "PIL", "rich", "typer"),
+        *("safetensors", "hypothesis"),
+    },
+    "import vae_ref.cli.app": {"torch"},
+    "from vae_ref.conformance import verify": {"scipy.stats", "mpmath", "jax", "matplotlib"},
+    "import vae_ref.running.directory, vae_ref.running.training": {"torchvision"},
+}
+"""Imports, one after the other, and what they are not to bring along: it takes seconds.
+
+Pytest imports the package on every start; torchvision is for downloads.
+"""
 
 
-def test_training_waits_for_no_download():
-    """torchvision takes a second to import, and only a download needs it."""
-    code = "import vae_ref.directory, vae_ref.training, sys; print('torchvision' in sys.modules)"
+def test_imports_are_light():
+    code = "import sys\n" + "\n".join(
+        f"{what}\nprint({what!r}, *{names} & sys.modules.keys())" for what, names in HEAVY.items()
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "False"
+    assert run.stdout.splitlines() == list(HEAVY)
 
 
 def test_lazy_names_are_those_of_the_type_checker():

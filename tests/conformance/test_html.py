@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from vae_ref.conformance.claims import all_claims
-from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import Diagnosis, Note, Report, Result
 from vae_ref.conformance.reports import charts
 from vae_ref.conformance.reports.html import as_html
+from vae_ref.conformance.runner import probe_of
 from vae_ref.conformance.subject import Conventions, Subject
 
 CLAIMS = all_claims()
@@ -96,12 +96,14 @@ def made(*results: Result, **rest) -> Report:
 
 
 def rendered(report: Report, **parts) -> tuple[Page, str]:
-    text = as_html(report, Probe(Subject(name="mine", **parts)))
+    """Render a page, with pictures where the subject has parts."""
+    probe = probe_of(Subject(name="mine", **parts))
+    text = as_html(report, charts.pictures(report, probe) if parts else ())
     return Page(text), text
 
 
 def captions(**parts) -> dict[str, str]:
-    probe = Probe(Subject(name="mine", **parts))
+    probe = probe_of(Subject(name="mine", **parts))
     return {picture.title: picture.caption for picture in charts.pictures(made(), probe)}
 
 
@@ -234,7 +236,7 @@ def test_picture_that_takes_too_long_is_left_out(monkeypatch):
             pass
 
     monkeypatch.setattr(charts, "_SECONDS", 0.05)
-    assert captions(kl=endless)["dKL/dmu"] == "not drawn, no answer within 0.05 s."
+    assert captions(kl=endless)["dKL/dmu"] == "not drawn, no answer within 0.05 s of CPU time."
 
 
 def test_drawing_prints_nothing_and_leaves_the_generators_alone(capsys):
@@ -256,7 +258,7 @@ def test_kill_matrix_marks_the_subject(monkeypatch, tmp_path):
     )
     monkeypatch.setattr(charts, "KILL_MATRIX", file)
     report = made(Result(claim=CLAIMS[0], status="fail", diagnosis=DIAGNOSIS))
-    matrix = charts.pictures(report, Probe(Subject(name="mine")))[-1]
+    matrix = charts.pictures(report, probe_of(Subject(name="mine")))[-1]
     assert matrix.title == "The bank of bugs"
     labels = re.findall(r"<text style=\"([^\"]*)\"[^>]*>([^<]*)</text>", matrix.svg)
     marked = {label for style, label in labels if "var(--red)" in style}
@@ -308,8 +310,8 @@ def test_what_a_subject_says_is_shown_literally():
     ("status", "verdict"),
     [
         ("pass", "conformant"),
-        ("not-applicable", "partial"),
-        ("inconclusive", "partial"),
+        ("not-applicable", "undecided"),
+        ("inconclusive", "undecided"),
         ("expected-failure", "partial"),
         ("fail", "violated"),
         ("error", "violated"),
@@ -325,7 +327,7 @@ def test_page_of_every_status(status, verdict):
 
 
 def test_page_of_a_run_of_nothing():
-    assert "partial: 0 of 68 claims hold" in rendered(made(in_level=68))[0].text
+    assert "undecided: 0 of 68 claims hold" in rendered(made(in_level=68))[0].text
 
 
 def test_failure_explained_by_an_expected_one_is_not_lost():

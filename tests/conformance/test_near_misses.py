@@ -167,7 +167,7 @@ def test_a_skewness_a_kurtosis_and_a_tail_as_declared_are_found():
 
     from vae_ref.conformance.probe.draws import needed
 
-    generator, n = np.random.default_rng(0), needed()
+    generator, n = np.random.default_rng(0), needed(significance())
     shape = 4 / 0.1**2
     skewed = (generator.gamma(shape, size=n) - shape) / shape**0.5
     assert statistics.score(statistics.legendre(skewed, 3), 7**0.5) < significance()

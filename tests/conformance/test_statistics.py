@@ -148,7 +148,7 @@ def test_the_budget_of_a_run_is_shared_by_its_statistical_claims():
 
 
 @pytest.mark.parametrize(
-    ("sd", "n"), [(1.05, 10_000), (1.01, needed())], ids=["5 % of 10,000", "1 %"]
+    ("sd", "n"), [(1.05, 10_000), (1.01, needed(significance()))], ids=["5 % of 10,000", "1 %"]
 )
 def test_power_at_the_level_in_use(sd, n):
     """What DESIGN measured for chi-square, and what the kit declares, at the exact level."""
@@ -159,7 +159,7 @@ def test_power_at_the_level_in_use(sd, n):
 
 
 def test_needed_covers_every_declared_discrepancy():
-    alpha, n = significance(), needed()
+    alpha, n = significance(), needed(significance())
     z = stats.norm.isf(alpha / 2)
     assert 0.02 * math.sqrt(n) - z >= stats.norm.isf(1e-6)
     assert math.atanh(0.02) * math.sqrt(n / 2 - 3) - stats.norm.isf(alpha / 4) >= 4.75

@@ -61,7 +61,7 @@ def held(*indices: int) -> list[Result]:
         ),
         (
             made(*held(0), Result(claim=CLAIMS[1], status="inconclusive", message="slow")),
-            "partial: 1 of 2 claims hold; 2 ran, 1 inconclusive (standard level, ",
+            "undecided: 1 of 2 claims hold; 2 ran, 1 inconclusive (standard level, ",
         ),
         (
             made(*held(0), Result(claim=CLAIMS[1], status="expected-failure", message="known")),
@@ -75,7 +75,15 @@ def held(*indices: int) -> list[Result]:
             made(Result(claim=CLAIMS[0], status="unexpected-pass", message="known"), in_level=2),
             "violated: 0 of 2 claims hold; 1 ran, 1 unexpectedly holds, 1 not selected (",
         ),
-        (made(in_level=68), "partial: 0 of 68 claims hold; 0 ran, 68 not selected (standard"),
+        (
+            made(in_level=68),
+            "undecided: 0 of 68 claims hold; 0 ran, 68 not selected, nothing was judged (standard",
+        ),
+        (
+            made(*held(0), in_level=3, broken="the target's process ended with status 0"),
+            "violated: 1 of 3 claims hold; 1 ran, 2 not run, "
+            "the target's process ended with status 0 (standard level, ",
+        ),
     ],
 )
 def test_last_line_counts_only_what_was_run(report, last):
@@ -106,6 +114,7 @@ def test_failure_is_shown_whole():
         "  right    1/2 sum(mu^2 + sigma^2 - log sigma^2 - 1)",
         "  bug      kl-no-half (score 0.99, runner-up kl-negated)",
         "  example  mu = [[1]], logvar = [[0]]; expected 0.5, got nan",
+        "  see      https://example.org/issues/1",
         "  reproduction",
         "",
         "      import torch",
@@ -113,7 +122,6 @@ def test_failure_is_shown_whole():
         "      for _ in range(2):",
         "          print(kl(mu, logvar))  # " + "x" * 90,
         "",
-        "  see      https://example.org/issues/1",
         f"  also: {CLAIMS[1].id}, {CLAIMS[2].id}",
         "",
     ]

@@ -16,6 +16,8 @@ from vae_ref.conformance import all_claims
 from vae_ref.conformance.loading import recognition
 
 COMMAND = [sys.executable, "-m", "vae_ref"]
+PATIENCE = 600  # seconds, on however busy a machine, after which a process is taken to hang
+
 # The exit status.
 
 
@@ -93,10 +95,10 @@ def test_an_option_that_there_is_none(vae_ref_command, arguments):
 
 def test_a_wrong_call_is_known_before_anything_is_run(vae_ref_command, tmp_path):
     (tmp_path / "known").write_text("kl/no-such-claim: because\n")
-    start = time.perf_counter()
-    status, output, _ = vae_ref_command("verify", "--expect-failures", "known")
+    (tmp_path / "loads.py").write_text("open('loaded', 'w').close()")
+    status, output, _ = vae_ref_command("verify", "loads.py", "--expect-failures", "known")
     assert (status, output) == (2, "")
-    assert time.perf_counter() - start < 2
+    assert not (tmp_path / "loaded").exists()
 
 
 def test_a_file_that_hangs_is_left(vae_ref_command, monkeypatch, tmp_path):
@@ -109,12 +111,17 @@ def test_a_file_that_hangs_is_left(vae_ref_command, monkeypatch, tmp_path):
 
 
 def test_what_is_undecided_is_not_all_right(vae_ref_command, monkeypatch):
-    monkeypatch.setattr("vae_ref.conformance.probe.draws.PATIENCE", 0.0)
-    status, output, _ = vae_ref_command(
-        "verify", "small_vae.py", "--only", "reparameterization/mean"
-    )
-    assert status == 1
+    monkeypatch.setattr("vae_ref.conformance.probe.draws.BUDGET", -1.0)
+    status, output, _ = vae_ref_command("verify", "small_vae.py", "--only", "*/mean")
+    assert status == 3
     assert "inconclusive" in output
+    assert output.splitlines()[-2].startswith("undecided: 0 of ")
+
+
+def test_nor_is_a_run_in_which_nothing_was_judged(vae_ref_command):
+    status, output, _ = vae_ref_command("verify", "right_kl.py", "--only", "likelihood/value")
+    assert status == 3
+    assert "nothing was judged" in " ".join(output.split())
 
 
 # Options.
@@ -248,6 +255,18 @@ def test_what_is_already_there_stays_if_a_report_cannot_be_written(vae_ref_comma
     assert (tmp_path / "r.json").is_dir()
 
 
+def test_what_our_own_display_draws_is_not_the_subject_s(vae_ref_command, monkeypatch, tmp_path):
+    """Continuous integration likes colours, and the display then draws into any stream."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    (tmp_path / "slow.py").write_text(kl_that("time.sleep(0.05)"))
+    arguments = ("slow.py", "--only", "kl/gradient-mu", "--json", "r.json")
+    status, _, errors = vae_ref_command("verify", *arguments)
+    assert status == 0
+    assert "verifying" in errors
+    assert json.loads((tmp_path / "r.json").read_text())["notes"] == []
+
+
 # The list of claims.
 
 
@@ -307,7 +326,7 @@ def start(directory, *arguments, **environment):
 def test_the_program_from_end_to_end(tmp_path):
     (tmp_path / "mean_kl.py").write_text(MEAN_KL)
     with start(tmp_path, "verify", "mean_kl.py", "--json", "r.json") as process:
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (1, "")
     assert "kl-mean-over-everything" in output
     assert "\x1b" not in output, "a log is plain lines"
@@ -316,30 +335,20 @@ def test_the_program_from_end_to_end(tmp_path):
     assert [c["diagnosis"]["bug"] for c in roots] == ["kl-mean-over-everything"]
 
 
-def test_what_our_own_display_draws_is_not_the_subject_s(tmp_path):
-    """Continuous integration likes colours, and the display then draws into any stream."""
-    (tmp_path / "slow.py").write_text(kl_that("time.sleep(0.05)"))
-    arguments = ("verify", "slow.py", "--only", "kl/gradient-mu", "--json", "r.json")
-    with start(tmp_path, *arguments, FORCE_COLOR="1", TERM="xterm") as process:
-        process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert json.loads((tmp_path / "r.json").read_text())["notes"] == []
-
-
 def test_ctrl_c_ends_with_130(tmp_path):
     ready = tmp_path / "ready"
     (tmp_path / "slow.py").write_text(
-        kl_that(f"open({str(ready)!r}, 'w').close(); time.sleep(30)")
+        kl_that(f"open({str(ready)!r}, 'w').close(); time.sleep(600)")
     )
     with start(tmp_path, "verify", "slow.py", "--only", "kl/*") as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not ready.exists():
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.01)
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "Traceback" not in errors
 

@@ -68,7 +68,9 @@ def time_limit(seconds: float, *, wall: float | None = None) -> Iterator[None]:
     def arm() -> None:
         left = seconds - (time.process_time() - spent)
         signal.setitimer(signal.ITIMER_PROF, max(left, 1e-3), 0.1)
-        signal.setitimer(signal.ITIMER_REAL, max(start + wall - time.monotonic(), 1e-3), 0.1)
+        # At least every second: what other threads spend may not wake the main thread.
+        left = min(start + wall - time.monotonic(), 1.0)
+        signal.setitimer(signal.ITIMER_REAL, max(left, 1e-3), 0.1)
 
     def ring(number: int, frame: FrameType | None) -> None:
         nonlocal rings, hangs
@@ -79,14 +81,14 @@ def time_limit(seconds: float, *, wall: float | None = None) -> Iterator[None]:
             return
         if not rings:
             hangs = time.process_time() - spent < seconds
-            if hangs and time.monotonic() - start < wall:  # somebody else's alarm
+            if hangs and time.monotonic() - start < wall:  # not yet
                 arm()
                 return
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
         rings += 1
         if rings > 1:
-            _throw_again(frame, lambda: over)
+            _throw_again(frame, lambda: over, by_wall_clock=hangs)
         raise TimeLimit(by_wall_clock=hangs)
 
     def ignore(unraisable: Any) -> None:
@@ -151,14 +153,16 @@ def _own(frame: FrameType | None) -> bool:
     return frame is not None and frame.f_code.co_filename.startswith(_OWN)
 
 
-def _throw_again(frame: FrameType | None, over: Callable[[], bool]) -> None:
+def _throw_again(
+    frame: FrameType | None, over: Callable[[], bool], *, by_wall_clock: bool
+) -> None:
     """Raise in the next line too, which may be the handler's, and ring a moment after that."""
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
         if event != "line" or over() or _own(frame):
             return trace
         signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 5e-5), 0.01)
-        raise TimeLimit
+        raise TimeLimit(by_wall_clock=by_wall_clock)
 
     while frame is not None and not _own(frame):
         frame.f_trace = trace

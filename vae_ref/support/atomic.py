@@ -43,7 +43,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             with contextlib.suppress(OSError):
                 target.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename in (None, str(target)):
-            error.filename, error.filename2 = str(path), None  # a full disk does not say where
+            error.filename = str(path)  # a full disk does not say where
+            del error.filename2
         raise
 
 
