@@ -47,7 +47,6 @@ def load_weights(subject: Subject, path: Path) -> None:
             "TARGET", "have a module", subject.name, "Name the model's class or file."
         )
     state, own = _read(path), _tensors(subject.module)
-    finite = {name for name, tensor in own.items() if tensor.isfinite().all()}
 
     def refuse(reason: str) -> InputError:
         rule = f"hold the weights of {subject.name}"
@@ -67,12 +66,13 @@ def load_weights(subject: Subject, path: Path) -> None:
         reason = str(error).partition("\n")[2] or str(error)
         raise refuse(excerpt(" ".join(reason.split())).removesuffix(".")) from error
     for name, tensor in _tensors(subject.module).items():
-        if name in finite and not tensor.isfinite().all():
+        if (~tensor.isfinite() & (tensor != own[name])).any():  # a mask may have its infinities
             raise refuse(f"{excerpt(name)} must be finite")
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    return {name: t for name, t in module.state_dict().items() if isinstance(t, Tensor)}
+    """Copy what a module holds."""
+    return {name: t.clone() for name, t in module.state_dict().items() if isinstance(t, Tensor)}
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import typer
 
 from vae_ref.cli.output import Output, complain
 from vae_ref.cli.progress import Progress
-from vae_ref.names import DatasetName, EngineOption, LikelihoodName, ModelName
+from vae_ref.names import MOST_EPOCHS, DatasetName, EngineOption, LikelihoodName, ModelName
 from vae_ref.support.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,7 +64,11 @@ def train_command(
     ] = 400,
     epochs: Annotated[
         int,
-        typer.Option(min=1, help="The total number of epochs, including those before --resume."),
+        typer.Option(
+            min=1,
+            max=MOST_EPOCHS,
+            help="The total number of epochs, including those before --resume.",
+        ),
     ] = 20,
     batch_size: Annotated[int, typer.Option(help="The number of examples per step.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-3,
@@ -150,7 +154,9 @@ def evaluate_command(
     samples: Annotated[
         int,
         typer.Option(
-            min=1, help="The number K of importance samples per image; more give a tighter bound."
+            min=1,
+            max=100_000,
+            help="The number K of importance samples per image; more give a tighter bound.",
         ),
     ] = 50,
     seed: SeedOption = None,
@@ -184,7 +190,9 @@ def sample_command(
     checkpoint: CheckpointArgument,
     *,
     data: DataOption = Path("data"),
-    count: Annotated[int, typer.Option(min=1, help="The number of prior samples.")] = 64,
+    count: Annotated[
+        int, typer.Option(min=1, max=10_000, help="The number of prior samples.")
+    ] = 64,
     seed: SeedOption = None,
     device: DeviceOption = "auto",
     out: Annotated[

@@ -19,10 +19,7 @@ from vae_ref.support.excerpt import excerpt
 if TYPE_CHECKING:
     from safetensors import safe_open
 
-__all__ = ["MOST_EPOCHS", "CheckpointError", "load", "opened", "parse", "save"]
-
-#: The epochs that a training may have; a larger number is that of a damaged file.
-MOST_EPOCHS = 1_000_000
+__all__ = ["CheckpointError", "load", "opened", "parse", "save"]
 
 
 _FORMAT = 1

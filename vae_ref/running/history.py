@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vae_ref.checks import is_integer, is_number
-from vae_ref.running.checkpoint import MOST_EPOCHS, CheckpointError, parse
+from vae_ref.names import MOST_EPOCHS
+from vae_ref.running.checkpoint import CheckpointError, parse
 from vae_ref.support.atomic import replacing
 from vae_ref.support.excerpt import excerpt
 
