@@ -124,7 +124,7 @@ class NativeStep(Step):
         self.h1, self.d_h1 = self.h1_t.mT, self.d_h1_t.mT
         # Pixels that are not 0, each with its index, by example and by pixel; and how many.
         self.lists = [self.x.new_empty(2 * self.x.numel()) for _ in range(2)]
-        self.counts = [torch.empty(n, dtype=torch.int64) for n in (batch, pixels)]
+        self.counts = [self.x.new_empty(n, dtype=torch.int64) for n in (batch, pixels)]
         room, threads = self.h2.stride(0), torch.get_num_threads()
         self.rows_of_h2 = self.h2.new_empty(batch, _rounded(hidden, self.h2))
         self.parts = self.h2.new_empty(threads, hidden, room)

@@ -20,7 +20,7 @@ def denormals_flushed() -> Iterator[None]:
     The setting is one of the calling thread, which threads inherit when they are created: enter
     before torch's first parallel operation for all of them to obey. Such threads keep it.
     """
-    smallest = torch.tensor(torch.finfo(torch.float32).tiny, dtype=torch.float32)
+    smallest = torch.tensor(torch.finfo(torch.float32).tiny, dtype=torch.float32, device="cpu")
     before = bool(smallest / 2 == 0)
     torch.set_flush_denormal(True)
     try:
