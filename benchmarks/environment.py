@@ -31,6 +31,7 @@ def describe(*, threads: int, device: str = "cpu") -> dict[str, Any]:
         "threads": threads,
         "python": platform.python_version(),
         "torch": version("torch"),
+        "cuda": torch.version.cuda,
         "jax": version("jax"),
         "vae_ref": version("vae_ref"),
         "commit": commit(),

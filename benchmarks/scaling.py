@@ -1,10 +1,10 @@
 """Measure how training's cost grows with examples, batch, code, width, threads, seeds and epochs.
 
-    python -m benchmarks.scaling [--data DIR]
+    python -m benchmarks.scaling [--data DIR] [--device cuda]
 
 Varies one ingredient of the textbook's recipe at a time and writes, for every value, the median
-of some epochs' seconds to benchmarks/results/scaling_MACHINE.json; and the memory of the process
-after each of many epochs. Takes a few minutes.
+of some epochs' seconds to benchmarks/results/scaling_MACHINE.json; and the memory that the process
+has, there or of the GPU, after each of many epochs. Takes a few minutes.
 """
 
 import argparse
@@ -42,6 +42,7 @@ CURVES = {
     "threads": tuple(range(1, environment.cores() + 1)),
     "seeds": (1, 2, 4, 8),
 }
+SEEDS_ON_GPU = (1, 2, 4, 8, 16, 32, 64)  #: one small model leaves it idle
 
 
 def main(words: list[str] | None = None) -> None:
@@ -49,8 +50,11 @@ def main(words: list[str] | None = None) -> None:
     add = parser.add_argument
     add("--data", default=os.environ.get("VAE_REF_DATA", "data"), help="a torchvision root")
     add("--engine", help="the one that is chosen for the recipe")
+    add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--json", type=Path, metavar="FILE", help="where to write; results/scaling_MACHINE.json")
     arguments = parser.parse_args(words)
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda needs a GPU that torch sees; there is none. Use cpu.")
     try:
         with denormals_flushed():
             measure(arguments)
@@ -61,8 +65,9 @@ def main(words: list[str] | None = None) -> None:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    surroundings = environment.describe(threads=torch.get_num_threads())
-    options = {"engine": arguments.engine} if arguments.engine else {}
+    device = arguments.device
+    surroundings = environment.describe(threads=torch.get_num_threads(), device=device)
+    options = {"device": device} | ({"engine": arguments.engine} if arguments.engine else {})
     data = mnist(arguments.data, train=True)
     content = {
         "command": "python -m benchmarks.scaling",
@@ -71,10 +76,10 @@ def measure(arguments: argparse.Namespace) -> None:
         "examples": COUNT,
         # First: what other points allocate, the process does not give back.
         "memory": list(memory(data, MEMORY_COUNT, MEMORY_EPOCHS, **options))
-        if STATM.exists()
+        if device == "cuda" or STATM.exists()
         else [],
         "memory_examples": MEMORY_COUNT,
-        "curves": {name: list(curve(name, data, **options)) for name in CURVES},
+        "curves": {name: list(curve(name, data, **options)) for name in curves(device)},
     }
     path = arguments.json or RESULTS / f"scaling_{environment.machine(surroundings)}.json"
     path.parent.mkdir(exist_ok=True, parents=True)
@@ -83,9 +88,18 @@ def measure(arguments: argparse.Namespace) -> None:
     show(content)
 
 
-def curve(name: str, data: ImageSet, **options: str) -> Iterator[dict[str, Any]]:
+def curves(device: str) -> dict[str, tuple[int, ...]]:
+    """Return what is varied on a device, and over which values: a GPU has no threads to set."""
+    if device == "cpu":
+        return CURVES
+    return {n: v for n, v in CURVES.items() if n != "threads"} | {"seeds": SEEDS_ON_GPU}
+
+
+def curve(
+    name: str, data: ImageSet, *, device: str = "cpu", **options: str
+) -> Iterator[dict[str, Any]]:
     """Measure the points of one curve."""
-    for value in CURVES[name]:
+    for value in curves(device)[name]:
         count = value if name == "examples" else COUNT
         seeds = value if name == "seeds" else 1
         own = name in ("batch_size", "latent_dim", "hidden_dim")
@@ -93,6 +107,7 @@ def curve(name: str, data: ImageSet, **options: str) -> Iterator[dict[str, Any]]
         before = torch.get_num_threads()
         torch.set_num_threads(value if name == "threads" else before)
         part = first(data, count)
+        options["device"] = device
         seconds = epochs(recipe, part, WARM + MEASURED, seeds=seeds, **options)[WARM:]
         torch.set_num_threads(before)
         yield {
@@ -113,17 +128,21 @@ def epochs(
     return [records[0].seconds for records in together]
 
 
-def memory(data: ImageSet, examples: int, count: int, **options: str) -> Iterator[float]:
-    """Train, and yield the memory of the process in MiB before and after every epoch."""
+def memory(
+    data: ImageSet, examples: int, count: int, *, device: str = "cpu", **options: str
+) -> Iterator[float]:
+    """Train, and yield the memory that is in use, in MiB, before and after every epoch."""
     data = first(data, examples)
-    run = Run.start(Recipe(), data.size, **options)
-    yield resident()
+    run = Run.start(Recipe(), data.size, device=device, **options)
+    yield resident(device)
     for _ in fit(run, data, first(data, 1), epochs=count):
-        yield resident()
+        yield resident(device)
 
 
-def resident() -> float:
-    """Return the memory of this process that is not swapped out, in MiB."""
+def resident(device: str) -> float:
+    """Return in MiB what of this process is not swapped out, or what its torch has of the GPU."""
+    if device == "cuda":
+        return round(torch.cuda.memory_reserved() / 2**20, 2)
     return round(int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20, 2)
 
 

@@ -40,6 +40,7 @@ def substitutions() -> dict[str, str]:
             _all(kind, section, command, device="cuda")
             for kind, section, command in (
                 ("race", _race, "python -m benchmarks.race --device cuda"),
+                ("scaling", _scaling, "python -m benchmarks.scaling --device cuda"),
                 ("suite", _suite, "pytest benchmarks"),
             )
         ),
@@ -69,9 +70,10 @@ def _source(content: dict[str, Any], path: Path, device: str) -> str:
     family = f"family {on['family']}" if on.get("family") else None
     processor = ", ".join(filter(None, [on["processor"], family, on.get("vectors")]))
     jax = f", jax {on['jax']}" if on["jax"] else ""
+    cuda = f" with CUDA {on['cuda']}" if device == "cuda" else ""
     return (
         f"*{gpu}{processor}, {on['cores']} cores, {on['memory_gib']} GiB, "
-        f"{on['threads']} threads; torch {on['torch']}{jax}, Python {on['python']}, "
+        f"{on['threads']} threads; torch {on['torch']}{cuda}{jax}, Python {on['python']}, "
         f"vae_ref {on['vae_ref']}, commit {on['commit']}, {on['date']}; load before: "
         f"{', '.join(map(str, on['load'])) or 'unknown'}. "
         f"From `benchmarks/results/{path.name}`.*"
@@ -181,9 +183,11 @@ def _scaling(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
     if content["memory"]:
         before, first, *_, last = content["memory"]
         count = len(content["memory"]) - 1
+        of = " of the GPU's memory" if device == "cuda" else ""
         yield (
-            f"The process held {before:.0f} MiB before it trained, {first:.0f} after the first "
-            f"epoch and {last:.0f} after epoch {count} of {content['memory_examples']} examples."
+            f"The process held {before:.0f} MiB{of} before it trained, {first:.0f} after the "
+            f"first epoch and {last:.0f} after epoch {count} of {content['memory_examples']} "
+            "examples."
         )
     yield from ("", *_picture(name, _draw_scaling(content), "How the cost of training grows"))
 
