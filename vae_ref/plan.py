@@ -37,11 +37,12 @@ class Plan:
         text = "/".join(map(str, (self.seed, *purpose)))
         digest = hashlib.sha256(text.encode()).digest()
         # torch's CPU generator uses 32 bits of a seed; the hash spreads all purposes over them.
-        return torch.Generator().manual_seed(int.from_bytes(digest[:4], "little"))
+        return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:4], "little"))
 
     def permutation(self, epoch: int, count: int) -> Order:
         """Return the order in which an epoch visits its ``count`` examples."""
-        return torch.randperm(count, generator=self.generator("permutation", epoch))
+        generator = self.generator("permutation", epoch)
+        return torch.randperm(count, generator=generator, device="cpu")
 
     def noise(self, epoch: int, count: int, latent_dim: int) -> Codes:
         """Return an epoch's noise, one row for every *position* in its order."""
@@ -59,5 +60,6 @@ class Plan:
 def _normal(count: int, latent_dim: int, generator: torch.Generator) -> Codes:
     # Drawn in double precision and rounded: in single precision, torch uses other instructions on
     # other processors. A plan has the same noise for every precision of the model.
-    noise = torch.randn(count, latent_dim, generator=generator, dtype=torch.float64)
+    size = count, latent_dim
+    noise = torch.randn(size, generator=generator, dtype=torch.float64, device="cpu")
     return noise.to(torch.float32)

@@ -51,7 +51,11 @@ def glyphs(count: int = 60_000, *, seed: int = 0) -> ImageSet:
     """
     if count < 0:
         raise InputError("count", "not be negative", count, "Ask for 0 or more images.")
-    generator = Plan(seed).generator("glyphs")
+    with torch.device("cpu"):  # whose generator it is, whatever torch's default device
+        return _glyphs(count, Plan(seed).generator("glyphs"))
+
+
+def _glyphs(count: int, generator: torch.Generator) -> ImageSet:
     drawn = torch.rand(count, 1 + len(FACTORS), generator=generator, dtype=torch.float32)
     labels = (drawn[:, 0] * 10).long()
     factors = {

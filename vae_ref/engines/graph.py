@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vae_ref.engines.analytic import Analytic
+from vae_ref.engines.analytic import Analytic, settings
 
 __all__ = ["Graph"]
 
@@ -20,15 +20,16 @@ class Graph(Analytic):
     recorded: tuple[object, ...] | None = None
 
     def _execute(self, images: Tensor) -> Tensor:
-        key = (images.data_ptr(), self.order.data_ptr(), self.noise.data_ptr(), *self._hyper())
+        places = (tensor.data_ptr() for tensor in (images, self.order, self.noise))
+        chosen = map(float, settings(self.optimizers[0]).values())  # a rate may be a tensor
+        key = (*places, images.stride(), *chosen)
         if self.recorded != key:
-            self._record(images)
+            self.recorded = None  # what is interrupted leaves half a graph
+            with torch.cuda.device(images.device):  # whose streams need not be the current ones
+                self._record(images)
             self.recorded = key
         self.graph.replay()
         return self.total
-
-    def _hyper(self) -> list[object]:
-        return [v for k, v in self.optimizers[0].param_groups[0].items() if k != "params"]
 
     def _record(self, images: Tensor) -> None:
         stream = torch.cuda.Stream()

@@ -88,7 +88,7 @@ class Native(Analytic):
         self.shares = _shares(first)
         (*_, others), (*_, d_others), (m1, m4, m_others), (v1, v4, v_others) = self.adam
         # The same for all steps: what Adam needs.
-        self.common = {name: torch.zeros((), dtype=torch.float64) for name in _SETTINGS}
+        self.common = {name: first.new_zeros((), dtype=torch.float64) for name in _SETTINGS}
         self.common |= {"steps": self.adam_steps, "m1": m1, "v1": v1, "m4": m4, "v4": v4}
         self.common |= {"others": others, "d_others": d_others}
         self.common |= {"m_others": m_others, "v_others": v_others}
@@ -157,9 +157,9 @@ class NativeStep(Step):
         tensors = {
             **common,
             "by_example": list_of_entries(),
-            "in_example": torch.empty(batch, dtype=torch.int64),
+            "in_example": self.x.new_empty(batch, dtype=torch.int64),
             "by_pixel": list_of_entries(),
-            "in_pixel": torch.empty(pixels, dtype=torch.int64),
+            "in_pixel": self.x.new_empty(pixels, dtype=torch.int64),
             "W1": weights.W1,
             "b1": weights.b1,
             "d_b1": gradients.b1,

@@ -93,7 +93,7 @@ class Recipe:
             case _:
                 assert_never(self.likelihood)
         kind = {"vae": VAE, "autoencoder": Autoencoder}[self.model]
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.default_generator.manual_seed(
                 Plan(self.seed).generator("weights").initial_seed()
             )

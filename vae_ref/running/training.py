@@ -204,14 +204,15 @@ def log_likelihood(model: VAE, data: ImageSet, *, samples: int, plan: Plan) -> P
     constants_in_memory()
     device, dtype = data.images.device, model.dtype
     generator = plan.generator("importance")
-    bounds = [torch.empty(0, dtype=torch.float64)]
+    bounds = [torch.empty(0, dtype=torch.float64, device="cpu")]
     for index in torch.arange(len(data), device=device).split(100):
         x = data.batch(index, dtype)
         mu, logvar = model.encode(x)
         weights = []
         for first in range(0, samples, 50):
             count = min(50, samples - first)
-            eps = torch.randn(count, *mu.shape, generator=generator, dtype=torch.float32)
+            size = count, *mu.shape
+            eps = torch.randn(size, generator=generator, dtype=torch.float32, device="cpu")
             z = model.reparameterize(mu, logvar, eps.to(device, dtype))
             outputs = model.decode_logits(z)
             weights.append(log_weight(x, outputs, z, mu, logvar, likelihood=model.likelihood))

@@ -18,7 +18,7 @@ def denormals_flushed() -> Iterator[None]:
     The setting belongs to the calling thread, and new threads inherit it. Enter the block before
     torch's first parallel operation, so that all threads have the setting. They keep it.
     """
-    smallest = torch.tensor(torch.finfo(torch.float32).tiny, dtype=torch.float32)
+    smallest = torch.tensor(torch.finfo(torch.float32).tiny, dtype=torch.float32, device="cpu")
     before = bool(smallest / 2 == 0)
     torch.set_flush_denormal(True)
     try:
