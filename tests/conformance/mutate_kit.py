@@ -45,7 +45,7 @@ SUPPORT = (
     "runner",
 )
 TESTS = (
-    "compare",
+    "comparison",
     "statistics",
     "intervals",
     "oracles",
