@@ -89,8 +89,9 @@ def race(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace) -> Iterator[Result]:
     """Run the contestants in turns."""
     names = [name for name in CONTESTANTS if name in arguments.only]
-    for name in [name for name in names if is_missing(name)]:
-        print(f"{name} is left out: pip install -e '.[rivals]'", file=sys.stderr)
+    for name in [name for name in names if is_missing(name, arguments.device)]:
+        more = " 'jax[cuda13]'" * (arguments.device == "cuda")
+        print(f"{name} is left out: pip install -e '.[rivals]'{more}", file=sys.stderr)
         names.remove(name)
     for repetition in range(1, arguments.repetitions + 1):
         turn = (repetition - 1) % len(names) if names else 0
@@ -98,8 +99,15 @@ def run(arguments: argparse.Namespace) -> Iterator[Result]:
             yield enter(name, repetition, arguments)
 
 
-def is_missing(name: str) -> bool:
-    return name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None
+def is_missing(name: str, device: str = "cpu") -> bool:
+    """Whether what a contestant needs is not installed, or does not see the GPU."""
+    if name not in NEEDS:
+        return False
+    if device == "cpu":
+        return importlib.util.find_spec(NEEDS[name]) is None
+    # In a process of its own: jax keeps most of a GPU's memory for as long as it lives.
+    probe = [sys.executable, "-c", f"import jax; jax.devices({device!r})"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode != 0
 
 
 def enter(name: str, repetition: int, arguments: argparse.Namespace) -> Result:

@@ -1,11 +1,11 @@
 """Measure how the cost of training grows with its sizes, threads, seeds and epochs.
 
-    python -m benchmarks.scaling [--data DIR]
+    python -m benchmarks.scaling [--data DIR] [--device cuda]
 
 The command varies one ingredient of the textbook's recipe at a time: examples, batch size, latent
 size, hidden width, threads, or seeds that train together. For every value it writes the median
-time of a few epochs to benchmarks/results/scaling_MACHINE.json. It also writes the memory of the
-process after each of many epochs. It takes a few minutes.
+time of a few epochs to benchmarks/results/scaling_MACHINE.json. It also writes the memory that
+the process has, on the host or on the GPU, after each of many epochs. It takes a few minutes.
 """
 
 import argparse
@@ -43,6 +43,7 @@ CURVES = {
     "threads": tuple(range(1, provenance.cores() + 1)),
     "seeds": (1, 2, 4, 8),
 }
+SEEDS_ON_GPU = (1, 2, 4, 8, 16, 32, 64)  #: one small model leaves a GPU idle
 
 
 def main(words: list[str] | None = None) -> None:
@@ -50,8 +51,11 @@ def main(words: list[str] | None = None) -> None:
     add = parser.add_argument
     add("--data", default=os.environ.get("VAE_REF_DATA", "data"), help="a torchvision root")
     add("--engine", help="engine of vae_ref; default: its own choice")
+    add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--json", type=Path, metavar="FILE", help="output; default: results/scaling_MACHINE.json")
     arguments = parser.parse_args(words)
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda needs a GPU that torch sees; there is none. Use cpu.")
     try:
         with denormals_flushed():
             measure(arguments)
@@ -62,8 +66,9 @@ def main(words: list[str] | None = None) -> None:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    environment = provenance.record(threads=torch.get_num_threads())
-    options = {"engine": arguments.engine} if arguments.engine else {}
+    device = arguments.device
+    environment = provenance.record(threads=torch.get_num_threads(), device=device)
+    options = {"device": device} | ({"engine": arguments.engine} if arguments.engine else {})
     data = mnist(arguments.data, train=True)
     content = {
         "command": "python -m benchmarks.scaling",
@@ -72,10 +77,10 @@ def measure(arguments: argparse.Namespace) -> None:
         "examples": COUNT,
         # Measured first: the process does not give back what the curves allocate.
         "memory": list(memory(data, MEMORY_COUNT, MEMORY_EPOCHS, **options))
-        if STATM.exists()
+        if device == "cuda" or STATM.exists()
         else [],
         "memory_examples": MEMORY_COUNT,
-        "curves": {name: list(curve(name, data, **options)) for name in CURVES},
+        "curves": {name: list(curve(name, data, **options)) for name in curves(device)},
     }
     path = arguments.json or RESULTS / f"scaling_{provenance.machine_name(environment)}.json"
     path.parent.mkdir(exist_ok=True, parents=True)
@@ -84,9 +89,18 @@ def measure(arguments: argparse.Namespace) -> None:
     show(content)
 
 
-def curve(name: str, data: ImageSet, **options: str) -> Iterator[dict[str, Any]]:
+def curves(device: str) -> dict[str, tuple[int, ...]]:
+    """Return what is varied on a device, and its values. On a GPU, threads are not varied."""
+    if device == "cpu":
+        return CURVES
+    return {n: v for n, v in CURVES.items() if n != "threads"} | {"seeds": SEEDS_ON_GPU}
+
+
+def curve(
+    name: str, data: ImageSet, *, device: str = "cpu", **options: str
+) -> Iterator[dict[str, Any]]:
     """Measure the points of one curve."""
-    for value in CURVES[name]:
+    for value in curves(device)[name]:
         count = value if name == "examples" else COUNT
         seeds = value if name == "seeds" else 1
         own = name in ("batch_size", "latent_dim", "hidden_dim")
@@ -94,6 +108,7 @@ def curve(name: str, data: ImageSet, **options: str) -> Iterator[dict[str, Any]]
         before = torch.get_num_threads()
         torch.set_num_threads(value if name == "threads" else before)
         part = first_images(data, count)
+        options["device"] = device
         seconds = epoch_seconds(recipe, part, WARM + MEASURED, seeds=seeds, **options)[WARM:]
         torch.set_num_threads(before)
         yield {
@@ -114,17 +129,21 @@ def epoch_seconds(
     return [records[0].seconds for records in together]
 
 
-def memory(data: ImageSet, examples: int, count: int, **options: str) -> Iterator[float]:
-    """Train, and yield the memory of the process in MiB before and after every epoch."""
+def memory(
+    data: ImageSet, examples: int, count: int, *, device: str = "cpu", **options: str
+) -> Iterator[float]:
+    """Train, and yield the memory that is in use, in MiB, before and after every epoch."""
     data = first_images(data, examples)
-    run = Run.start(Recipe(), data.size, **options)
-    yield resident()
+    run = Run.start(Recipe(), data.size, device=device, **options)
+    yield resident(device)
     for _ in fit(run, data, first_images(data, 1), epochs=count):
-        yield resident()
+        yield resident(device)
 
 
-def resident() -> float:
-    """Return the memory of this process that is not swapped out, in MiB."""
+def resident(device: str) -> float:
+    """Return the memory in MiB: of this process, without swap, or of the GPU, held by torch."""
+    if device == "cuda":
+        return round(torch.cuda.memory_reserved() / 2**20, 2)
     return round(int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20, 2)
 
 

@@ -9,10 +9,10 @@ import torch
 from vae_ref import Recipe, Run, fit, glyphs
 
 
-@pytest.fixture(scope="module")
-def run():
+@pytest.fixture
+def run(device):
     """A training of the textbook's size, with the moments of its optimiser."""
-    started = Run.start(Recipe(), (28, 28))
+    started = Run.start(Recipe(), (28, 28), device=device)
     next(fit(started, glyphs(128), glyphs(1), epochs=1))
     return started
 
@@ -37,15 +37,17 @@ def test_checkpoint_save(measure, run, saved, contestant):
 
 
 @pytest.mark.parametrize("contestant", ["vae_ref", "torch"])
-def test_checkpoint_load(measure, run, saved, contestant):
+def test_checkpoint_load(measure, run, saved, device, contestant):
     def torchs():
-        fresh = Run.start(run.recipe, run.size)
+        fresh = Run.start(run.recipe, run.size, device=device)
         model, optimizer = torch.load(saved / "torch's", weights_only=True)
         fresh.model.load_state_dict(model)
         fresh.optimizer.load_state_dict(optimizer)
         return fresh
 
-    load = {"vae_ref": lambda: Run.load(saved / "ours"), "torch": torchs}[contestant]
+    load = {"vae_ref": lambda: Run.load(saved / "ours", device=device), "torch": torchs}[
+        contestant
+    ]
     found = measure("checkpoint, load", load)
     pairs = zip(found.model.parameters(), run.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)

@@ -73,7 +73,8 @@ def textbook_step(device):
 
 def floor_step(device):
     parts = floor.products(BATCH, device=device)
-    return lambda _: floor.step(parts)
+    repeat = floor.recorded(lambda: floor.step(parts), device)
+    return lambda _: repeat()
 
 
 STEP = {"vae_ref": our_step, "fair": fair_step, "textbook": textbook_step, "floor": floor_step}
@@ -111,10 +112,12 @@ def scan_epoch(data, device):
     jax = pytest.importorskip("jax", reason="pip install -e '.[rivals]'")
     from benchmarks.contestants import scan
 
-    if device.type != jax.default_backend():
-        pytest.skip(f"jax computes on {jax.default_backend()} only")
+    try:
+        place = jax.devices(device.type)[0]
+    except RuntimeError as error:
+        pytest.skip(f"jax has no {device.type}: {error}")
     images, key = jax.numpy.asarray(data.images.numpy()) / 255.0, jax.random.key(0)
-    state = scan.start(key)
+    state, images, key = jax.device_put((scan.start(key), images, key), place)
 
     def epoch():
         nonlocal state, key
@@ -126,14 +129,7 @@ def scan_epoch(data, device):
 
 
 def floor_epoch(data, device):
-    whole, rest = (floor.products(n, device=device) for n in (BATCH, len(data) % BATCH))
-
-    def epoch():
-        for _ in range(len(data) // BATCH):
-            floor.step(whole)
-        floor.step(rest)
-
-    return epoch
+    return floor.epoch(len(data), device=device)
 
 
 EPOCH = {

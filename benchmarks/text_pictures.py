@@ -17,15 +17,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.course_seeds import probe_with_trainings
+from vae_ref.conformance.claims.guide import SQUARED, WEIGHTS, overlaps
 from vae_ref.conformance.claims.reasons import ALONE, estimators
-from vae_ref.conformance.claims.text import SQUARED, WEIGHTS, overlaps
 from vae_ref.conformance.course import Course
 from vae_ref.conformance.probe.networks import Networks
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.trainings import scoring
-from vae_ref.conformance.trainings.codes import distances
+from vae_ref.conformance.trainings.codes import nearest_codes
 from vae_ref.conformance.trainings.latent_space import codes, decoded, fitted, pairs, prior
-from vae_ref.conformance.trainings.trained import AUTOENCODER, VAE, beta, numbers, trained
+from vae_ref.conformance.trainings.trained import AUTOENCODER, VAE, as_inputs, beta, trained
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 COLUMNS = 12
@@ -101,7 +101,7 @@ def empty_volume(probe: Probe) -> Figure:
     found = {}
     for variant in BOTH:
         z = codes(probe, variant).z
-        fresh, drawn = distances(z, fitted(probe, z))
+        fresh, drawn = nearest_codes(z, fitted(probe, z))
         limit = float(fresh.quantile(0.95))
         found[f"{variant.name}, codes"] = fresh / limit
         found[f"{variant.name}, draws"] = drawn / limit
@@ -135,7 +135,7 @@ def prior_takes_over(probe: Probe) -> Figure:
 
 def kl_alone(probe: Probe) -> Figure:
     with trained(probe, ALONE).loaded() as networks:
-        mu, logvar = scoring.encode(networks, numbers(probe, probe.course.held_out))
+        mu, logvar = scoring.encode(networks, as_inputs(probe, probe.course.held_out))
     return histograms({"mu": mu, "logvar": logvar}, "what the encoder puts out")
 
 
@@ -180,7 +180,7 @@ def blur(probe: Probe) -> Figure:
 
 def why_logvar(probe: Probe) -> Figure:
     with torch.no_grad():
-        _, head = Networks.of(probe).encode(numbers(probe, probe.course.held_out[:1000]))
+        _, head = Networks.of(probe).encode(as_inputs(probe, probe.course.held_out[:1000]))
     return histograms({"second head before training": head}, "read as sigma, half of it is none")
 
 

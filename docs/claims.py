@@ -1,4 +1,4 @@
-"""The page of the claims: written from the registry, the bank of bugs and the kill matrix."""
+"""Make the page of the claims from the registry, the bank of bugs and the kill matrix."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -12,21 +12,21 @@ from vae_ref.conformance.records import Claim, Part
 
 __all__ = ["substitutions"]
 
-PITCH, MARGIN = 15, 6  # of the rows and columns of a picture, in pixels
-LETTER = 6.1  # about as wide as a letter of a label
+PITCH, MARGIN = 15, 6  # of a picture's rows and columns, in pixels
+LETTER = 6.1  # the width of a letter in a label, roughly
 
 NAMES: dict[Part, str] = {"kl": "KL divergence"}
 KINDS = {
-    "exact": "value against an independent answer",
-    "gradient": "derivative against an independent answer",
-    "metamorphic": "two answers of the subject against each other",
-    "identity": "a consequence of the definition",
-    "statistical": "an exact test of random draws",
+    "exact": "a value is compared with an independent answer",
+    "gradient": "a derivative is compared with an independent answer",
+    "metamorphic": "two answers of the subject are compared with each other",
+    "identity": "a consequence of the definition is checked",
+    "statistical": "random draws are put to an exact test",
 }
 
 
 def substitutions() -> dict[str, str]:
-    """Return what the pages take from the registry, as Markdown."""
+    """Return the parts of the pages that are made from the registry, as Markdown."""
     claims, bugs = all_claims(), list(BANK.values())
     missed = [bug.id for bug in bugs if not kill_matrix()[bug.id]]
     noticed = "each of them is noticed" if not missed else f"not noticed: {', '.join(missed)}"
@@ -44,7 +44,7 @@ def substitutions() -> dict[str, str]:
         "bugs_noticed": noticed,
         "claims_overview": "\n".join(_overview(claims, bugs)),
         "claims_kinds": "\n\n".join(f"{kind}\n: {KINDS[kind]}" for kind in KINDS),
-        "claims": "\n".join(line for claim in _headed(claims) for line in claim),
+        "claims": "\n".join(line for section in _sections(claims) for line in section),
         "bugs": "\n".join(_bank(bugs)),
     }
 
@@ -58,12 +58,12 @@ def _sentence(text: str) -> str:
 
 
 def _anchor(identifier: str) -> str:
-    """A claim and a bug may have names that differ in the slash alone."""
+    """Return an anchor; the ids of a claim and a bug may differ only in the slash."""
     return identifier.replace("/", "-") if "/" in identifier else f"bug-{identifier}"
 
 
 def _text(plain: str) -> str:
-    """Let Markdown leave a text as it is."""
+    """Escape a text, so that Markdown shows it as it is."""
     return re.sub(r"([\\`*_{}\[\]<>$|^~#])", r"\\\1", plain)
 
 
@@ -80,7 +80,7 @@ def _seconds(claims: Iterable[Claim]) -> str:
         max(claim.seconds for claim in claims if claim.level == level)
         for level in ("standard", "trained")
     )
-    return f"{standard:g} s, or {trained:g} s if it trains"
+    return f"{standard:g} s of CPU time, or {trained:g} s if it trains"
 
 
 def _overview(claims: Iterable[Claim], bugs: Iterable[Mutant]) -> Iterator[str]:
@@ -92,7 +92,7 @@ def _overview(claims: Iterable[Claim], bugs: Iterable[Mutant]) -> Iterator[str]:
         yield f"| {title} | {len(list(group))} | {parts.count(part)} |"
 
 
-def _headed(claims: Iterable[Claim]) -> Iterator[Iterator[str]]:
+def _sections(claims: Iterable[Claim]) -> Iterator[Iterator[str]]:
     for part, group in groupby(claims, lambda claim: claim.part):
         yield iter([f"(part-{part})=", f"## {_sentence(_name(part))}", ""])
         yield from map(_claim, group)
@@ -110,7 +110,7 @@ def _claim(claim: Claim) -> Iterator[str]:
     yield f":Must notice: {', '.join(map(_link, claim.kills))}"
     if claim.builds_on:
         yield f":Builds on: {', '.join(map(_link, claim.builds_on))}"
-    yield f":Level: {claim.level}, at most {claim.seconds:g} s"
+    yield f":Level: {claim.level}, at most {claim.seconds:g} s of CPU time"
     yield ""
 
 
@@ -136,7 +136,7 @@ def _place(bug: Mutant) -> int:
 
 
 def _seen(place: str) -> str:
-    """Link a repository or one of its threads; other places are told in words."""
+    """Link to a repository or one of its threads; return any other place as it is."""
     match = re.match(r"([\w.-]+/[\w.-]+)(?:#(\d+))?", place)
     if not match:
         return _text(place)
@@ -146,7 +146,7 @@ def _seen(place: str) -> str:
 
 
 def _picture(part: Part, bugs: list[Mutant]) -> str:
-    """Draw which claims notice the bugs of a part, in the colours and letters of the page."""
+    """Draw which claims notice the bugs of a part, with the colours and the font of the page."""
     declared = {(claim.id, bug) for claim in all_claims() for bug in claim.kills}
     noticed = {claim for bug in bugs for claim in kill_matrix()[bug.id]}
     columns = [claim.id for claim in all_claims() if claim.id in noticed]

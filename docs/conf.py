@@ -1,4 +1,7 @@
-"""The documentation, readable without a network; its numbers come from result files."""
+"""Configure the documentation, which can be read without a network.
+
+Its numbers come from result files.
+"""
 
 import dataclasses
 import inspect
@@ -44,7 +47,7 @@ myst_heading_anchors = 3
 
 default_role = "py:obj"
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # shapes are in the text of every argument
+autodoc_typehints = "none"  # the description of an argument states its shape
 napoleon_custom_sections = [("Yields", "returns_style")]
 napoleon_use_ivar = True
 nitpick_ignore_regex = [
@@ -127,7 +130,7 @@ def _substitute(app: Any, config: Any) -> None:
 
 
 def _by_last_name(app: Any, env: Any, node: Any, content: Any) -> Any:
-    """Resolve what a docstring calls by its bare name, wherever it is from."""
+    """Resolve the bare name of an object in a docstring, whatever module the object is in."""
     if node.get("refdomain") != "py":
         return None
     node["refspecific"] = True

@@ -40,6 +40,7 @@ def substitutions() -> dict[str, str]:
             _all(kind, section, command, device="cuda")
             for kind, section, command in (
                 ("race", _race, "python -m benchmarks.race --device cuda"),
+                ("scaling", _scaling, "python -m benchmarks.scaling --device cuda"),
                 ("suite", _suite, "pytest benchmarks"),
             )
         ),
@@ -70,10 +71,11 @@ def _source(content: dict[str, Any], path: Path, device: str) -> str:
     memory = f"{on['memory_gib']} GiB" if on.get("memory_gib") else None
     cores = f"{on['cores']} cores"
     hardware = [gpu, on.get("processor"), family, on.get("vectors"), cores, memory]
+    cuda = f" with CUDA {on['cuda']}" if gpu and on.get("cuda") else ""
     jax = f", jax {on['jax']}" if on.get("jax") else ""
     return (
         f"*{', '.join(filter(None, hardware))}, "
-        f"{on['threads']} threads; torch {on['torch']}{jax}, Python {on['python']}, "
+        f"{on['threads']} threads; torch {on['torch']}{cuda}{jax}, Python {on['python']}, "
         f"vae_ref {on['vae_ref']}, commit {on.get('commit', 'unknown')}, {on['date']}; "
         f"load before: {', '.join(map(str, on.get('load', []))) or 'unknown'}. "
         f"From `benchmarks/results/{path.name}`.*"
@@ -183,9 +185,11 @@ def _scaling(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
     if content["memory"]:
         before, first, *_, last = content["memory"]
         count = len(content["memory"]) - 1
+        of = " of the GPU's memory" if device == "cuda" else ""
         yield (
-            f"The process held {before:.0f} MiB before it trained, {first:.0f} after the first "
-            f"epoch and {last:.0f} after epoch {count} of {content['memory_examples']} examples."
+            f"The process held {before:.0f} MiB{of} before it trained, {first:.0f} after the "
+            f"first epoch and {last:.0f} after epoch {count} of {content['memory_examples']} "
+            "examples."
         )
     yield from ("", *_picture(name, _draw_scaling(content), "How the cost of training grows"))
 

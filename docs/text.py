@@ -1,4 +1,4 @@
-"""The page of the text's claims: statements from the registry, numbers from the intervals."""
+"""Make the page of the guide's claims from the registry and the stored intervals."""
 
 import json
 from collections.abc import Iterator
@@ -12,19 +12,19 @@ from vae_ref.conformance.records import Claim
 __all__ = ["substitutions"]
 
 HERE = Path(__file__).parent
-FILE = HERE.parent / "vae_ref" / "conformance" / "intervals.json"
+FILE = HERE.parent / "vae_ref" / "conformance" / "answers" / "intervals.json"
 COURSES = ("mnist", "glyphs")
 
 
 def substitutions() -> dict[str, str]:
-    """Return what the pages take from the intervals, as Markdown."""
+    """Return the parts of the pages that are made from the intervals, as Markdown."""
     stored = json.loads(FILE.read_text())
     measured = {name.partition(": ")[0] for name in stored["mnist"]["measures"]}
     claims = [claim for claim in all_claims() if claim.id in measured]
-    exact = [c for c in all_claims() if c.level == "trained" and c.id not in measured]
+    others = [c for c in all_claims() if c.level == "trained" and c.id not in measured]
     return {
         "text_claims": "\n".join(line for claim in claims for line in _claim(claim, stored)),
-        "text_exact": "\n".join(_exact(exact)),
+        "text_exact": "\n".join(_without_intervals(others)),
         "text_sources": "\n".join(_sources(stored)),
         "text_published": _published(stored),
     }
@@ -64,7 +64,7 @@ def _cells(stored: dict[str, Any], course: str, key: str, count: int) -> tuple[s
     return f"{mean} ± {deviation}", f"{low:.4g} to {high:.4g}"
 
 
-def _exact(claims: list[Claim]) -> Iterator[str]:
+def _without_intervals(claims: list[Claim]) -> Iterator[str]:
     yield "| claim | tolerance |"
     yield "|---|---|"
     for claim in claims:

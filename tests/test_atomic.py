@@ -74,3 +74,12 @@ def test_an_error_names_the_file_alone(tmp_path):
     for path in (tmp_path, tmp_path / "none" / "file"):
         with pytest.raises(OSError, match=rf"'{re.escape(str(path))}'$"):
             write(path, b"content")
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write(tmp_path / "pipe", b"content")
+    assert os.read(reader, 100) == b"content"
+    os.close(reader)
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from vae_ref import Recipe
 from vae_ref.checks import (
     InputError,
     require_extends,
@@ -66,3 +67,22 @@ def test_values_are_left_out_on_request_and_checked_again_afterwards():
             require_same_shape(a=bad, b=bad[0])
     with pytest.raises(InputError):
         require_finite("x", bad)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        pytest.param("9" * 5000, f"{'9' * 60}...{'9' * 20} (5,000 characters)", id="digits"),
+        ("two\nlines\x1b[2J\udcff", r"two\nlines\x1b[2J\udcff"),
+        pytest.param(10**5000, "a number of 16,610 bits", id="a number without end"),
+        ("é漢", "é漢"),
+    ],
+)
+def test_a_message_is_one_short_line_whatever_the_value(value, said):
+    assert str(InputError("seed", "be small", value, "Use 0.")).endswith(f"got {said}. Use 0.")
+
+
+@pytest.mark.usefixtures("user")
+def test_true_is_no_number():
+    with pytest.raises(InputError, match="^latent_dim must be a positive integer; got True"):
+        Recipe(latent_dim=True)

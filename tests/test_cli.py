@@ -202,7 +202,7 @@ def test_prior_samples_need_no_data(vae_ref_command, tmp_path, monkeypatch):
     monkeypatch.setattr(f"{DRAWN}.glyphs", absent)
     status, _, errors = vae_ref_command("sample", tmp_path / "run" / "checkpoint.safetensors")
     assert status == 0
-    assert "what takes test images is not drawn. The data are gone." in errors
+    assert "pictures with test images are not drawn. The data are gone." in errors
     assert files(tmp_path / "run" / "samples") == {"sample.png"}
 
 
@@ -345,6 +345,21 @@ BAD = {
     "no latent dimension": (["--latent-dim", "0"], "latent_dim must be a positive integer; got 0"),
     "a negative beta": (["--beta", "-1"], "beta must be finite and not negative; got -1.0"),
     "not a number": (["--learning-rate", "fast"], "--learning-rate"),
+    "a huge size": (
+        ["--latent-dim", str(10**9)],
+        "latent_dim must be at most 10,000; got 1000000",
+    ),
+    "digits without end": (["--hidden-dim", "9" * 5000], "--hidden-dim"),
+    "a long number": (["--hidden-dim", "9" * 4000], "hidden_dim must be at most 10,000; got 999"),
+    "a rate that is none": (
+        ["--learning-rate", "nan"],
+        "learning_rate must be positive and finite",
+    ),
+    "an infinite beta": (["--beta", "9" * 5000], "beta must be finite and not negative; got inf"),
+    "a seed that is none": (["--seed", "1.5"], "--seed"),
+    "a seed without end": (["--seed", "9" * 5000], "--seed"),
+    "epochs without end": (["--epochs", str(10**9)], "--epochs"),
+    "a long word": (["--dataset", "x" * 5000], "--dataset"),
     "a diverging rate": (["--learning-rate", "1e18"], "Lower the learning rate"),
     "divergence in one step": (
         ["--learning-rate", "1e18", "--batch-size", "60000"],
@@ -360,8 +375,48 @@ def test_a_wrong_call_is_answered_with_status_2(vae_ref_command, tmp_path, optio
     assert status == 2
     assert message in errors
     assert "Traceback" not in errors
+    assert errors.startswith("vae-ref: ")
+    assert errors.count("\n") == 1
+    assert len(errors) < 400
     assert not (out / "checkpoint.safetensors").exists()
     assert not out.exists() or files(out) == set()
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("evaluate", "--samples"),
+        ("sample", "--count"),
+        ("evaluate", "--seed"),
+        ("sample", "--seed"),
+    ],
+)
+@pytest.mark.parametrize("number", ["9" * 5000, "1.5", "nan", ""])
+def test_a_wrong_number_is_answered_in_one_line(vae_ref_command, command, option, number):
+    status, _, errors = vae_ref_command(command, "no.safetensors", option, number)
+    assert status == 2
+    assert option in errors
+    assert errors.count("\n") == 1
+    assert len(errors) < 400
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("evaluate", "--samples"), ("sample", "--count"), ("train", "--epochs")],
+)
+@pytest.mark.parametrize("number", [0, -1, 10**9])
+def test_a_number_out_of_range(vae_ref_command, command, option, number):
+    checkpoint = [] if command == "train" else ["no.safetensors"]
+    status, _, errors = vae_ref_command(command, *checkpoint, option, number)
+    assert status == 2
+    assert option in errors
+
+
+@pytest.mark.parametrize("arguments", [[], ["train", "--latent-dim"], ["trian"]])
+def test_a_call_that_is_none(vae_ref_command, arguments):
+    status, output, errors = vae_ref_command(*arguments)
+    assert status == (2 if arguments else status)
+    assert "Usage" in output + errors if not arguments else errors.count("\n") == 1
 
 
 def test_cuda_where_there_is_none(vae_ref_command, tmp_path, monkeypatch):

@@ -47,6 +47,9 @@ def test_a_torchvision_root(root, train):
         (lambda b: b[:15], "not an IDX file with 3 axes"),
         (lambda _: b"<html>404</html>", "not an IDX file with 3 axes"),
         (lambda _: idx(torch.arange(6).to(torch.uint8)), "not an IDX file with 3 axes"),
+        (lambda _: idx(torch.zeros(0, 28, 28).byte()), r"empty: its sizes are 0, 28, 28"),
+        (lambda _: idx(torch.zeros(6, 0, 28).byte()), r"its sizes are 6, 0, 28"),
+        (lambda b: b[:4] + b"\xff" * 12, "announces 79228162458924105385300197391"),
     ],
 )
 def test_a_damaged_file_is_named(root, change, message):
@@ -80,6 +83,44 @@ def test_images_and_labels_that_do_not_belong_together(root):
     file = root / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte"
     file.write_bytes(idx(torch.arange(5).to(torch.uint8)))
     with pytest.raises(DataError, match="6 images, 5 labels"):
+        fashion_mnist(root, train=True)
+
+
+def test_a_label_above_9(root):
+    file = root / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte"
+    file.write_bytes(idx(torch.tensor([0, 9, 176, 3, 4, 5]).byte()))
+    with pytest.raises(DataError, match=f"{file.name} is corrupted: it has a label 176, above 9"):
+        fashion_mnist(root, train=True)
+
+
+def test_a_file_is_not_read_before_its_header_is_known(root, monkeypatch):
+    """Of whatever size: these are sparse."""
+    monkeypatch.setattr("vae_ref.data.idx.np.fromfile", lambda *_: pytest.fail("it was read"))
+    file = root / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
+    with file.open("r+b") as stream:
+        stream.truncate(2**40)
+    with pytest.raises(DataError, match="it has 1099511627776 bytes, and its header announces"):
+        fashion_mnist(root, train=True)
+    file.write_bytes(bytes([0, 0, 8, 3]) + 3 * (4096).to_bytes(4, "big"))
+    with file.open("r+b") as stream:
+        stream.truncate(16 + 4096**3)
+    with pytest.raises(DataError, match="it has 4096 examples in 68719476752 bytes; at most"):
+        fashion_mnist(root, train=True)
+    file.write_bytes(bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (10**7, 1, 1)))
+    with file.open("r+b") as stream:
+        stream.truncate(16 + 10**7)
+    with pytest.raises(DataError, match="at most 1,000,000 in 100,000,000 are read"):
+        fashion_mnist(root, train=True)
+
+
+def test_of_an_archive_the_end_is_read(root, monkeypatch):
+    file = root / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
+    with file.with_name(f"{file.name}.gz").open("wb") as archive:
+        archive.truncate(2**40)
+    with pytest.raises(DataError, match="it has the wrong checksum"):
+        fashion_mnist(root, train=True)
+    file.with_name(f"{file.name}.gz").write_bytes(b"short")
+    with pytest.raises(DataError, match="it has the wrong checksum"):
         fashion_mnist(root, train=True)
 
 

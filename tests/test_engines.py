@@ -29,6 +29,9 @@ from vae_ref.engines import choose, eager, make, step
 from vae_ref.engines.product import BackProduct
 
 SMALL = Recipe(dataset="glyphs", hidden_dim=32, latent_dim=3)
+DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+#: The engines beside the one that defines them, each with the devices that it computes on.
+PLACES = [("native", "cpu"), *((n, device) for n in ("analytic", "graph") for device in DEVICES)]
 
 
 class Tape(TorchDispatchMode):
@@ -79,7 +82,17 @@ def taped(monkeypatch):
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
     return tapes
+
+
+@pytest.fixture(params=PLACES, ids="-".join)
+def place(request):
+    """An engine and a device; a graph on the CPU is taped."""
+    name, device = request.param
+    if (name, device) == ("graph", "cpu"):
+        request.getfixturevalue("taped")
+    return name, torch.device(device)
 
 
 @pytest.fixture(params=[1, 2], ids="threads={}".format)
@@ -108,7 +121,6 @@ def assert_equal_states(ours, theirs, ulp):
 
 
 # In double precision, where what Adam makes of rounding stays small for an epoch or two.
-@pytest.mark.parametrize("name", ["analytic", "native", "graph"])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -120,7 +132,8 @@ def assert_equal_states(ours, theirs, ulp):
         {"hidden_dim": 33, "batch_size": 90},
     ],
 )
-def test_an_epoch_is_that_of_the_eager_engine(small, device, taped, name, changes):
+def test_an_epoch_is_that_of_the_eager_engine(small, place, changes):
+    name, device = place
     recipe = dataclasses.replace(SMALL, **changes)
     beta, batch_size = recipe.beta, recipe.batch_size
     count = 60 if batch_size == 1 else 600
@@ -147,14 +160,15 @@ def test_images_of_another_size_are_refused(name, side):
     assert run.model.decoder[2].bias.equal(before)
 
 
-@pytest.mark.parametrize("name", ["analytic", "native"])
-def test_an_epoch_of_the_textbook_is_that_of_the_eager_engine_in_single_precision(small, name):
+def test_an_epoch_of_the_textbook_is_that_of_the_eager_engine_in_single_precision(small, place):
     """To a tenth of a step of Adam, which moves a weight of almost no gradient by rounding."""
     torch.set_default_dtype(torch.float32)
-    ours, theirs = (Run.start(Recipe(dataset="glyphs"), (28, 28)) for _ in range(2))
-    (loss,) = engine(name, [ours])(small[0], [Plan(0)], 1)
+    name, device = place
+    ours, theirs = (Run.start(Recipe(dataset="glyphs"), (28, 28), device=device) for _ in range(2))
+    data = small[0].to(device)
+    (loss,) = engine(name, [ours])(data, [Plan(0)], 1)
     expected = eager.run_epoch(
-        theirs.model, theirs.optimizer, small[0], Plan(0), 1, batch_size=128, beta=1.0
+        theirs.model, theirs.optimizer, data, Plan(0), 1, batch_size=128, beta=1.0
     )
     assert loss == pytest.approx(expected, rel=1e-6)
     assert_equal_states(ours, theirs, ulp=2e4)
@@ -289,18 +303,92 @@ def test_a_graph_holds_no_random_numbers_and_no_wait(small, taped):
     assert "_local_scalar_dense" not in tape.names()
 
 
-def test_a_graph_is_recorded_again_where_what_it_holds_has_changed(small, taped):
-    run, other = (Run.start(SMALL, (28, 28)) for _ in range(2))
+@pytest.fixture(params=DEVICES)
+def graphs(request, monkeypatch):
+    """The device, and the graphs that are recorded there; on the CPU they are tapes."""
+    if request.param == "cpu":
+        return torch.device("cpu"), request.getfixturevalue("taped")
+    found, kind = [], torch.cuda.CUDAGraph
+
+    def new():
+        found.append(kind())
+        return found[-1]
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", new)
+    return torch.device("cuda"), found
+
+
+def test_a_graph_is_recorded_again_where_what_it_holds_has_changed(small, graphs):
+    """A rate may be a tensor that its schedule changes in place, and images lie at any stride."""
+    device, recorded = graphs
+    run, other = (Run.start(SMALL, (28, 28), device=device) for _ in range(2))
     execute, expected = engine("graph", [run]), engine("eager", [other])
-    fewer = ImageSet(small[0].images[:300], small[0].labels[:300], (28, 28))
+    whole = small[0].to(device)
+    fewer, second = (
+        ImageSet(whole.images[part], whole.labels[part], (28, 28))
+        for part in (slice(300), slice(None, None, 2))
+    )
+    for each in run, other:
+        each.optimizer.param_groups[0]["lr"] = torch.tensor(1e-3)
     for epoch, (data, rate, count) in enumerate(
-        [(small[0], 1e-3, 1), (small[0], 1e-3, 1), (fewer, 1e-3, 2), (fewer, 1e-2, 3)], 1
+        [
+            (whole, 1e-3, 1),
+            (whole, 1e-3, 1),
+            (fewer, 1e-3, 2),
+            (second, 1e-3, 3),
+            (second, 1e-2, 4),
+        ],
+        1,
     ):
         for each in run, other:
-            each.optimizer.param_groups[0]["lr"] = rate
+            each.optimizer.param_groups[0]["lr"].fill_(rate)
         (loss,) = execute(data, [Plan(0)], epoch)
         assert loss == pytest.approx(expected(data, [Plan(0)], epoch)[0], rel=1e-11)
-        assert len(taped) == count
+        assert len(recorded) == count
+
+
+def test_a_graph_is_recorded_on_the_device_of_the_images(small, taped, monkeypatch):
+    """Another's stream would record nothing of what is computed there."""
+    current, record = [], torch.cuda.graph
+
+    @contextlib.contextmanager
+    def switch(device):
+        current.append(device)
+        yield
+        current.pop()
+
+    def watched(tape):
+        assert current == [small[0].images.device]
+        return record(tape)
+
+    monkeypatch.setattr(torch.cuda, "device", switch)
+    monkeypatch.setattr(torch.cuda, "graph", watched)
+    engine("graph", [Run.start(SMALL, (28, 28))])(small[0], [Plan(0)], 1)
+    assert taped
+    assert not current
+
+
+def test_a_graph_whose_recording_was_interrupted_is_never_replayed(small, graphs, monkeypatch):
+    """Not even where all is as it was for the graph before."""
+    device, recorded = graphs
+    run, other = (Run.start(SMALL, (28, 28), device=device) for _ in range(2))
+    execute, expected = engine("graph", [run]), engine("eager", [other])
+    data = small[0].to(device)
+    for engine_of_one in execute, expected:
+        engine_of_one(data, [Plan(0)], 1)
+
+    def interrupt(self):
+        if len(recorded) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step.Step, "_leave", interrupt)
+        run.optimizer.param_groups[0]["lr"] = 1.0
+        with pytest.raises(KeyboardInterrupt):
+            execute(data, [Plan(0)], 2)
+    run.optimizer.param_groups[0]["lr"] = SMALL.learning_rate
+    (loss,) = execute(data, [Plan(0)], 2)
+    assert loss == pytest.approx(expected(data, [Plan(0)], 2)[0], rel=1e-11)
 
 
 @pytest.mark.parametrize("name", ["analytic", "native", "graph"])
@@ -387,7 +475,7 @@ def test_a_name_that_is_no_engine_and_a_graph_without_a_gpu(user):
         InputError, match="^engine must be one of auto, eager, analytic, native, graph"
     ):
         choose("jit", model, optimizer)
-    with pytest.raises(InputError, match="^engine must be another on the CPU; got graph"):
+    with pytest.raises(InputError, match="^engine must run on the CPU; got graph"):
         choose("graph", model, optimizer)
     assert choose("auto", model, optimizer) == "native"
 
@@ -409,6 +497,28 @@ def test_seeds_together_are_each_what_they_are_alone(small, name):
 
 
 @pytest.mark.parametrize(
+    "place", [place for place in PLACES if place[0] != "native"], indirect=True, ids="-".join
+)
+def test_seeds_in_one_program_are_each_what_they_are_alone(small, place):
+    name, device = place
+    data, recipes = small[0].to(device), [dataclasses.replace(SMALL, seed=n) for n in (3, 0, 5)]
+    together, alone = (
+        [Run.start(recipe, (28, 28), device=device) for recipe in recipes] for _ in range(2)
+    )
+    execute = engine(name, together)
+    one_by_one = [engine("eager", [run]) for run in alone]
+    for epoch in (1, 2):
+        losses = execute(data, [run.plan for run in together], epoch)
+        expected = [
+            execute(data, [run.plan], epoch)[0]
+            for execute, run in zip(one_by_one, alone, strict=True)
+        ]
+        assert losses == pytest.approx(expected, rel=1e-10)
+    for ours, theirs in zip(together, alone, strict=True):
+        assert_equal_states(ours, theirs, ulp=1e6)
+
+
+@pytest.mark.parametrize(
     "change", [{"beta": 2.0}, {"hidden_dim": 31}, {"batch_size": 60}, {"learning_rate": 1e-2}]
 )
 def test_only_seeds_of_one_recipe_train_together(small, change):
@@ -424,7 +534,7 @@ def test_an_engine_that_is_asked_for_is_kept(small, tmp_path):
     assert run.environment.engine == "eager"
     again = Run.load(tmp_path / "c.safetensors")
     assert (again.environment.engine, again.here.engine) == ("eager", "native")
-    with pytest.raises(InputError, match="engine must be another on the CPU"):
+    with pytest.raises(InputError, match="engine must run on the CPU"):
         Run.load(tmp_path / "c.safetensors", engine="graph")
 
 

@@ -1,6 +1,9 @@
-"""The engine whose outer layers are compiled: what is of it alone."""
+"""The compiled engine: what the tests of all engines do not cover."""
 
+import ctypes
 import dataclasses
+import os
+import shlex
 import subprocess
 import sys
 
@@ -9,7 +12,7 @@ import torch
 
 from vae_ref import ImageSet, InputError, Plan, Recipe, Run, fit
 from vae_ref.engines import choose, eager, native
-from vae_ref.engines.native import Native
+from vae_ref.engines.native import Arguments, Native
 from vae_ref.engines.step import _FACTORS
 from vae_ref.running.training import DivergenceError
 
@@ -203,6 +206,43 @@ def test_units_that_are_not_divided_are_left_to_the_formulas(hidden):
     assert choose("auto", run.model, run.optimizer) == "analytic"
     with pytest.raises(InputError, match=f"{hidden} hidden units cannot be divided"):
         choose("native", run.model, run.optimizer)
+
+
+LAYOUT = """
+#include <stddef.h>
+#include "{source}"
+_Static_assert(sizeof(Arguments) == {size}, "the size");
+{fields}
+"""
+FIELD = '_Static_assert(offsetof(Arguments, {0}) == {1}, "{0}");\n'
+
+
+def test_both_languages_lay_the_arguments_out_alike(tmp_path):
+    names = [name for name, _ in Arguments._fields_]
+    fields = "".join(FIELD.format(name, getattr(Arguments, name).offset) for name in names)
+    size = ctypes.sizeof(Arguments)
+    source = tmp_path / "layout.c"
+    source.write_text(LAYOUT.format(source=native._SOURCE, size=size, fields=fields))
+    command = [*shlex.split(os.environ.get("CC", "cc")), "-std=c11", "-fsyntax-only"]
+    command += ["-DREAL=float", "-DVECTOR=16", str(source)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+
+
+def test_a_step_sets_all_arguments_and_keeps_their_memory():
+    run = Run.start(RECIPE, (4, 6))
+    arguments = Native(run.model, run.optimizer, batch_size=30, beta=1.0)._step(30).arguments
+    values = {name: getattr(arguments, name) for name, _ in Arguments._fields_}
+    assert all(values.values())
+    addresses = {
+        name: values[name] for name, kind in Arguments._fields_ if kind is ctypes.c_void_p
+    }
+    assert addresses == {name: t.data_ptr() for name, t in arguments.tensors.items()}
+
+
+def test_an_argument_of_no_field_is_refused():
+    with pytest.raises(AttributeError, match="batches"):
+        Arguments({}, batches=30)
 
 
 POOLS = """

@@ -41,6 +41,11 @@ def test_the_processor_is_what_linux_says(monkeypatch, tmp_path):
     assert (found["processor"], found["family"]) == ("AMD EPYC", 26)
 
 
+def test_the_version_of_cuda_is_that_of_torch(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert provenance.record(threads=1)["cuda"] == "13.0"
+
+
 def test_what_is_unknown_is_absent(monkeypatch, tmp_path):
     def missing(package):
         raise provenance.metadata.PackageNotFoundError(package)

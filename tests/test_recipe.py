@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import re
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from vae_ref import (
     InputError,
     Recipe,
 )
+from vae_ref.support.excerpt import excerpt
 
 RECIPE = Recipe(hidden_dim=32, latent_dim=3)
 
@@ -55,10 +57,22 @@ def test_every_choice_reaches_the_model(choice, attribute, expected):
         ("beta", math.nan),
         ("learning_rate", 0.0),
         ("learning_rate", math.inf),
+        ("latent_dim", 10_001),
+        ("hidden_dim", 10**9),
+        ("hidden_dim", True),
+        ("batch_size", 1_000_001),
+        ("beta", True),
+        pytest.param("beta", 10**400, id="beta-10**400"),
+        ("beta", "1"),
+        ("learning_rate", "1"),
+        ("seed", "1"),
+        ("seed", 1.5),
+        ("seed", True),
+        ("seed", None),
     ],
 )
 def test_a_choice_out_of_range(field, value):
-    with pytest.raises(InputError, match=f"^{field} must be .*; got {value}"):
+    with pytest.raises(InputError, match=f"^{field} must be .*; got {re.escape(excerpt(value))}"):
         Recipe(**{field: value})
 
 

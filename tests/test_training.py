@@ -63,6 +63,28 @@ def test_records_are_of_the_whole_test_set_at_the_end_of_each_epoch(small):
         assert record.examples_per_second == 600 / record.seconds
 
 
+@pytest.mark.parametrize("engine", ["eager", "analytic", "native"])
+def test_torchs_default_device_decides_nothing(tmp_path, engine):
+    """What is random comes from generators of the CPU; on "meta" no number exists at all."""
+
+    def everything():
+        train, test = glyphs(200), glyphs(50, seed=1)
+        run = Run.start(SMALL, (28, 28), engine=engine)
+        records = list(fit(run, train, test, epochs=1))
+        run.save(tmp_path / "c.safetensors")
+        again = Run.load(tmp_path / "c.safetensors", engine=engine)
+        records += fit(again, train, test, epochs=2)
+        bound = log_likelihood(again.model, test, samples=2, plan=run.plan)
+        return [(r.train_loss, r.test_loss) for r in records], bound.tolist()
+
+    expected = everything()
+    torch.set_default_device("meta")
+    try:
+        assert everything() == expected
+    finally:
+        torch.set_default_device(None)
+
+
 def test_training_learns(small):
     run = Run.start(dataclasses.replace(SMALL, learning_rate=1e-2), (28, 28))
     records = list(fit(run, *small, epochs=6))

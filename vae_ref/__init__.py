@@ -1,4 +1,4 @@
-"""The ground truth for variational autoencoders: a reference that reads like the paper."""
+"""A reference for variational autoencoders that reads like the paper."""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -85,7 +85,7 @@ __all__ = [
     "reparameterize",
 ]
 
-_HOMES = {
+_EXPORTS = {
     "support.errors": ["InputError"],
     "data": ["DataError", "ImageSet", "fashion_mnist", "mnist"],
     "data.glyphs": ["glyphs"],
@@ -115,19 +115,19 @@ _HOMES = {
     "running.run": ["Run"],
     "running.training": ["DivergenceError", "evaluate", "fit", "fit_together", "log_likelihood"],
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_HOME = {name: module for module, names in _EXPORTS.items() for name in names}
 
-if not TYPE_CHECKING:  # to a type checker, any name at all would exist
+if not TYPE_CHECKING:  # a type checker would take every name to exist
 
     def __getattr__(name: str) -> object:
-        """Import a public name where it is used: pytest loads this package on every start."""
+        """Import a public name on first use, because pytest loads this package on every start."""
         if name == "__version__":
             from importlib import metadata
 
             value = metadata.version("vae_ref")
         elif name in _HOME:
             value = getattr(importlib.import_module(f"vae_ref.{_HOME[name]}"), name)
-        elif name in _HOMES:
+        elif name in _EXPORTS:
             return importlib.import_module(f"vae_ref.{name}")
         else:
             raise AttributeError(f"module 'vae_ref' has no attribute {name!r}")

@@ -1,8 +1,10 @@
-"""Bad input, answered once and clearly: the argument, the rule, the value, the remedy."""
+"""Check arguments; errors name the argument, the rule, the value and the remedy."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -11,6 +13,8 @@ from vae_ref.support.errors import InputError
 
 __all__ = [
     "InputError",
+    "is_integer",
+    "is_number",
     "require_extends",
     "require_finite",
     "require_in_unit_interval",
@@ -27,10 +31,10 @@ _CHECKED = ContextVar("checked", default=True)
 
 @contextlib.contextmanager
 def unchecked() -> Iterator[None]:
-    """Leave out the checks of tensor *values* (those of shapes cost nothing and stay).
+    """Skip the checks of tensor *values*; the checks of shapes cost nothing and are made.
 
-    For engines, whose data were checked once as a whole: on a GPU, looking at a value makes the
-    host wait for the device in every step.
+    This is for engines, whose data have been checked as a whole. On a GPU, a look at a value would
+    make the host wait for the device in every step.
     """
     token = _CHECKED.set(False)
     try:
@@ -40,7 +44,7 @@ def unchecked() -> Iterator[None]:
 
 
 def require_same_shape(**tensors: Tensor) -> None:
-    """Raise `InputError` unless all tensors have one shape; nothing is ever broadcast."""
+    """Raise `InputError` unless all tensors have the same shape; nothing is broadcast."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if len(set(shapes.values())) > 1:
         names, got = " and ".join(shapes), ", ".join(f"{n} {s}" for n, s in shapes.items())
@@ -48,15 +52,22 @@ def require_same_shape(**tensors: Tensor) -> None:
 
 
 def require_same_batch(**tensors: Tensor) -> None:
-    """Raise `InputError` unless all tensors have the same axes but for their last."""
+    """Raise `InputError` unless all axes of the tensors but the last are the same."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if len({shape[:-1] for shape in shapes.values()}) > 1:
         names, got = " and ".join(shapes), ", ".join(f"{n} {s}" for n, s in shapes.items())
-        raise InputError(names, "have the same batch", got, "Pass what belongs to one batch.")
+        raise InputError(names, "have the same batch", got, "Pass tensors of one batch.")
 
 
 def require_pixels(name: str, flat: Tensor, count: int, given: Tensor) -> None:
-    """Raise `InputError` unless examples, ``given`` flat or not, have ``count`` pixels."""
+    """Raise `InputError` unless every example has ``count`` pixels.
+
+    Args:
+        name: The name of the argument.
+        flat: The examples, flattened.
+        count: The number of pixels that each must have.
+        given: The examples as they were given, for the message.
+    """
     if flat.shape[-1:] != (count,):
         raise InputError(
             name,
@@ -66,9 +77,19 @@ def require_pixels(name: str, flat: Tensor, count: int, given: Tensor) -> None:
         )
 
 
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether a value is an integer; a bool is none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a number that a float can hold; NaN, infinity and a bool are none."""
+    return (is_integer(value) or isinstance(value, float)) and abs(value) <= sys.float_info.max
+
+
 def require_positive_integer(name: str, value: object) -> None:
     """Raise `InputError` unless ``value`` is an integer of at least 1."""
-    if not isinstance(value, int) or value < 1:
+    if not is_integer(value) or value < 1:
         raise InputError(name, "be a positive integer", value, "Use 1 or more.")
 
 
@@ -78,9 +99,9 @@ def require_extends(name: str, tensor: Tensor, base_name: str, base: Tensor) -> 
     if got[max(len(got) - len(expected), 0) :] != expected:
         raise InputError(
             name,
-            f"have the shape of {base_name}, {expected}, after any leading axes of its own",
+            f"have the shape of {base_name}, {expected}, after any additional leading axes",
             got,
-            "Only whole leading axes (several samples for one example) are broadcast.",
+            "Only additional leading axes, for several draws per example, are broadcast.",
         )
 
 
@@ -135,6 +156,7 @@ def require_positive(name: str, tensor: Tensor) -> None:
 
 
 def _first(tensor: Tensor, wrong: Tensor) -> str:
+    """Describe the first element that is wrong."""
     if not tensor.ndim:
         return str(tensor.item())
     index = tuple(wrong.nonzero()[0].tolist())

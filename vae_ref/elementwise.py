@@ -1,4 +1,4 @@
-"""Elementwise functions whose derivative has a formula of its own."""
+"""Elementwise functions with a separate formula for the derivative."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,13 +14,13 @@ Function = Callable[[Tensor], Tensor]
 def elementwise(value: Function, derivative: Function) -> Function:
     """Join two formulas into one differentiable function.
 
-    Automatic differentiation of a formula that avoids cancellation gives neither the best nor
-    the cheapest derivative. The one that is given may be differentiated further, and both modes
-    of differentiation and ``torch.func.vmap`` work.
+    Automatic differentiation of a formula that avoids cancellation gives a derivative that is
+    neither accurate nor cheap. Here the derivative has its own formula, which can be
+    differentiated again. Both modes of differentiation and ``torch.func.vmap`` work.
 
     Args:
-        value: Computes f(x); what it does is not recorded.
-        derivative: Computes f'(x), differentiably.
+        value: Computes f(x); autograd does not record its operations.
+        derivative: Computes f'(x) with differentiable operations.
 
     Example:
         >>> square = elementwise(lambda x: x * x, lambda x: 2 * x)

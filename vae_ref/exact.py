@@ -1,4 +1,4 @@
-r"""A model with known answers: the linear-Gaussian VAE, whose ELBO and evidence are closed forms.
+r"""A model with known answers: the linear-Gaussian VAE, whose ELBO and evidence have closed forms.
 
 .. math::
     z \sim N(0, I), \qquad x \mid z \sim N(W z + b,\; s^2 I), \qquad
@@ -21,7 +21,7 @@ __all__ = ["LinearVAE", "exact_elbo", "exact_log_evidence"]
 
 
 class _LearnedGaussian(nn.Module):
-    """The `Gaussian` likelihood whose variance is a parameter, like the decoder that it serves."""
+    """The `Gaussian` likelihood with a variance that is learned."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,12 +49,13 @@ class LinearVAE(LatentModel):
         q(z \mid x) = N(V (x - b),\; \operatorname{diag}\sigma^2)
 
     ``decoder`` holds :math:`W` and :math:`b`, ``mu`` holds :math:`V`, ``logvar`` is
-    :math:`\log \sigma^2`, one for all examples, and ``likelihood.logvar`` is :math:`\log s^2`.
-    The true posterior is of this family where the columns of :math:`W` are orthogonal.
+    :math:`\log \sigma^2`, the same for all examples, and ``likelihood.logvar`` is
+    :math:`\log s^2`. If the columns of :math:`W` are orthogonal, the true posterior has this form
+    of :math:`q`.
 
     Args:
-        input_dim: The pixels of an image.
-        latent_dim: The coordinates of a code.
+        input_dim: The number of pixels of an image.
+        latent_dim: The number of coordinates of a code.
 
     Raises:
         InputError: If a dimension is not positive.
@@ -95,7 +96,7 @@ class LinearVAE(LatentModel):
 
 
 def exact_elbo(model: LinearVAE, x: Images) -> PerExample:
-    r"""Compute the ELBO of a linear VAE: the expectation over z is a closed form.
+    r"""Compute the ELBO of a linear VAE; the expectation over z has a closed form.
 
     .. math::
         \mathrm{ELBO}(x) = \log p(x \mid z{=}\mu) - \mathrm{KL}(q\,\|\,p)
@@ -128,14 +129,14 @@ def exact_elbo(model: LinearVAE, x: Images) -> PerExample:
 
 
 def exact_log_evidence(model: LinearVAE, x: Images) -> PerExample:
-    r"""Compute :math:`\log p(x)` of a linear VAE, a Gaussian.
+    r"""Compute :math:`\log p(x)` of a linear VAE; :math:`p(x)` is a Gaussian.
 
     .. math::
         p(x) = N(b, C), \qquad C = W W^\top + s^2 I, \qquad
         (x - b)^\top C^{-1} (x - b) = \frac{\|x - b - W m\|^2}{s^2} + \|m\|^2
 
-    with the posterior mean :math:`m = M^{-1} W^\top (x - b)`, :math:`M = W^\top W + s^2 I`. No
-    term of this form cancels another.
+    with the posterior mean :math:`m = M^{-1} W^\top (x - b)` and :math:`M = W^\top W + s^2 I`. The
+    terms of this form do not cancel each other.
 
     Args:
         model: The model.

@@ -1,8 +1,9 @@
 r"""Compute with diagonal Gaussians :math:`N(\mu, \operatorname{diag}\sigma^2)`.
 
-The scale is carried as ``logvar`` :math:`= \log \sigma^2`, which any real number may be, so that
-an encoder can output it without constraint. Every function treats the last axis as the latent
-one, returns one value per example (in nats) and leaves the reduction over examples to the caller.
+The scale is given as ``logvar`` :math:`= \log \sigma^2`. Every real number is a valid ``logvar``,
+so an encoder can output it without a constraint. The last axis is the latent axis. The
+divergences, the density and the entropy return one value per example, in nats, and leave the
+reduction over examples to the caller.
 """
 
 import math
@@ -31,8 +32,8 @@ def reparameterize(mu: Codes, logvar: Codes, eps: Noise) -> Noise:
     Args:
         mu: The means :math:`\mu`, shape ``(*batch, latent)``.
         logvar: The log variances :math:`\log \sigma^2`, the same shape.
-        eps: Standard normal noise :math:`\varepsilon`, the same shape; leading axes of its own
-            give several draws for each example.
+        eps: Standard normal noise :math:`\varepsilon`, the same shape; it may have additional
+            leading axes, for several draws per example.
 
     Returns:
         The draws :math:`z`, in the shape of ``eps``.
@@ -61,10 +62,10 @@ def kl_to_standard_normal(mu: Codes, logvar: Codes) -> PerExample:
         = \tfrac12 \sum_d \big(\mu_d^2 + \sigma_d^2 - \log \sigma_d^2 - 1\big)
         = \sum_d \tfrac12 \mu_d^2 + \tfrac12 (\sigma_d - 1)^2 + (\sigma_d - 1 - \log \sigma_d)
 
-    The second form is the one that is computed: its terms are all non-negative, so none cancels
-    another. The result is correct to a few units in the last place for every ``mu`` and
-    ``logvar``, near the prior too, where the first form loses all digits, and it is finite
-    wherever the true value can be represented. Nothing is clamped.
+    The function computes the second form. None of its terms is negative, so they do not cancel
+    each other. The result is correct to a few units in the last place for every ``mu`` and
+    ``logvar``, even near the prior, where the first form loses all digits. It is finite whenever
+    the true value can be represented. Nothing is clamped.
 
     Args:
         mu: The means :math:`\mu`, shape ``(*batch, latent)``.
@@ -101,8 +102,8 @@ def kl_between(mu_q: Codes, logvar_q: Codes, mu_p: Codes, logvar_p: Codes) -> Pe
         = \mathrm{KL}\Big(N\big(\tfrac{\mu_q - \mu_p}{\sigma_p},
           \tfrac{\sigma_q^2}{\sigma_p^2}\big)\,\Big\|\,N(0, I)\Big)
 
-    A divergence does not change when both distributions are shifted and scaled alike; taking
-    :math:`p` to the standard normal leaves the problem already solved.
+    A divergence does not change if both distributions are shifted and scaled in the same way. If
+    this takes :math:`p` to the standard normal, what remains is `kl_to_standard_normal`.
 
     Args:
         mu_q: The means of :math:`q`, shape ``(*batch, latent)``.
@@ -136,8 +137,8 @@ def log_density(z: Noise, mu: Codes, logvar: Codes) -> PerDraw:
         \Big(\log 2\pi + \log \sigma_d^2 + \frac{(z_d - \mu_d)^2}{\sigma_d^2}\Big)
 
     Args:
-        z: The points :math:`z`, shape ``(*batch, latent)``; leading axes of their own give
-            several points for each example.
+        z: The points :math:`z`, shape ``(*batch, latent)``; there may be additional leading axes,
+            for several points per example.
         mu: The means :math:`\mu`, shape ``(*batch, latent)``.
         logvar: The log variances :math:`\log \sigma^2`, the shape of ``mu``.
 
@@ -182,9 +183,9 @@ def entropy(logvar: Codes) -> PerExample:
 
 
 def _scaled(distance: Tensor, logvar: Tensor) -> Tensor:
-    """Divide by sigma; in two steps, so that zero stays zero where 1 / sigma overflows."""
-    half = torch.exp(-logvar / 4)
-    return distance * half * half
+    """Divide by sigma in two steps, so that zero stays zero if 1 / sigma overflows."""
+    root = torch.exp(-logvar / 4)
+    return distance * root * root
 
 
 def _expm1_minus_value(h: Tensor) -> Tensor:

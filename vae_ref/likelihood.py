@@ -1,8 +1,8 @@
 r"""Score pixels under the decoder: :math:`-\log p(x \mid z)` for three families.
 
-A likelihood turns the ``outputs`` of a decoder's last layer into a distribution over each pixel.
-Every family has the negative log-likelihood of an example (in nats, with **every** constant,
-summed over the last axis), the mean, which a picture shows, and a sampler, which takes its noise.
+A likelihood turns the ``outputs`` of a decoder's last layer into a distribution of every pixel.
+Every family computes the negative log-likelihood of an example (in nats, with **all** constants,
+summed over the last axis), the mean, which is what pictures show, and draws, from given noise.
 """
 
 import math
@@ -22,7 +22,7 @@ __all__ = ["Bernoulli", "ContinuousBernoulli", "Gaussian", "Likelihood"]
 
 @runtime_checkable
 class Likelihood(Protocol):
-    """What a decoder's outputs mean: a distribution over every pixel, given the code."""
+    """The distribution of the pixels, given the outputs of the decoder."""
 
     def nll(self, outputs: Outputs, x: Pixels) -> PerDraw:
         """Compute the negative log-likelihood of ``x`` in nats, one value per draw."""
@@ -39,19 +39,19 @@ class Likelihood(Protocol):
 
 @dataclass(frozen=True)
 class Bernoulli:
-    r"""Model pixels by independent coin tosses, parametrised by logits :math:`\eta`.
+    r"""Model pixels as independent coin tosses with logits :math:`\eta`.
 
     .. math::
         -\log p(x \mid \eta) = \sum_i \log(1 + e^{\eta_i}) - x_i \eta_i
         = -\sum_i x_i \log p_i + (1 - x_i) \log(1 - p_i),
         \qquad p_i = \frac{1}{1 + e^{-\eta_i}}
 
-    This is the binary cross-entropy. It is a likelihood for pixels that are 0 or 1. For grey
-    pixels in between it is the expected negative log-likelihood of a pixel that is 1 with
-    probability :math:`x_i`, the customary objective on MNIST, whose minimum over :math:`p`
-    is the entropy of the pixels and not zero; `ContinuousBernoulli` is a density.
+    This is the binary cross-entropy, a likelihood for pixels that are 0 or 1. For a grey pixel it
+    is the expected negative log-likelihood of a pixel that is 1 with probability :math:`x_i`. This
+    is the usual objective on MNIST. Its minimum over :math:`p` is the entropy of the pixels, not
+    zero. `ContinuousBernoulli` is a density of grey pixels.
 
-    It is computed from logits and exact for every finite one.
+    The value is computed from logits, and is accurate for every finite logit.
 
     Example:
         >>> Bernoulli().nll(torch.zeros(1, 3), torch.tensor([[0.0, 1.0, 0.5]]))
@@ -67,7 +67,7 @@ class Bernoulli:
         """Compute the binary cross-entropy in nats, summed over pixels.
 
         Args:
-            outputs: The logits, shape ``(*batch, pixels)`` or with leading axes of their own.
+            outputs: The logits, shape ``(*batch, pixels)``, or with additional leading axes.
             x: Pixels in [0, 1], shape ``(*batch, pixels)``.
 
         Raises:
@@ -80,30 +80,30 @@ class Bernoulli:
         ).sum(-1)
 
     def mean(self, outputs: Outputs) -> Outputs:
-        """Compute the probability of a lit pixel."""
+        """Compute the probability that a pixel is 1."""
         return torch.sigmoid(outputs)
 
     def sample(self, outputs: Outputs, noise: Outputs) -> Outputs:
-        """Light a pixel where uniform ``noise`` in [0, 1) falls below its probability."""
+        """Set a pixel to 1 where uniform ``noise`` in [0, 1) is below its probability."""
         return (noise < self.mean(outputs)).to(outputs)
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    r"""Model pixels by independent normals of given variance around the outputs :math:`m`.
+    r"""Model pixels as independent normals with the outputs :math:`m` as means.
 
     .. math::
         -\log p(x \mid m) = \sum_i \frac{(x_i - m_i)^2}{2\sigma^2} + \tfrac12 \log 2\pi\sigma^2
 
-    With the default :math:`\sigma^2 = \tfrac12` this is the sum of squared errors *exactly*,
-    plus the constant :math:`\tfrac12 \log \pi` per pixel (0.5724 nats; 448.7 for 784 pixels),
-    which is kept. A squared error with a weight of :math:`w` is the case
-    :math:`\sigma^2 = 1 / (2w)`; its *mean* over :math:`D` pixels, usually called MSE, the case
-    :math:`\sigma^2 = D / 2`. The variance sets the balance with the divergence.
+    With the default :math:`\sigma^2 = \tfrac12` this is *exactly* the sum of squared errors plus a
+    constant, :math:`\tfrac12 \log \pi` per pixel (0.5724 nats; 448.7 for 784 pixels). A squared
+    error with the weight :math:`w` is the case :math:`\sigma^2 = 1 / (2w)`. The *mean* of squared
+    errors over :math:`D` pixels, usually called MSE, is the case :math:`\sigma^2 = D / 2`. So the
+    variance sets the balance between the reconstruction and the divergence.
 
     Args:
-        variance: :math:`\sigma^2`, a positive number; or, of a decoder that also gives it, a
-            tensor with the shape of the outputs or of their last axes.
+        variance: :math:`\sigma^2`, a positive number; or a tensor with the shape of the outputs or
+            of their last axes, for a decoder that also computes variances.
 
     Raises:
         InputError: If a variance is not positive and finite.
@@ -128,7 +128,7 @@ class Gaussian:
         """Compute the negative log density in nats, summed over pixels.
 
         Args:
-            outputs: The means, shape ``(*batch, pixels)`` or with leading axes of their own.
+            outputs: The means, shape ``(*batch, pixels)``, or with additional leading axes.
             x: Finite values, shape ``(*batch, pixels)``.
 
         Raises:
@@ -145,7 +145,7 @@ class Gaussian:
         return ((x - outputs).square() / (2 * self.variance) + constant).sum(-1)
 
     def mean(self, outputs: Outputs) -> Outputs:
-        """Return the outputs: they are the means."""
+        """Return the outputs, which are the means."""
         return outputs
 
     def sample(self, outputs: Outputs, noise: Outputs) -> Outputs:
@@ -155,14 +155,14 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class ContinuousBernoulli:
-    r"""Model grey pixels in [0, 1] by the density that the cross-entropy lacks.
+    r"""Model grey pixels in [0, 1] with a density, which the cross-entropy is not.
 
     .. math::
         p(x \mid \eta) = \prod_i e^{\eta_i x_i - A(\eta_i)}, \qquad
         A(\eta) = \log \int_0^1 e^{\eta x}\,dx = \log \frac{e^\eta - 1}{\eta}
 
-    The binary cross-entropy, read as a density over [0, 1], does not integrate to one; dividing
-    by its integral gives this family. The logit :math:`\eta` is that of the textbook's
+    If the binary cross-entropy is read as a density over [0, 1], its integral is not one. Division
+    by this integral gives the family. The parameter in the paper below is
     :math:`\lambda = 1 / (1 + e^{-\eta})`; the mean is :math:`A'(\eta)`, not :math:`\lambda`.
 
     Example:
@@ -179,7 +179,7 @@ class ContinuousBernoulli:
         """Compute the negative log density in nats, summed over pixels; it may be negative.
 
         Args:
-            outputs: The logits, shape ``(*batch, pixels)`` or with leading axes of their own.
+            outputs: The logits, shape ``(*batch, pixels)``, or with additional leading axes.
             x: Pixels in [0, 1], shape ``(*batch, pixels)``.
 
         Raises:
@@ -187,8 +187,8 @@ class ContinuousBernoulli:
         """
         checks.require_extends("outputs", outputs, "x", x)
         checks.require_in_unit_interval("x", x)
-        # Mirrored, p(x | eta) = p(1 - x | -eta), so that the large parts of eta * x and A(eta) are
-        # never subtracted from each other. (Not by abs, whose gradient at 0 is 0.)
+        # p(x | eta) = p(1 - x | -eta) makes eta negative, so that the large parts of eta * x and
+        # A(eta) are never subtracted from each other. (The gradient of abs would be 0 at 0.)
         eta = torch.where(outputs > 0, -outputs, outputs)
         mirrored = torch.where(outputs > 0, 1 - x, x)
         return (_log_normaliser(eta) - eta * mirrored).sum(-1)
@@ -198,20 +198,20 @@ class ContinuousBernoulli:
         return _mean(outputs)
 
     def sample(self, outputs: Outputs, noise: Outputs) -> Outputs:
-        """Put uniform ``noise`` in [0, 1) through the inverse distribution function."""
+        """Apply the inverse distribution function to uniform ``noise`` in [0, 1)."""
         eta = -outputs.abs()
         safe = torch.where(eta == 0, -1.0, eta)
         u = torch.where(outputs > 0, 1 - noise, noise)
         x = torch.where(eta == 0, u, torch.log1p(u * torch.expm1(safe)) / safe)
-        x = x.clamp(max=1)  # u = 1 is log 0 / eta where exp(eta) underflows
+        x = x.clamp(max=1)  # if exp(eta) underflows, u = 1 gives log(0) / eta
         return torch.where(outputs > 0, 1 - x, x)
 
 
 def _mean(eta: Tensor) -> Tensor:
-    """The derivative of the log normaliser, 1 / (1 - exp(-eta)) - 1 / eta.
+    """Compute the derivative of the log normaliser, 1 / (1 - exp(-eta)) - 1 / eta.
 
-    Near zero it is 1/2 + L(eta / 2) / 2, with Langevin's function by Lambert's continued fraction
-    L(h) = h / (3 + h^2 / (5 + h^2 / (7 + ...))).
+    Near zero it is computed as 1/2 + L(eta / 2) / 2, where L is Langevin's function. L is given by
+    Lambert's continued fraction, L(h) = h / (3 + h^2 / (5 + h^2 / (7 + ...))).
     """
     is_near = eta.abs() < 2
     h = torch.where(is_near, eta / 2, 0)
@@ -229,5 +229,5 @@ def _log_normaliser_value(eta: Tensor) -> Tensor:
     return torch.where(eta == 0, 0, torch.log(torch.expm1(safe) / safe))
 
 
-#: log((exp(eta) - 1) / eta) of eta below zero.
+#: log((exp(eta) - 1) / eta), for eta <= 0.
 _log_normaliser = elementwise(_log_normaliser_value, _mean)

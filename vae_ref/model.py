@@ -1,4 +1,4 @@
-"""The models as the text describes them: the autoencoder and the variational autoencoder."""
+"""The autoencoder and the variational autoencoder, with the networks of the textbook."""
 
 from abc import ABC, abstractmethod
 from typing import final
@@ -20,13 +20,14 @@ _BERNOULLI = Bernoulli()
 class LatentModel(nn.Module, ABC):
     """What all models share: a decoder, the likelihood of its outputs, and an objective.
 
-    A model of one's own sets ``decoder`` and gives `embed` and `terms`; the training loop asks
-    for no more.
+    To write your own model, set ``decoder`` and implement `embed` and `terms`. The training loop
+    needs no more.
 
     Args:
-        input_dim: The pixels of an image.
-        latent_dim: The coordinates of a code.
-        likelihood: What the decoder's outputs mean; Bernoulli is the binary cross-entropy.
+        input_dim: The number of pixels of an image.
+        latent_dim: The number of coordinates of a code.
+        likelihood: The distribution of the pixels, given the decoder's outputs; `Bernoulli` gives
+            the binary cross-entropy.
 
     Raises:
         InputError: If a dimension is not positive.
@@ -45,7 +46,7 @@ class LatentModel(nn.Module, ABC):
                 "likelihood",
                 "have nll, mean and sample",
                 repr(likelihood),
-                "Pass Gaussian(), say.",
+                "Pass Gaussian(), for example.",
             )
         self.input_dim, self.latent_dim = input_dim, latent_dim
         self.likelihood = likelihood
@@ -57,7 +58,7 @@ class LatentModel(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return next(self.parameters()).device
 
     def decode_logits(self, z: Noise) -> Outputs:
@@ -70,7 +71,7 @@ class LatentModel(nn.Module, ABC):
 
     @abstractmethod
     def embed(self, x: Images) -> Codes:
-        """Return the one code that stands for each image in pictures."""
+        """Return one code for each image, for pictures."""
 
     @abstractmethod
     def terms(self, x: Images, eps: Noise | None = None) -> Terms:
@@ -88,7 +89,7 @@ class LatentModel(nn.Module, ABC):
 
 
 class _Network(LatentModel):
-    """What the text's models share: the decoder's hidden layer of rectified linear units."""
+    """What both models share: a decoder with a hidden layer of rectified linear units."""
 
     def __init__(
         self,
@@ -108,20 +109,21 @@ class _Network(LatentModel):
 
 @final
 class VAE(_Network):
-    r"""A variational autoencoder: an encoder of two heads, a random code, a decoder.
+    r"""A variational autoencoder: an encoder with two heads, a random code, a decoder.
 
     .. math::
         q(z \mid x) = N\big(\mu(x), \sigma^2(x)\big), \qquad p(z) = N(0, I), \qquad
         p(x \mid z) = \text{likelihood of } \mathrm{decoder}(z)
 
-    Encoder and decoder have one hidden layer of rectified linear units each. The defaults are
-    those of the textbook: 784-400-20 and back.
+    The encoder and the decoder have one hidden layer of rectified linear units each. The defaults
+    are those of the textbook: 784-400-20 and back.
 
     Args:
-        input_dim: The pixels of an image.
-        hidden_dim: The units of the hidden layer of encoder and decoder.
-        latent_dim: The coordinates of a code.
-        likelihood: What the decoder's outputs mean; Bernoulli is the binary cross-entropy.
+        input_dim: The number of pixels of an image.
+        hidden_dim: The number of units in the hidden layers of the encoder and the decoder.
+        latent_dim: The number of coordinates of a code.
+        likelihood: The distribution of the pixels, given the decoder's outputs; `Bernoulli` gives
+            the binary cross-entropy.
 
     Raises:
         InputError: If a dimension is not positive.
@@ -155,11 +157,11 @@ class VAE(_Network):
         return self.mu(h), self.logvar(h)
 
     def reparameterize(self, mu: Codes, logvar: Codes, eps: Noise | None = None) -> Noise:
-        """Draw z from q(z|x), in evaluation too; torch's generator gives ``eps`` if you do not."""
+        """Draw z from q(z|x), in evaluation mode too; torch draws ``eps`` if it is not given."""
         return reparameterize(mu, logvar, torch.randn_like(mu) if eps is None else eps)
 
     def forward(self, x: Images, eps: Noise | None = None) -> tuple[Outputs, Codes, Codes]:
-        """Encode, draw a code and decode it: ``(recon_x, mu, logvar)``."""
+        """Encode, draw a code and decode it; return ``(recon_x, mu, logvar)``."""
         mu, logvar = self.encode(x)
         return self.decode(self.reparameterize(mu, logvar, eps)), mu, logvar
 
@@ -176,13 +178,14 @@ class VAE(_Network):
 
 @final
 class Autoencoder(_Network):
-    """The text's copier: the networks of the `VAE`, a code without noise, and no prior.
+    """An autoencoder: the networks of the `VAE`, a code without noise, and no prior.
 
     Args:
-        input_dim: The pixels of an image.
-        hidden_dim: The units of the hidden layer of encoder and decoder.
-        latent_dim: The coordinates of a code.
-        likelihood: What the decoder's outputs mean; its negative log-likelihood is the loss.
+        input_dim: The number of pixels of an image.
+        hidden_dim: The number of units in the hidden layers of the encoder and the decoder.
+        latent_dim: The number of coordinates of a code.
+        likelihood: The distribution of the pixels, given the decoder's outputs; its negative
+            log-likelihood is the loss.
 
     Raises:
         InputError: If a dimension is not positive.
@@ -214,7 +217,7 @@ class Autoencoder(_Network):
         return self.encoder(self.flat(x))  # type: ignore[no-any-return]
 
     def forward(self, x: Images) -> Outputs:
-        """Copy: encode and decode."""
+        """Encode and decode; return the reconstruction."""
         return self.decode(self.encode(x))
 
     def embed(self, x: Images) -> Codes:
@@ -224,7 +227,7 @@ class Autoencoder(_Network):
     def terms(self, x: Images, eps: Noise | None = None) -> Terms:
         """Compute the reconstruction loss in nats, per example; the divergence is zero.
 
-        ``eps`` is taken and not used, so that one training loop serves both models.
+        ``eps`` is accepted but not used, so that one training loop works for both models.
         """
         reconstruction = self.likelihood.nll(self.decode_logits(self.encode(x)), self.flat(x))
         return Terms(reconstruction, torch.zeros_like(reconstruction))

@@ -1,8 +1,9 @@
-"""The names that one chooses from; nothing heavy is imported to know them."""
+"""The names and numbers that one may choose; nothing heavy is imported to know them."""
 
 from typing import Literal
 
 __all__ = [
+    "MOST_EPOCHS",
     "CourseName",
     "DatasetName",
     "EngineName",
@@ -19,3 +20,6 @@ EngineName = Literal["eager", "analytic", "native", "graph"]
 EngineOption = Literal["auto", "eager", "analytic", "native", "graph"]
 CourseName = Literal["glyphs", "mnist"]
 LevelName = Literal["standard", "trained"]
+
+MOST_EPOCHS = 1_000_000
+"""The epochs that a training may have; a larger number is a slip, or of a damaged file."""

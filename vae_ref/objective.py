@@ -27,10 +27,10 @@ class Terms(NamedTuple):
     divergence: PerExample
 
     def loss(self, beta: float = 1.0) -> PerDraw:
-        r"""Weigh the terms: :math:`\text{reconstruction} + \beta\,\text{divergence}`.
+        r"""Add the terms with a weight: :math:`\text{reconstruction} + \beta\,\text{divergence}`.
 
         Args:
-            beta: The weight :math:`\beta`; the negative ELBO is the case 1.
+            beta: The weight :math:`\beta`; 1 gives the negative ELBO.
 
         Example:
             >>> Terms(torch.tensor([80.0]), torch.tensor([25.0])).loss()
@@ -58,11 +58,12 @@ def negative_elbo(
 
     Args:
         x: The data :math:`x`, shape ``(*batch, pixels)``.
-        outputs: What the decoder makes of :math:`z`, before any sigmoid, shape
-            ``(*batch, pixels)``; leading axes of its own are several draws per example.
+        outputs: The decoder's outputs at :math:`z`, before any sigmoid, shape
+            ``(*batch, pixels)``; there may be additional leading axes, for several draws per
+            example.
         mu: The means :math:`\mu` of :math:`q(z \mid x)`, shape ``(*batch, latent)``.
         logvar: The log variances of :math:`q(z \mid x)`, the same shape.
-        likelihood: What the outputs mean.
+        likelihood: The distribution of the pixels, given the outputs.
 
     Returns:
         `Terms`, in nats.
@@ -95,7 +96,7 @@ def log_weight(
 
     .. math:: \log w = \log p(x \mid z) + \log p(z) - \log q(z \mid x)
 
-    Its expectation is the ELBO; that of :math:`w` itself is :math:`p(x)`.
+    Its expectation is the ELBO. The expectation of :math:`w` itself is :math:`p(x)`.
 
     Args:
         x: The data, shape ``(*batch, pixels)``.
@@ -103,7 +104,7 @@ def log_weight(
         z: The draws, shape ``(samples, *batch, latent)``.
         mu: The means of :math:`q(z \mid x)`, shape ``(*batch, latent)``.
         logvar: The log variances of :math:`q(z \mid x)`, the same shape.
-        likelihood: What the outputs mean.
+        likelihood: The distribution of the pixels, given the outputs.
 
     Returns:
         The log weights in nats, shape ``(samples, *batch)``.
@@ -130,7 +131,7 @@ def importance_weighted_bound(log_weights: PerDraw) -> PerDraw:
 
     .. math:: L_K = \log \frac1K \sum_{k=1}^K w_k
 
-    One sample gives the ELBO; in expectation the bound rises with :math:`K` towards
+    With one sample it is the ELBO. In expectation, the bound rises with :math:`K` towards
     :math:`\log p(x)`.
 
     Args:
@@ -166,16 +167,17 @@ def loss_function(recon_x: Pixels, x: Images, mu: Codes, logvar: Codes) -> Scala
         \sum_{n, i} -x_{ni} \log \hat x_{ni} - (1 - x_{ni}) \log(1 - \hat x_{ni})
         + \sum_n \mathrm{KL}(N(\mu_n, \sigma_n^2)\,\|\,N(0, I))
 
-    It takes probabilities, as its callers do, and is as exact as they are. A float32 probability
-    next to 1 keeps few digits of its distance from 1: for a dark pixel with logit
-    :math:`\eta` the error is up to about :math:`2^{-24} e^\eta` nats, 0.001 at 10, 0.2 at 15. From
-    16.7 on the probability is 1, the loss is torch's limit of 100 and the gradient zero. For a lit
-    pixel the value is exact down to a logit of -87, but torch's gradient fades below -27. Train
-    from logits, with `negative_elbo`, where that can happen.
+    It takes probabilities, as the script does, and cannot be more accurate than they are. A
+    float32 probability close to 1 has few digits for its distance from 1. For a black pixel with
+    the logit :math:`\eta`, the error is up to about :math:`2^{-24} e^\eta` nats: 0.001 at 10, 0.2
+    at 15. From 16.7 on, the probability is 1, the loss is 100, which is torch's limit, and the
+    gradient is zero. For a white pixel, the value is accurate down to a logit of -87, but torch's
+    gradient fades below -27. If such logits can occur, train with `negative_elbo`, which takes
+    logits.
 
     Args:
         recon_x: The decoded probabilities :math:`\hat x`, shape ``(*batch, pixels)``.
-        x: Pixels in [0, 1], in that shape or as images with as many pixels.
+        x: Pixels in [0, 1], in the same shape or as images with as many pixels.
         mu: The means, shape ``(*batch, latent)``.
         logvar: The log variances, the same shape.
 

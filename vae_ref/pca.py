@@ -1,4 +1,4 @@
-"""The best that training can do to a linear VAE: probabilistic PCA, from a few eigenvalues."""
+"""Probabilistic PCA: the optimum of a linear VAE, in closed form from a few eigenvalues."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ __all__ = ["Optimum", "probabilistic_pca"]
 
 @dataclass(frozen=True, kw_only=True)
 class Optimum:
-    r"""The best linear VAE of a data set, by evidence and by ELBO alike, up to signs and order.
+    r"""The best linear VAE for a data set, by evidence and by ELBO, up to signs and order.
 
     Args:
         log_likelihood: The maximum, in nats per example.
@@ -43,7 +43,7 @@ class Optimum:
         return (self.variance / self.eigenvalues).clamp(max=1)
 
     def model(self) -> LinearVAE:
-        """Build the model that attains it."""
+        """Build the model that reaches the maximum."""
         pixels, latent = self.subspace.shape
         model = LinearVAE(pixels, latent).to(self.subspace)
         model.load_state_dict(
@@ -70,15 +70,16 @@ def probabilistic_pca(x: Pixels, latent_dim: int, *, variance: float | None = No
         \sigma_j^2 = \frac{s^2}{\lambda_j}, \qquad
         \log p = -\tfrac12 \sum_{j=1}^D \Big(\log 2\pi c_j + \frac{\lambda_j}{c_j}\Big)
 
-    where :math:`c_j = \lambda_j` for :math:`j \le q` and :math:`s^2` beyond. The likelihood fixes
-    :math:`W` up to a rotation of the code; the ELBO, whose posterior is diagonal, reaches it
-    for this one. For a given :math:`s^2`, coordinates with :math:`\lambda_j \le s^2` collapse:
-    their column is zero and their posterior is the prior.
+    where :math:`c_j = \lambda_j` for :math:`j \le q` and :math:`c_j = s^2` for the others. The
+    likelihood determines :math:`W` up to a rotation of the code. The posterior of the VAE is
+    diagonal, so its ELBO reaches the likelihood only for the :math:`W` above. If :math:`s^2` is
+    given, coordinates with :math:`\lambda_j \le s^2` collapse: their column is zero, and their
+    posterior is the prior.
 
     Args:
         x: The data, shape ``(examples, pixels)``.
-        latent_dim: The coordinates :math:`q` of a code, fewer than the pixels.
-        variance: :math:`s^2`, if it is given and not learned.
+        latent_dim: The number :math:`q` of coordinates of a code, fewer than the pixels.
+        variance: :math:`s^2`, if it is fixed and not learned.
 
     Returns:
         The `Optimum`, in double precision.
@@ -98,7 +99,7 @@ def probabilistic_pca(x: Pixels, latent_dim: int, *, variance: float | None = No
         Tipping and Bishop, *Probabilistic Principal Component Analysis*, 1999, equations 7 and 8.
         Lucas, Tucker, Grosse and Norouzi, *Don't Blame the ELBO!*, 2019, section 4.
     """
-    _check(x, latent_dim)
+    _require_data(x, latent_dim)
     mean = x.double().mean(0)
     centred = x.double() - mean
     ascending, vectors = torch.linalg.eigh(centred.T @ centred / len(x))
@@ -125,7 +126,7 @@ def probabilistic_pca(x: Pixels, latent_dim: int, *, variance: float | None = No
     )
 
 
-def _check(x: Pixels, latent_dim: int) -> None:
+def _require_data(x: Pixels, latent_dim: int) -> None:
     if x.ndim != 2 or not x.is_floating_point() or not x.numel():
         raise InputError(
             "x",

@@ -1,8 +1,8 @@
-"""Everything random in a training, as a function of (seed, epoch).
+"""The random numbers of a training, as a function of the seed and the epoch.
 
-No generator runs on from one epoch to the next: the permutation and the noise of an epoch are
-computed from its number, on the CPU. So a run that was interrupted and resumed, and a run on
-another engine or device, are given the same numbers as any other run of that plan.
+No generator keeps a state from one epoch to the next. The permutation and the noise of an epoch
+are computed from its number, on the CPU. So a run has the same random numbers if it is interrupted
+and resumed, and if it uses another engine or device.
 """
 
 import hashlib
@@ -33,22 +33,23 @@ class Plan:
     seed: int = 0
 
     def generator(self, *purpose: str | int) -> torch.Generator:
-        """Make a generator of its own for a purpose, such as ``("noise", epoch)``."""
+        """Make a separate generator for a purpose, such as ``("noise", epoch)``."""
         text = "/".join(map(str, (self.seed, *purpose)))
         digest = hashlib.sha256(text.encode()).digest()
-        # torch's CPU generator takes 32 bits of a seed; the hash spreads all purposes over them.
-        return torch.Generator().manual_seed(int.from_bytes(digest[:4], "little"))
+        # torch's CPU generator uses 32 bits of a seed; the hash spreads all purposes over them.
+        return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:4], "little"))
 
     def permutation(self, epoch: int, count: int) -> Order:
         """Return the order in which an epoch visits its ``count`` examples."""
-        return torch.randperm(count, generator=self.generator("permutation", epoch))
+        generator = self.generator("permutation", epoch)
+        return torch.randperm(count, generator=generator, device="cpu")
 
     def noise(self, epoch: int, count: int, latent_dim: int) -> Codes:
         """Return an epoch's noise, one row for every *position* in its order."""
         return _normal(count, latent_dim, self.generator("noise", epoch))
 
     def test_noise(self, count: int, latent_dim: int) -> Codes:
-        """Return the noise with which a test set is evaluated, the same after every epoch."""
+        """Return the noise for the evaluation of a test set, the same after every epoch."""
         return _normal(count, latent_dim, self.generator("test"))
 
     def prior(self, count: int, latent_dim: int) -> Codes:
@@ -57,7 +58,8 @@ class Plan:
 
 
 def _normal(count: int, latent_dim: int, generator: torch.Generator) -> Codes:
-    # Rounded from double precision: torch draws single precision with other instructions on
-    # other processors, and a plan has the same noise whatever the model's precision.
-    noise = torch.randn(count, latent_dim, generator=generator, dtype=torch.float64)
+    # Drawn in double precision and rounded: in single precision, torch uses other instructions on
+    # other processors. A plan has the same noise for every precision of the model.
+    size = count, latent_dim
+    noise = torch.randn(size, generator=generator, dtype=torch.float64, device="cpu")
     return noise.to(torch.float32)

@@ -1,10 +1,10 @@
 r"""Integrate over codes of one or two coordinates: the evidence of a VAE without any sampling.
 
-What a bound is compared with for a decoder that is not linear. Integrals are sums over a regular
-grid, the trapezoid rule. From one step to the next the grid has twice the points per axis and is
-wider by one, until no result changes any more. For smooth functions that decay at both ends the
-rule converges faster than any power of the spacing; a rectified linear unit has a kink, and
-leaves an error that is proportional to the squared spacing.
+Tests compare bounds with these integrals if the decoder is not linear. An integral is a sum over a
+regular grid, by the trapezoid rule. Every step doubles the points per axis and extends the grid by
+one at both ends, until no result changes any more. For smooth functions that decay at both ends,
+the rule converges faster than any power of the spacing. A rectified linear unit has a kink, which
+leaves an error proportional to the square of the spacing.
 """
 
 import math
@@ -22,7 +22,7 @@ from vae_ref.support.errors import InputError
 __all__ = ["elbo", "log_evidence", "posterior_gap"]
 
 _LARGEST = {1: 2**16, 2: 2**11}  # points per axis, by the number of latents
-_AT_ONCE = 2**21  # decoded pixels to work on at a time
+_CHUNK = 2**21  # decoded pixels to work on at a time
 
 _Nodes = tuple[Tensor, ...]  # the points of a grid in pieces, shape (points, latent) each
 
@@ -36,7 +36,7 @@ def log_evidence(model: VAE | LinearVAE, x: Images, *, atol: float = 1e-6) -> Pe
     Args:
         model: A model of one or two latents, in double precision.
         x: The data :math:`x`, shape ``(*batch, pixels)``, or images.
-        atol: The accuracy in nats: the last doubling of the grid changed no value by more.
+        atol: The accuracy in nats: the last step changed no value by more than this.
 
     Returns:
         The evidence in nats, shape ``(*batch)``.
@@ -72,13 +72,13 @@ def elbo(model: VAE | LinearVAE, x: Images, *, atol: float = 1e-6) -> PerExample
     Args:
         model: A model of one or two latents, in double precision.
         x: The data :math:`x`, shape ``(*batch, pixels)``, or images.
-        atol: The accuracy in nats: the last doubling of the grid changed no value by more.
+        atol: The accuracy in nats: the last step changed no value by more than this.
 
     Returns:
         The ELBO in nats, shape ``(*batch)``.
 
     Raises:
-        InputError: As `log_evidence` does.
+        InputError: In the same cases as `log_evidence`.
 
     Example:
         >>> x = torch.zeros(5, 16, dtype=torch.float64)
@@ -103,26 +103,26 @@ def elbo(model: VAE | LinearVAE, x: Images, *, atol: float = 1e-6) -> PerExample
 
 @torch.no_grad()
 def posterior_gap(model: VAE | LinearVAE, x: Images, *, atol: float = 1e-6) -> PerExample:
-    r"""Compute by how much the ELBO misses the evidence, from the posterior itself.
+    r"""Compute the gap between the ELBO and the evidence, from the posterior itself.
 
     .. math::
         \mathrm{KL}\big(q(z \mid x)\,\|\,p(z \mid x)\big)
         = \int q(z \mid x) \log \frac{q(z \mid x)}{p(z \mid x)}\,dz, \qquad
         p(z \mid x) = \frac{p(x \mid z)\,p(z)}{\int p(x \mid z)\,p(z)\,dz}
 
-    Both densities are put on one grid of codes. Neither the divergence from the prior nor the
-    noise occurs here, so that ``log_evidence - elbo`` is another way to the same number.
+    Both densities are computed on one grid of codes. This uses neither the divergence from the
+    prior nor the noise, so ``log_evidence - elbo`` is an independent way to the same number.
 
     Args:
         model: A model of one or two latents, in double precision.
         x: The data :math:`x`, shape ``(*batch, pixels)``, or images.
-        atol: The accuracy in nats: the last doubling of the grid changed no value by more.
+        atol: The accuracy in nats: the last step changed no value by more than this.
 
     Returns:
         The divergence in nats, shape ``(*batch)``.
 
     Raises:
-        InputError: As `log_evidence` does.
+        InputError: In the same cases as `log_evidence`.
 
     Example:
         >>> x = torch.zeros(5, 16, dtype=torch.float64)
@@ -169,7 +169,7 @@ def _refine(
             "model",
             "have one or two latents",
             model.latent_dim,
-            "A grid grows with their power: bound log p(x) by importance weighting.",
+            "For more latents a grid is too large; use an importance-weighted bound.",
         )
     if model.dtype != torch.float64:
         raise InputError(
@@ -177,7 +177,7 @@ def _refine(
         )
     flat = model.flat(x)
     pixels = flat.reshape(-1, model.input_dim)
-    size = max(1, _AT_ONCE // max(1, pixels.numel()))
+    size = max(1, _CHUNK // max(1, pixels.numel()))
     count, reach, last = 128, 8.0, torch.full_like(pixels[:, 0], math.nan)
     while count <= _LARGEST[model.latent_dim]:
         axis = torch.linspace(-reach, reach, count).to(pixels)
@@ -192,5 +192,5 @@ def _refine(
         "atol",
         f"be within reach of {count // 2} points per axis",
         f"{atol:g}, and the last doubling changed a value by {change.max().item():.2g} nats",
-        "Pass a larger one; or the model has detail too fine for a grid.",
+        "Pass a larger atol. Otherwise the model has too much detail for a grid.",
     )

@@ -1,9 +1,9 @@
-"""The vocabulary of tensor shapes.
+"""Names for the shapes of tensors.
 
-A name stands for the same axis everywhere: ``batch`` for independent examples, ``pixels`` for
-the numbers of one image, ``latent`` for the coordinates of a code. ``*batch`` may be any number
-of axes, none included, so that every function also takes one bare example. The annotations are
-documentation; the test suite has them checked at run time.
+A name stands for the same axis everywhere: ``batch`` for independent examples, ``pixels`` for the
+numbers of one image, ``latent`` for the coordinates of a code. ``*batch`` is any number of axes,
+even none, so every function also takes a single example without a batch axis. The annotations are
+documentation; the test suite checks them at run time.
 """
 
 from jaxtyping import Float, Int, UInt8
@@ -28,12 +28,12 @@ Codes = Float[Tensor, "*batch latent"]
 PerExample = Float[Tensor, "*batch"]
 Scalar = Float[Tensor, ""]
 
-# With leading axes of their own, the following hold several draws for each example.
+# The following may have additional leading axes, for several draws per example.
 Noise = Float[Tensor, "... latent"]
 Outputs = Float[Tensor, "... pixels"]
 PerDraw = Float[Tensor, "..."]
 
-# As images come: flat, or with axes for channels, height and width.
+# Images, flat or with axes for channels, height and width.
 Images = Float[Tensor, "..."]
 
 ImageBytes = UInt8[Tensor, "examples pixels"]

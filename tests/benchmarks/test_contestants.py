@@ -1,5 +1,6 @@
 """The contestants agree: the same weights, images and noise give the same results."""
 
+import contextlib
 from collections import Counter
 
 import pytest
@@ -139,6 +140,15 @@ def test_the_scan_agrees(scan, reference, weights, batches):
             )
 
 
+def test_the_products_of_the_scan_are_of_single_precision(scan, batches):
+    """By default, XLA keeps 10 bits of the factors on a GPU."""
+    import jax
+
+    (x, eps), state = batches[0], scan.start(jax.random.key(0))
+    text = jax.jit(scan.step).lower(state, x.numpy(), eps.numpy()).as_text()
+    assert text.count("dot_general") == text.count("precision = [HIGHEST, HIGHEST]") == 11
+
+
 def test_the_scan_trains_on_the_short_last_batch_too(scan):
     import jax
 
@@ -193,6 +203,47 @@ def test_the_floor_has_the_operations_of_our_step(batches):
     with FlopCounterMode(display=False) as of_floor:
         floor.step(floor.products(len(x)))
     assert of_floor.get_total_flops() == of_step.get_total_flops()
+
+
+def test_the_floor_is_the_same_again(device):
+    parts = floor.products(96, device=device)
+    again = floor.recorded(lambda: floor.step(parts), device)
+    floor.step(parts)
+    expected = [out.clone() for _, _, out in parts]
+    for _, _, out in parts:
+        out.zero_()
+    again()
+    assert all(out.equal(before) for (_, _, out), before in zip(parts, expected, strict=True))
+
+
+def test_on_a_gpu_the_floor_is_recorded_once(monkeypatch):
+    """Launched one by one, the products would wait for the host, which makes no floor."""
+    seen = []
+
+    class Graph:
+        def replay(self):
+            seen.append("replayed")
+
+    @contextlib.contextmanager
+    def record(graph):
+        seen.append("from here")
+        yield
+        seen.append("to here")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", record)
+    again = floor.recorded(lambda: seen.append("computed"), "cuda")
+    assert seen == ["computed", "from here", "computed", "to here"]
+    again()
+    assert seen[4:] == ["replayed"]
+
+
+def test_an_epoch_of_the_floor_has_a_short_last_step():
+    with Products() as of_epoch:
+        floor.epoch(300)()
+    assert of_epoch.operands.total() == 3 * 11
+    short = {shapes for shapes in of_epoch.operands if any(44 in shape for shape in shapes)}
+    assert sum(of_epoch.operands[shapes] for shapes in short) == 11
 
 
 def test_the_floor_computes_without_denormal_numbers():

@@ -85,6 +85,7 @@ def test_a_race_on_a_gpu_is_in_its_own_section(page, tmp_path):
     found = page.substitutions()
     assert "Not measured" in found["performance_race"]
     assert "*a GPU, " in found["performance_gpu"]
+    assert found["performance_gpu"].count("Not measured") == 2
 
 
 def test_a_void_loss_is_marked(page, tmp_path):
@@ -94,24 +95,43 @@ def test_a_void_loss_is_marked(page, tmp_path):
     assert "✗ void" in table
 
 
-def test_scaling_is_shown(page, tmp_path):
+def curves(device="cpu"):
+    values = scaling.curves(device)
+    values |= {"threads": (1, 2)} if "threads" in values else {}
     points = {
-        name: [{"value": v, "seconds": v / 100, "steps": 1, "examples": 1} for v in values]
-        for name, values in (scaling.CURVES | {"threads": (1, 2)}).items()
+        name: [{"value": v, "seconds": v / 100, "steps": 1, "examples": 1} for v in some]
+        for name, some in values.items()
     }
-    content = {
-        "environment": provenance.record(threads=2),
+    found = provenance.record(threads=2) | {"device": device, "gpu": "a GPU", "cuda": "13.0"}
+    return {
+        "environment": found,
         "curves": points,
         "memory": [300.0, 310.0, 311.0, 311.0],
         "memory_examples": 100,
         "examples": 1000,
     }
-    write(tmp_path, "scaling_here", content)
+
+
+def test_scaling_is_shown(page, tmp_path):
+    write(tmp_path, "scaling_here", curves())
     found = page.substitutions()["performance_scaling"]
     assert "| hidden width | 50 | 800 | 0.500 | 8.000 | 1.00 |" in found
     assert "| threads | 1 | 2 | 0.010 | 0.020 | – |" in found
     assert "310 after the first epoch and 311 after epoch 3" in found
     ET.parse(tmp_path / "pictures" / "scaling_here.svg")
+
+
+def test_scaling_on_a_gpu_is_in_its_own_section(page, tmp_path):
+    write(tmp_path, "scaling_gpu", curves("cuda"))
+    found = page.substitutions()
+    assert "Not measured" in found["performance_scaling"]
+    table = found["performance_gpu"]
+    assert "| seeds together | 1 | 64 | 0.010 | 0.640 | 1.00 |" in table
+    assert "| threads |" not in table
+    assert "The process held 300 MiB of the GPU's memory before it trained" in table
+    assert "*a GPU, " in table
+    assert " with CUDA 13.0" in table
+    ET.parse(tmp_path / "pictures" / "scaling_gpu.svg")
 
 
 def test_the_suite_is_shown(page, tmp_path):

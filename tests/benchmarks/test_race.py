@@ -138,6 +138,13 @@ def test_a_rival_that_is_not_installed_is_left_out(entered, tmp_path, capsys, mo
     assert "not measured" in output.out
 
 
+@pytest.mark.parametrize(("python", "missing"), [("/bin/true", False), ("/bin/false", True)])
+def test_a_rival_that_does_not_see_the_gpu_is_left_out(monkeypatch, python, missing):
+    monkeypatch.setattr(race.sys, "executable", python)
+    assert race.is_missing("scan", "cuda") is missing
+    assert not race.is_missing("fair", "cuda")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

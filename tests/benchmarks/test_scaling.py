@@ -8,6 +8,7 @@ import torch
 
 from benchmarks import scaling
 from vae_ref import glyphs
+from vae_ref.support import provenance
 
 
 @pytest.fixture
@@ -37,6 +38,33 @@ def test_what_is_measured_is_written_and_shown(short_curves, tmp_path, capsys):
     output = capsys.readouterr().out
     for words in ("latent_dim", "hidden_dim", "threads", "after epoch 3"):
         assert words in output
+
+
+def test_on_a_gpu_no_threads_are_varied_and_more_seeds_train_together(
+    short_curves, monkeypatch, tmp_path, capsys
+):
+    """The GPU is pretended: the test sees the device that each training is given."""
+    given = []
+    found = provenance.record(threads=1) | {"device": "cuda", "gpu": "a GPU"}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(provenance, "record", lambda **_: found)
+    monkeypatch.setattr(scaling, "memory", lambda *_, **options: given.append(options) or [1, 2])
+    monkeypatch.setattr(
+        scaling, "epoch_seconds", lambda *_, **options: given.append(options) or [1.0, 1.0]
+    )
+    scaling.main(["--device", "cuda", "--json", str(tmp_path / "scaling.json")])
+    content = json.loads((tmp_path / "scaling.json").read_text())
+    assert content["curves"].keys() == scaling.CURVES.keys() - {"threads"}
+    assert [p["value"] for p in content["curves"]["seeds"]] == [1, 2, 4, 8, 16, 32, 64]
+    assert {options["device"] for options in given} == {"cuda"}
+
+
+def test_a_gpu_that_is_not_there_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as stop:
+        scaling.main(["--device", "cuda"])
+    assert stop.value.code == 2
+    assert "--device cuda needs a GPU" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["batch_size", "latent_dim", "hidden_dim"])
@@ -78,12 +106,13 @@ def test_the_exponent_is_fitted_to_large_values(exponent):
     assert scaling.slope(points) == pytest.approx(exponent, abs=1e-9)
 
 
-def test_the_memory_of_a_tensor_is_seen(short_curves):
+def test_the_memory_of_a_tensor_is_seen(short_curves, device):
     """Far more than what other tests release meanwhile."""
     gc.collect()
-    before = scaling.resident()
-    more = torch.ones(64 * 2**20, dtype=torch.float32)  # 256 MiB
-    assert 200 < scaling.resident() - before < 300
+    torch.cuda.empty_cache()
+    before = scaling.resident(device.type)
+    more = torch.ones(64 * 2**20, dtype=torch.float32, device=device)  # 256 MiB
+    assert 200 < scaling.resident(device.type) - before < 300
     del more
 
 

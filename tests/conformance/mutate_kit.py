@@ -3,10 +3,11 @@
     python -m tests.conformance.mutate_kit [module ...]
 
 Every comparison in the source of the claims and of what they rest on is turned round, and every
-tolerance (a number in a comparison or in a scale) multiplied by 100. A mutated claim is noticed
-if it answers otherwise than test_bank and test_near_misses demand: on the specimen, on a bug that
-the kill matrix says it kills, or on a near miss; or by test_facts. For what the claims rest on,
-tests are run in a mutated copy. (An emptied claim kills nothing, which test_bank forbids.)
+tolerance (a number in a comparison, in a scale or in a constant) is multiplied by 100. A mutated
+claim is noticed if it answers otherwise than test_bank and test_near_misses demand: on the
+specimen, on a bug that the kill matrix says it kills, or on a near miss; or by test_facts. For
+what the claims rest on, tests are run in a mutated copy. (An emptied claim kills nothing, which
+test_bank forbids.)
 """
 
 import ast
@@ -76,8 +77,10 @@ def places(tree: ast.Module) -> Iterator[tuple[str, ast.Module]]:
 
 
 def numbers(node: ast.AST) -> list[ast.Constant]:
-    """Return the small numbers that a comparison or an allowance is made with."""
-    if isinstance(node, ast.Compare) or (isinstance(node, ast.keyword) and node.arg == "scale"):
+    """Return the small numbers that a comparison, an allowance or a constant is made with."""
+    scale = isinstance(node, ast.keyword) and node.arg == "scale"
+    constant = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).isupper()
+    if isinstance(node, ast.Compare) or scale or constant:
         inner = [n for n in ast.walk(node) if isinstance(n, ast.Constant)]
         return [n for n in inner if isinstance(n.value, float) and 0 < abs(n.value) < 0.5]
     return []

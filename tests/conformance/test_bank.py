@@ -10,7 +10,7 @@ import torch
 from tests.conformance.kill_matrix import FILE, kills
 from vae_ref.bridge.courses import glyphs_course
 from vae_ref.conformance import verify
-from vae_ref.conformance.claims import all_claims, text
+from vae_ref.conformance.claims import all_claims, guide
 from vae_ref.conformance.mutants import BANK
 from vae_ref.conformance.mutants.specimen import TEXTBOOK, specimen
 from vae_ref.conformance.runner import check, probe_of, select
@@ -23,7 +23,7 @@ CLAIMS = {claim.id: claim for claim in all_claims()}
 
 
 def about_pictures(claim):
-    return claim.check.__module__ == text.__name__
+    return claim.check.__module__ == guide.__name__
 
 
 PAIRS = [

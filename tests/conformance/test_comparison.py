@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from vae_ref.conformance.answers.comparison import ROUNDINGS, agree
+from vae_ref.conformance.answers.comparison import ROUNDINGS, require_agreement
 from vae_ref.conformance.records import Violation
 
 EPS = torch.finfo(torch.float64).eps
 
 
 def compare(got, expected, scale=1.0, dtype=torch.float64):
-    agree("it", got, expected, scale=scale, dtype=dtype, inputs={"mu": torch.zeros(1)})
+    require_agreement("it", got, expected, scale=scale, dtype=dtype, inputs={"mu": torch.zeros(1)})
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

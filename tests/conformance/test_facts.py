@@ -120,7 +120,7 @@ def test_the_reduction_is_found(reduce, fact):
 
 def test_a_message_gives_the_figure_that_was_found():
     report = verify(BANK["z-truncated-noise"].subject(), only="*/tails")
-    assert report.results[0].message.startswith("0.000 % of the noise lie beyond 3 sigma")
+    assert report.results[0].message.startswith("0.000 % of the noise lies beyond 3 sigma")
 
 
 def test_what_a_declaration_changes_is_reported():

@@ -11,7 +11,12 @@ from vae_ref.conformance.mutants import BANK
 from vae_ref.conformance.mutants.specimen import TEXTBOOK, specimen
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.trainings import image_quality
-from vae_ref.conformance.trainings.codes import Codes, between, emptiness, energy
+from vae_ref.conformance.trainings.codes import (
+    Codes,
+    bhattacharyya,
+    emptiness,
+    energy_distance,
+)
 from vae_ref.conformance.trainings.linear import optimum, solution
 
 
@@ -36,8 +41,8 @@ def test_the_classifier_knows_the_classes_and_is_less_sure_of_noise(probe):
 
 def test_the_distance_of_a_training_image_is_zero(probe):
     images = probe.course.numbers(probe.course.train[:20])
-    assert image_quality.distance(probe, images).max() < 0.01
-    assert image_quality.distance(probe, 0 * images[:1]) == pytest.approx(
+    assert image_quality.nearest_distances(probe, images).max() < 0.01
+    assert image_quality.nearest_distances(probe, 0 * images[:1]) == pytest.approx(
         float(probe.course.numbers(probe.course.train).norm(dim=1).min()), rel=1e-5
     )
 
@@ -65,7 +70,7 @@ def test_the_distance_of_clouds_is_minus_the_log_of_their_overlap(m, s):
         mu = torch.tensor([[mean]], dtype=torch.float64)
         return Codes(mu, torch.full_like(mu, 2 * math.log(sigma)), mu)
 
-    assert float(between(cloud(0.0, 1.0), cloud(m, s))) == pytest.approx(-math.log(overlap))
+    assert float(bhattacharyya(cloud(0.0, 1.0), cloud(m, s))) == pytest.approx(-math.log(overlap))
 
 
 def test_the_energy_distance():
@@ -74,8 +79,8 @@ def test_the_energy_distance():
     away = 2 * math.exp(-(c**2) / 4) / math.sqrt(math.pi) + c * math.erf(c / 2)
     exact = 2 * away - 4 / math.sqrt(math.pi)
     a, b = drawn(4000, 1), drawn(4000, 1, seed=1)
-    assert abs(energy(a, b)) < 0.01
-    assert energy(a, b + c) == pytest.approx(exact, abs=0.05)
+    assert abs(energy_distance(a, b)) < 0.01
+    assert energy_distance(a, b + c) == pytest.approx(exact, abs=0.05)
 
 
 def test_draws_like_the_codes_are_as_far_as_codes_from_the_nearest():

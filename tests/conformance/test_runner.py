@@ -633,7 +633,9 @@ def test_an_unexpected_pass_is_a_violation():
     assert len(report.failures) == 1
 
 
-@pytest.mark.parametrize(("act", "status"), [(lambda m, s: 1 / 0, "error"), (works_on_and_on, "timeout")])
+@pytest.mark.parametrize(
+    ("act", "status"), [(lambda m, s: 1 / 0, "error"), (works_on_and_on, "timeout")]
+)
 def test_an_expected_failure_that_ends_otherwise_is_a_violation(monkeypatch, act, status):
     monkeypatch.setattr(explain, "_SECONDS", 0.2)
     hasty = tuple(dataclasses.replace(claim, seconds=0.2) for claim in all_claims())

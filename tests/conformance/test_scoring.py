@@ -61,7 +61,7 @@ def linear():
 def test_of_the_exact_posterior_every_weight_is_the_evidence(samples):
     w, subject = linear()
     x = torch.randn(9, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    log_w = scoring.log_likelihood(Networks.of(Probe(subject)), x, samples)
+    log_w = scoring.log_weights(Networks.of(Probe(subject)), x, samples)
     law = MultivariateNormal(torch.zeros(3).double(), w @ w.T + torch.eye(3).double())
     exact = law.log_prob(x) + 1.5 * math.log(2 * math.pi)  # the kit leaves out the constant
     assert log_w.shape == (samples, 9)
@@ -72,7 +72,7 @@ def test_of_the_exact_posterior_every_weight_is_the_evidence(samples):
 def test_the_bound_rises_with_the_samples_in_the_mean(networks):
     """L_1 <= L_K: the weights' log of mean against the mean of logs (Jensen)."""
     with torch.no_grad():
-        log_w = scoring.log_likelihood(networks, halves().held_out[:50], 100)
+        log_w = scoring.log_weights(networks, halves().held_out[:50], 100)
     assert scoring.bound(log_w) > float(log_w.mean())
 
 

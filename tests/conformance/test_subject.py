@@ -95,6 +95,8 @@ BAD = [
     ("latent_shape", "²"),
     ("pixel_shape", "()"),
     ("pixel_shape", "28 28"),
+    ("pixel_shape", "100000001"),
+    ("latent_shape", "1,1,1,1,1,1,1,1,1"),
 ]
 
 
@@ -106,6 +108,25 @@ def test_a_value_that_is_none_is_answered_in_one_line(key, text):
     assert message.startswith(f"{key} must be ")
     assert repr(text) in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("latent_shape", "9" * 5000),
+        ("pixel_shape", "4," * 5000),
+        ("beta", "9" * 5000),
+        ("beta", "x" * 5000),
+        ("variance", "1e999"),
+        ("seeded", "true\n" * 100),
+        ("k" * 5000, "1"),
+    ],
+)
+def test_a_long_value_is_answered_shortly(key, text):
+    with pytest.raises(DeclarationError) as error:
+        Conventions().declaring({key: text})
+    assert len(str(error.value)) < 300
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,10 @@ def test_the_status_says_whether_the_claims_hold(vae_ref_command, arguments, exp
         (["right_kl.py", "--seed", "-1"], "--seed must be a number or fresh; got -1."),
         (["right_kl.py", "--seed", "1.5"], "--seed must be a number or fresh; got 1.5."),
         (["right_kl.py", "--seed", ""], "--seed must be a number or fresh; got "),
+        (["right_kl.py", "--seed", "9" * 5000], "--seed must have at most 100 digits; got 999"),
+        (["right_kl.py", "--declare", "latent_shape=" + "9" * 5000], "latent_shape must be sizes"),
+        (["right_kl.py", "--declare", "beta" * 5000], "--declare must be KEY=VALUE; got betabeta"),
+        (["right_kl.py", "--only", "9" * 5000], "no claim matches '999"),
         (["right_kl.py", "--declare", "beta"], "--declare must be KEY=VALUE; got beta."),
         (["right_kl.py", "--declare", "beta=x"], "beta must be a "),
         (["right_kl.py", "--declare", "bta=4"], "there is no convention called 'bta'; there are"),
@@ -78,6 +82,7 @@ def test_a_wrong_call_is_answered_with_status_2(vae_ref_command, arguments, mess
     assert errors.startswith("vae-ref: ")
     assert message in errors
     assert errors.count("\n") == 1
+    assert len(errors) < 400
     assert "-> None" not in errors
 
 
@@ -191,7 +196,13 @@ def test_a_reason_may_name_an_issue(vae_ref_command, tmp_path):
         (b"kl/no-such-claim: why\n", "names no claim: kl/no-such-claim;"),
         (b"kl/*: why\n", "names no claim: kl/*;"),
         (b"\xff\xfe\n", "known"),
-        (b"\x00", "known"),
+        (b"\x00", "known must be text without control characters; got '\\x00' in line 1."),
+        (b"# one\nkl/closed-form: \x1b[2Jwhy\n", "control characters; got '\\x1b' in line 2."),
+        ("kl/closed-form: why\x85".encode(), "control characters; got '\\x85' in line 1."),
+        (b"kl/closed-form: why\nkl/closed-form: why\n", "name a claim once; got kl/closed-form"),
+        (b"kl/closed-form: why\n" + b"# more\n" * 200_000, "known must have at most 1 MiB"),
+        (b"k" * 10_000 + b": why\n", "names no claim: kkk"),
+        (b"k" * 10_000 + b"\n", "must give a reason after a colon; got kkk"),
     ],
 )
 def test_a_bad_file_of_expected_failures(vae_ref_command, tmp_path, content, message):

@@ -1,4 +1,4 @@
-"""What joins the judge and the judged: the reference as a subject, its images, its weights.
+"""Join the kit and what it judges: the reference as a subject, images, trained weights.
 
-The conformance kit imports nothing of what it judges; what has to import both lies here.
+The conformance kit imports nothing that it judges. Code that has to import both is here.
 """

@@ -11,17 +11,17 @@ __all__ = ["glyphs_course", "mnist_course"]
 
 
 def glyphs_course() -> Course:
-    """Return a course of half a minute: 6,400 images, 6 epochs."""
+    """Return a course that takes half a minute: 6,400 images, 6 epochs."""
     return Course(
         name="glyphs",
         milestones=(1, 2, 4, 6),
         importance=(100, 500),
-        **_parts(glyphs(6_400), glyphs(2_000, seed=1)),
+        **_images(glyphs(6_400), glyphs(2_000, seed=1)),
     )
 
 
 def mnist_course(root: str | os.PathLike[str]) -> Course:
-    """Return the textbook's course: all of MNIST, 20 epochs, and 3 for what varies it.
+    """Return the textbook's course: all of MNIST, 20 epochs, or 3 for variations of the training.
 
     Raises:
         DataError: If MNIST is not in ``root``.
@@ -33,11 +33,11 @@ def mnist_course(root: str | os.PathLike[str]) -> Course:
         milestones=(1, 2, 5, 10, 20),
         patience=30.0,
         importance=(100, 5000),
-        **_parts(*(mnist(root, train=part) for part in (True, False))),
+        **_images(*(mnist(root, train=part) for part in (True, False))),
     )
 
 
-def _parts(train: ImageSet, test: ImageSet) -> dict[str, Any]:
+def _images(train: ImageSet, test: ImageSet) -> dict[str, Any]:
     return {
         "train": train.images,
         "held_out": test.images,

@@ -23,22 +23,22 @@ __all__ = ["reference"]
 def reference(
     dtype: torch.dtype = torch.float32, device: str = "cpu", *, seed: int = 0
 ) -> Subject:
-    """Return the reference: its textbook face, with images to be trained on.
+    """Return the reference as a subject in the textbook's form, with a course.
 
     Args:
-        dtype: Of the weights.
-        device: Where the weights are; what the kit passes is moved there and back.
-        seed: Of the weights, and of the training's order and noise.
+        dtype: The precision of the weights.
+        device: The device of the weights; tensors from the kit are moved there and back.
+        seed: The seed of the weights, and of the order and noise of the training.
     """
     recipe = Recipe(seed=seed)
     model = recipe.build(784).to(device=device, dtype=dtype)
     assert isinstance(model, VAE)  # noqa: S101
 
-    def there(function: Callable[..., Any]) -> Callable[..., Any]:
+    def on_device(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*tensors: Tensor) -> Any:
             answer = function(*(tensor.to(device) for tensor in tensors))
-            many = isinstance(answer, tuple)
-            return tuple(tensor.cpu() for tensor in answer) if many else answer.cpu()
+            is_tuple = isinstance(answer, tuple)
+            return tuple(tensor.cpu() for tensor in answer) if is_tuple else answer.cpu()
 
         return call
 
@@ -52,21 +52,21 @@ def reference(
             size=sets[0].size,
             model=model,
             optimizer=torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True),
-            engine="eager",  # whose steps can be watched; tests hold the others to it
+            engine="eager",  # the kit can watch its steps; tests compare the others with it
         )
         for record in fit(run, *sets, epochs=epochs):
             yield record.train_loss, record.test_loss
 
     return Subject(
         name="the reference",
-        kl=there(kl_to_standard_normal),
-        reparameterize=there(model.reparameterize),
-        nll=there(cross_entropy),
-        loss=there(loss_function),
-        importance_weighted=there(lambda log_w: importance_weighted_bound(log_w.T)),
-        encode=there(model.encode),
-        decode=there(model.decode),
-        forward=there(model),
+        kl=on_device(kl_to_standard_normal),
+        reparameterize=on_device(model.reparameterize),
+        nll=on_device(cross_entropy),
+        loss=on_device(loss_function),
+        importance_weighted=on_device(lambda log_w: importance_weighted_bound(log_w.T)),
+        encode=on_device(model.encode),
+        decode=on_device(model.decode),
+        forward=on_device(model),
         module=model,
         train=train,
         course=glyphs_course,
@@ -75,6 +75,6 @@ def reference(
 
 
 def _bytes(images: Tensor) -> ImageSet:
-    """Return images as the training loop takes them; they were bytes, so nothing is lost."""
+    """Return images in the form that the training loop takes; no precision is lost."""
     pixels = (images * 255).round().to(torch.uint8).flatten(1)
     return ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.int64), (1, pixels.shape[1]))

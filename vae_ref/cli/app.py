@@ -1,6 +1,7 @@
-"""The commands, and what becomes of the errors that they end with."""
+"""The commands, and the exit statuses of their errors."""
 
 import os
+from typing import Any
 
 import typer
 
@@ -8,9 +9,11 @@ from vae_ref.cli.output import complain, streams_opened
 from vae_ref.cli.train import evaluate_command, sample_command, train_command
 from vae_ref.cli.verify import claims_command, verify_command
 from vae_ref.support.errors import UserError
+from vae_ref.support.excerpt import excerpt
 
 __all__ = ["app", "run"]
 
+_UsageError: Any = typer.BadParameter.__bases__[0]  # typer has no public name for it
 _MISUSE, _INTERNAL, _INTERRUPTED = 2, 70, 130
 
 app = typer.Typer(
@@ -18,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="The ground truth for variational autoencoders.",
+    help="Verify and train variational autoencoders.",
 )
 app.command("verify")(verify_command)
 app.command("claims")(claims_command)
@@ -31,13 +34,15 @@ def run() -> int:
     """Run the command of ``sys.argv``, and return its exit status."""
     streams_opened()
     try:
-        app()
+        return int(app(standalone_mode=False) or 0)
+    except _UsageError as error:
+        if message := error.format_message():  # none, if the help was printed
+            complain(excerpt(message, 200))
+        return _MISUSE
     except (UserError, OSError) as error:
         complain(str(error))
         return _MISUSE
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         complain("stopped")
         return _INTERRUPTED
     except Exception as error:
@@ -49,4 +54,3 @@ def run() -> int:
             "(VAE_REF_TRACEBACK=1 in the environment shows where)"
         )
         return _INTERNAL
-    return 0

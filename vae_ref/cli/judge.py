@@ -9,7 +9,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from vae_ref.conformance.subject import Subject
 
 __all__ = ["CHILD", "Request", "judge", "main"]
+
+_EXPECTED_BYTES = 1 << 20
 
 CHILD = "from vae_ref.cli.judge import main; main()"
 
@@ -188,25 +190,29 @@ def _on_course(subject: "Subject", name: CourseName, data: Path) -> "Subject":
     return replace(subject, course=lambda: course)
 
 
-def _lines(file: Path) -> Iterator[str]:
-    """Yield the lines of a file without their comments.
-
-    A comment begins with # and a space; #12 is an issue.
-    """
+def _expected(file: Path) -> dict[str, str]:
+    """Read known failures: one line for each claim, with its id, a colon and a reason."""
+    expected: dict[str, str] = {}
+    with file.open("rb") as stream:
+        content = stream.read(_EXPECTED_BYTES + 1)
+    if len(content) > _EXPECTED_BYTES:
+        raise InputError(str(file), "have at most 1 MiB", "more", "Name a file of claim ids.")
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        whole = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         rule, remedy = "be text in UTF-8", "One line for each claim: its id, a colon, a reason."
         raise InputError(str(file), rule, "other bytes", remedy) from None
-    for line in lines:
-        yield re.sub(r"(^|\s)#(\s.*)?$", "", line).strip()
-
-
-def _expected(file: Path) -> dict[str, str]:
-    expected = {}
-    for text in filter(None, _lines(file)):
-        identifier, colon, reason = text.partition(":")
-        if not (colon and reason.strip()):
+    if found := re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", whole):
+        value = f"{found[0]!r} in line {whole.count(chr(10), 0, found.start()) + 1}"
+        raise InputError(str(file), "be text without control characters", value, "Remove them.")
+    # A comment begins with # and a space; #12 is an issue.
+    for line in whole.splitlines():
+        text = re.sub(r"(^|\s)#(\s.*)?$", "", line).strip()
+        identifier, colon, reason = (part.strip() for part in text.partition(":"))
+        if text and not (colon and reason):
             raise InputError(str(file), "give a reason after a colon", text, "Say why it fails.")
-        expected[identifier.strip()] = reason.strip()
+        if identifier in expected:
+            raise InputError(str(file), "name a claim once", identifier, "Remove a line.")
+        if text:
+            expected[identifier] = reason
     return expected

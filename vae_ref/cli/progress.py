@@ -19,8 +19,8 @@ class Progress:
 
     Args:
         epoch: The epochs already completed.
-        epochs: Where the training is to end.
-        output: Where to show it.
+        epochs: The epoch at which the training ends.
+        output: The console to print to.
     """
 
     def __init__(self, epoch: int, epochs: int, output: Output) -> None:
@@ -49,7 +49,7 @@ class Progress:
         self._bar.stop()
 
     def show(self, record: "Record") -> None:
-        """Add an epoch."""
+        """Print a line for an epoch, and move the bar."""
         speed = f"{record.examples_per_second:,.0f} examples/s"
         self._bar.console.print(
             f"epoch {record.epoch:3}  train {record.train_loss:8.3f}  "

@@ -7,7 +7,7 @@ import typer
 
 from vae_ref.cli.output import Output, complain
 from vae_ref.cli.progress import Progress
-from vae_ref.names import DatasetName, EngineOption, LikelihoodName, ModelName
+from vae_ref.names import MOST_EPOCHS, DatasetName, EngineOption, LikelihoodName, ModelName
 from vae_ref.support.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,53 +23,67 @@ DataOption = Annotated[
     typer.Option(
         envvar="VAE_REF_DATA",
         metavar="DIR",
-        help="Where MNIST and Fashion-MNIST are, or are downloaded to: a torchvision root, "
-        "which holds MNIST/raw.",
+        help="A torchvision root, which contains MNIST/raw. Data that it lacks are downloaded to "
+        "it.",
     ),
 ]
 DeviceOption = Annotated[
-    Literal["auto", "cpu", "cuda"], typer.Option(help="auto is CUDA where there is one.")
+    Literal["auto", "cpu", "cuda"],
+    typer.Option(help="The device; auto is CUDA if it is available."),
 ]
 SeedOption = Annotated[
-    int | None, typer.Option(help="Of the noise.", show_default="that of the training")
+    int | None, typer.Option(help="The seed of the noise.", show_default="the training's")
 ]
-CheckpointArgument = Annotated[Path, typer.Argument(help="A checkpoint that train wrote.")]
+CheckpointArgument = Annotated[Path, typer.Argument(help="A checkpoint of vae-ref train.")]
 
 
 def train_command(
     *,
     dataset: Annotated[
-        DatasetName, typer.Option(help="glyphs are drawn on the fly and need no download.")
+        DatasetName,
+        typer.Option(help="The data set; glyphs are drawn on the fly, without a download."),
     ] = "mnist",
     data: DataOption = Path("data"),
-    model: Annotated[ModelName, typer.Option(help="What to train.")] = "vae",
+    model: Annotated[ModelName, typer.Option(help="The model to train.")] = "vae",
     likelihood: Annotated[
         LikelihoodName,
         typer.Option(
-            help="How a reconstruction is scored: bernoulli is the binary cross-entropy; gaussian "
-            "the squared error, with its constant; continuous-bernoulli a density for grey pixels."
+            help="The likelihood of the pixels: bernoulli is the binary cross-entropy, gaussian "
+            "is the squared error with its constant, continuous-bernoulli is a density of grey "
+            "pixels."
         ),
     ] = "bernoulli",
     beta: Annotated[
-        float, typer.Option(help="Weight of the KL divergence; the ELBO has 1.")
+        float, typer.Option(help="The weight of the KL divergence; 1 gives the ELBO.")
     ] = 1.0,
     latent_dim: Annotated[
-        int, typer.Option(help="Coordinates of a code. With 2, the latent plane is drawn.")
+        int, typer.Option(help="The number of coordinates of a code; with 2, the plane is drawn.")
     ] = 20,
-    hidden_dim: Annotated[int, typer.Option(help="Units of the hidden layers.")] = 400,
+    hidden_dim: Annotated[
+        int, typer.Option(help="The number of units in the hidden layers.")
+    ] = 400,
     epochs: Annotated[
-        int, typer.Option(min=1, help="Where to end, resumed epochs included.")
+        int,
+        typer.Option(
+            min=1,
+            max=MOST_EPOCHS,
+            help="The total number of epochs, including those before --resume.",
+        ),
     ] = 20,
-    batch_size: Annotated[int, typer.Option(help="Examples per step.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="Adam's.")] = 1e-3,
-    seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="The number of examples per step.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-3,
+    seed: Annotated[
+        int, typer.Option(help="The seed of the weights, the order and the noise.")
+    ] = 0,
     device: DeviceOption = "auto",
     engine: Annotated[
-        EngineOption, typer.Option(help="How an epoch is executed; auto is the fastest that can.")
+        EngineOption, typer.Option(help="The way to execute an epoch; auto is the fastest.")
     ] = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where to write.", show_default="runs/DATASET-MODEL"),
+        typer.Option(
+            metavar="DIR", help="The directory to write to.", show_default="runs/DATASET-MODEL"
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out from its last epoch.")
@@ -77,9 +91,9 @@ def train_command(
 ) -> None:
     """Train a VAE or an autoencoder; the defaults are the textbook's.
 
-    Writes history.jsonl, checkpoint.safetensors, curves.png and images/ under --out. Losses are
-    in nats per example. Everything is saved after every epoch: a run that is stopped goes on
-    with the same command and --resume, to exactly the result that it would have had.
+    Writes history.jsonl, checkpoint.safetensors, curves.png and images/ to --out. Losses are in
+    nats per example. Everything is saved after every epoch. To continue a run that was stopped,
+    repeat the command with --resume; the result is exactly the same as without the stop.
 
     Try: vae-ref train --dataset glyphs --epochs 5
     """
@@ -104,7 +118,7 @@ def train_command(
     directory = RunDirectory(out or Path("runs") / f"{dataset}-{model}")
     begun = directory.checkpoint.exists()
     if begun and not resume:
-        remedy = "Continue it with --resume, or name another."
+        remedy = "Continue the run with --resume, or name another directory."
         raise InputError("--out", "not hold a run already", directory.path, remedy)
     with denormals_flushed():
         run, records = directory.resume(recipe, chosen, engine) if begun else (None, [])
@@ -112,7 +126,8 @@ def train_command(
         run = run or Run.start(recipe, train.size, device=chosen, engine=engine)
         if run.environment != run.here:
             complain(
-                f"the run began with {run.environment}, this is {run.here}; digits will differ."
+                f"the run began with {run.environment} and continues with {run.here}; "
+                "the last digits will differ."
             )
         saved = run.epoch
         try:
@@ -124,7 +139,9 @@ def train_command(
                     progress.show(record)
                 directory.finish(run, records, test)
         except KeyboardInterrupt:
-            complain(f"stopped; {directory.path} holds {saved} epochs. --resume continues.")
+            complain(
+                f"stopped. {directory.path} holds {saved} epochs. --resume continues the run."
+            )
             raise typer.Exit(_INTERRUPTED) from None
     loss = f"test loss {records[-1].test_loss:.2f} nats per example"
     output.print(f"{directory.path} holds {run.epoch} epochs, {loss}")
@@ -136,12 +153,16 @@ def evaluate_command(
     data: DataOption = Path("data"),
     samples: Annotated[
         int,
-        typer.Option(min=1, help="Importance samples K per image; more bound log p(x) closer."),
+        typer.Option(
+            min=1,
+            max=100_000,
+            help="The number K of importance samples per image; more give a tighter bound.",
+        ),
     ] = 50,
     seed: SeedOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Score a checkpoint on its test set: ELBO, and log-likelihood by importance weighting."""
+    """Score a checkpoint on its test set, by the ELBO and by importance weighting."""
     from vae_ref.model import VAE
     from vae_ref.plan import Plan
     from vae_ref.running.run import Run
@@ -169,17 +190,21 @@ def sample_command(
     checkpoint: CheckpointArgument,
     *,
     data: DataOption = Path("data"),
-    count: Annotated[int, typer.Option(min=1, help="How many prior samples.")] = 64,
+    count: Annotated[
+        int, typer.Option(min=1, max=10_000, help="The number of prior samples.")
+    ] = 64,
     seed: SeedOption = None,
     device: DeviceOption = "auto",
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Where to write.", show_default="samples/ beside CHECKPOINT"
+            metavar="DIR",
+            help="The directory to write to.",
+            show_default="samples/ next to CHECKPOINT",
         ),
     ] = None,
 ) -> None:
-    """Draw prior samples, interpolations and, of a two-dimensional latent space, its plane."""
+    """Draw prior samples, interpolations and, if the latent space is a plane, the plane."""
     from vae_ref.data import DataError
     from vae_ref.plan import Plan
     from vae_ref.running import pictures
@@ -195,7 +220,7 @@ def sample_command(
     try:
         test = _load(run.recipe.dataset, data, train=False).to(run.model.device)
     except DataError as error:
-        complain(f"what takes test images is not drawn. {error}")
+        complain(f"pictures with test images are not drawn. {error}")
         test = None
     draw_latent_space(out, run, test)
     Output().print(f"pictures are in {out}")
@@ -205,9 +230,7 @@ def _device(name: str) -> "torch.device":
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "--device", "be available", name, "Use cpu, or auto to take what is there."
-        )
+        raise InputError("--device", "be available", name, "Use cpu or auto.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 

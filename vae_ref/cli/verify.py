@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["claims_command", "verify_command"]
 
+_SEED_DIGITS = 100
+
 
 def _file(name: str, what: str) -> Any:
     return typer.Option(f"--{name}", metavar="FILE", help=f"Write the report there as {what}.")
@@ -36,34 +38,45 @@ def verify_command(
         str | None,
         typer.Argument(
             metavar="[TARGET]",
-            help="module, module:name, file.py or file.py:name; without it, the reference.",
+            help="What to judge: module, module:name, file.py or file.py:name. By default the "
+            "reference.",
             show_default=False,
         ),
     ] = None,
     *,
     only: Annotated[
-        str | None, typer.Option(metavar="GLOB", help="Claims to check, such as 'kl/*'.")
+        str | None, typer.Option(metavar="GLOB", help="Check only these claims, such as 'kl/*'.")
     ] = None,
     seed: Annotated[
-        str, typer.Option(metavar="N|fresh", help="Of all draws; fresh draws one and prints it.")
+        str,
+        typer.Option(
+            metavar="N|fresh", help="The seed of all draws; fresh draws a new one, and prints it."
+        ),
     ] = "0",
     declare: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="A convention that differs, such as beta=4."),
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Declare a convention that differs from the textbook, such as beta=4.",
+        ),
     ] = None,
     expect_failures: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Known failures, one a line: claim id, colon, reason."),
+        typer.Option(
+            metavar="FILE", help="Read known failures, one in each line: claim id, colon, reason."
+        ),
     ] = None,
     level: Annotated[
         LevelName | None,
-        typer.Option(help="trained also trains it.", show_default="trained for the reference"),
+        typer.Option(
+            help="The level trained also trains the VAE.", show_default="trained for the reference"
+        ),
     ] = None,
     train: Annotated[
         CourseName | None,
         typer.Option(
-            help="Train on these images and hold the result against the reference's seeds. "
-            "glyphs need no download; mnist takes minutes.",
+            help="Train on these images, and compare the result with the reference's seeds. "
+            "glyphs needs no download; mnist takes minutes.",
             show_default="glyphs for the reference",
         ),
     ] = None,
@@ -71,27 +84,31 @@ def verify_command(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Trained weights, a state dict of torch or safetensors: they are scored, on "
-            "mnist unless --train says otherwise, and nothing is trained.",
+            help="Score these trained weights, a state dict of torch or safetensors, and train "
+            "nothing. They are scored on mnist unless --train says otherwise.",
         ),
     ] = None,
     data: Annotated[
         Path,
-        typer.Option(envvar="VAE_REF_DATA", metavar="DIR", help="A torchvision root with MNIST."),
+        typer.Option(
+            envvar="VAE_REF_DATA", metavar="DIR", help="The torchvision root that holds MNIST."
+        ),
     ] = Path("data"),
     measures: Annotated[
-        bool, typer.Option("--measures", help="Print all that was measured, with intervals.")
+        bool, typer.Option("--measures", help="Print all measures with their intervals.")
     ] = False,
     json_file: Annotated[Path | None, _file("json", "JSON")] = None,
     junit: Annotated[Path | None, _file("junit", "JUnit XML")] = None,
     html: Annotated[Path | None, _file("html", "one HTML page, with pictures")] = None,
     memory: Annotated[
         float,
-        typer.Option(metavar="GIB", min=1.0, help="The memory that the target may take."),
+        typer.Option(metavar="GIB", min=1.0, help="The memory that the target may use, in GiB."),
     ] = 8.0,
     in_process: Annotated[
         bool,
-        typer.Option("--in-process", help="Judge in this process, for debuggers: unsupervised."),
+        typer.Option(
+            "--in-process", help="Judge in this process, without supervision, for debuggers."
+        ),
     ] = False,
 ) -> None:
     """Hold a VAE against every claim, and name its bug.
@@ -189,7 +206,8 @@ def _require_writable(outputs: dict[str, Path | None], inputs: list[str | Path |
 
 def claims_command(
     only: Annotated[
-        str | None, typer.Argument(metavar="[GLOB]", help="Claims to show, such as 'kl/*'.")
+        str | None,
+        typer.Argument(metavar="[GLOB]", help="Show only these claims, such as 'kl/*'."),
     ] = None,
 ) -> None:
     """List the claims; one claim alone is shown in full."""
@@ -215,4 +233,6 @@ def _seed(text: str) -> int:
         return secrets.randbelow(2**31)
     if not text.isdecimal():
         raise InputError("--seed", "be a number or fresh", text, "Use 0, 1, 2, ...")
+    if len(text) > _SEED_DIGITS:
+        raise InputError("--seed", f"have at most {_SEED_DIGITS} digits", text, "Use 0, 1, 2, ...")
     return int(text)

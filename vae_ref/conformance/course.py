@@ -1,4 +1,4 @@
-"""What the claims that train use: images, how long to train on them, whose intervals apply."""
+"""The course of a training: the images, the numbers of epochs, and whose intervals apply."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,20 +23,21 @@ TEXTBOOK = form_of(784, 400, 20)
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """Images to train on and to hold out, and a length.
+    """What a training needs: images to train on, images to test on, and numbers of epochs.
 
     Attributes:
-        name: Whose intervals apply, such as ``mnist``; a course of your own has none.
-        train: Images, shape ``(n, pixels)``: bytes, or real numbers as they are.
+        name: Names the intervals that apply, such as ``mnist``; a course of your own has none.
+        train: Images, shape ``(n, pixels)``: bytes, or real numbers that are used as they are.
         held_out: Images that nothing is trained on, in the same form.
-        labels: The classes of both, ``(train, held_out)``, for claims about classes.
-        size: Height and width, for claims about pictures.
-        epochs: How long the textbook's training lasts.
-        brief: How long every training lasts that varies it.
+        labels: The classes of both sets of images, ``(train, held_out)``, for claims about
+            classes.
+        size: The height and width of an image, for claims about pictures.
+        epochs: How many epochs the textbook's training lasts.
+        brief: How many epochs every variation of that training lasts.
         milestones: The epochs after which the model is scored.
-        importance: How many images are scored by importance weighting, with how many samples.
-        patience: How many times the usual limit a claim may take.
-        form: The shapes of the parameters for which the intervals were measured.
+        importance: How many images are scored by importance weighting, and with how many samples.
+        patience: The factor by which the time limits of the claims are multiplied.
+        form: The shapes of the parameters for which the intervals were measured, sorted.
 
     Example:
         >>> course = Course(train=torch.rand(640, 12), held_out=torch.rand(100, 12))

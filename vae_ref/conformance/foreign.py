@@ -1,4 +1,4 @@
-"""Functions of other libraries as functions of tensors, with the gradients they bring along."""
+"""Make functions of tensors from functions of other libraries, with their own gradients."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,14 +11,14 @@ __all__ = ["Foreign", "NoGradientError", "from_jax", "from_numpy"]
 
 
 class NoGradientError(Exception):
-    """A function of another library that brings no gradient was differentiated."""
+    """A function was differentiated that comes without a gradient."""
 
 
 class Foreign:
-    """A function that torch cannot look into.
+    """A function of another library, which torch can call but not differentiate by itself.
 
     Attributes:
-        differentiable: Whether it brings its own gradient.
+        differentiable: Whether the function comes with a gradient.
     """
 
     def __init__(
@@ -32,31 +32,31 @@ class Foreign:
         class Function(torch.autograd.Function):
             @staticmethod
             def forward(ctx: Any, *tensors: Tensor) -> Tensor:
-                value, ctx.pull = linearize(*(_array(tensor) for tensor in tensors))
+                value, ctx.pull = linearize(*(_to_array(tensor) for tensor in tensors))
                 ctx.dtypes = [tensor.dtype for tensor in tensors]
-                return _tensor(value)
+                return _to_tensor(value)
 
             @staticmethod
             def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, ...]:
                 if not differentiable:
                     raise NoGradientError
-                gradients = ctx.pull(_array(cotangents[0]))
+                gradients = ctx.pull(_to_array(cotangents[0]))
                 return tuple(
-                    _tensor(gradient).to(dtype)
+                    _to_tensor(gradient).to(dtype)
                     for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
                 )
 
         self._apply = Function.apply
 
     def __call__(self, *tensors: Tensor) -> Tensor:
-        """Call the function; gradients go through its own."""
+        """Call the function; gradients are those that it comes with."""
         return self._apply(*tensors)  # type: ignore[no-any-return]
 
 
 def from_numpy(
     function: Callable[..., Any], gradient: Callable[..., Sequence[Any]] | None = None
 ) -> Foreign:
-    """Make a function of NumPy arrays one of tensors.
+    """Make a function of tensors from a function of NumPy arrays.
 
     Args:
         function: Takes and returns arrays.
@@ -73,17 +73,17 @@ def from_numpy(
     """
 
     def linearize(*arrays: Any) -> tuple[Any, Callable[[Any], Sequence[Any]]]:
-        return function(*arrays), lambda cotangent: (gradient or _none)(*arrays, cotangent)
+        return function(*arrays), lambda cotangent: (gradient or _no_gradient)(*arrays, cotangent)
 
     return Foreign(linearize, differentiable=gradient is not None)
 
 
-def _none(*arrays: Any) -> Sequence[Any]:
+def _no_gradient(*arrays: Any) -> Sequence[Any]:
     raise NoGradientError
 
 
 def from_jax(function: Callable[..., Any]) -> Foreign:
-    """Make a function of JAX arrays one of tensors; its gradient is JAX's own."""
+    """Make a function of tensors from a function of JAX arrays; its gradient is JAX's own."""
     import jax
 
     def linearize(*arrays: Any) -> tuple[Any, Callable[[Any], Sequence[Any]]]:
@@ -93,9 +93,9 @@ def from_jax(function: Callable[..., Any]) -> Foreign:
     return Foreign(linearize, differentiable=True)
 
 
-def _array(tensor: Tensor) -> Any:
+def _to_array(tensor: Tensor) -> Any:
     return tensor.detach().cpu().numpy()
 
 
-def _tensor(array: Any) -> Tensor:
+def _to_tensor(array: Any) -> Tensor:
     return torch.from_numpy(np.array(array))

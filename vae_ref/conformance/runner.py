@@ -31,6 +31,7 @@ from vae_ref.conformance.records import (
 )
 from vae_ref.conformance.subject import Subject
 from vae_ref.support.errors import UserError
+from vae_ref.support.excerpt import excerpt
 from vae_ref.support.provenance import versions
 
 __all__ = [
@@ -68,7 +69,7 @@ def select(only: str | None, level: Level = "standard") -> tuple[Claim, ...]:
     if not chosen:
         other = any(fnmatch.fnmatchcase(c.id, only or "") for c in all_claims())
         raise UnknownClaimError(
-            f"no claim matches {only!r}"
+            f"no claim matches {excerpt(repr(only))}"
             + (" but at the level trained." if other else "; vae-ref claims lists them.")
         )
     return chosen
@@ -78,7 +79,8 @@ def require_known(expected_failures: Mapping[str, str]) -> None:
     """Raise `UnknownClaimError` if an expected failure names no claim."""
     if unknown := sorted(expected_failures.keys() - {claim.id for claim in all_claims()}):
         raise UnknownClaimError(
-            f"an expected failure names no claim: {', '.join(unknown)}; vae-ref claims lists them."
+            f"an expected failure names no claim: {excerpt(', '.join(unknown))}; "
+            "vae-ref claims lists them."
         )
 
 

@@ -1,4 +1,4 @@
-"""What is under test: a dataclass of optional functions, and the conventions that it declares."""
+"""The subject, a VAE under test: its functions, and the conventions that it declares."""
 
 import dataclasses
 import math
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vae_ref.conformance.course import Course
 from vae_ref.conformance.guards import seed_everything
 from vae_ref.support.errors import UserError
+from vae_ref.support.excerpt import excerpt
 
 __all__ = ["Conventions", "DeclarationError", "Subject"]
 
@@ -33,21 +34,23 @@ class DeclarationError(UserError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Conventions:
-    """How a subject differs from the textbook, by its own declaration; all of it is data.
+    """How a subject says that it differs from the textbook; all of it is data.
 
     Attributes:
-        spread: What the second head is: ``logvar`` log sigma^2, ``log_sigma``, ``sigma``,
-            ``variance``, or ``distribution``: one ``torch.distributions.Normal`` stands for both.
-        likelihood: The distribution of a pixel given the decoder's output; inferred if left out.
+        spread: What the second head returns: ``logvar``, which is log sigma^2, ``log_sigma``,
+            ``sigma``, ``variance``, or ``distribution``: one ``torch.distributions.Normal`` takes
+            the place of both heads.
+        likelihood: The distribution of a pixel given the decoder's output. If it is left out, it
+            is inferred.
         kl_reduction: ``mean`` if the KL is meant to be averaged over the latents.
         nll_reduction: ``mean`` if the reconstruction is meant to be averaged over the pixels.
         beta: The weight of the KL in the loss.
-        variance: Of a Gaussian likelihood, if it is meant to be a certain one.
-        evaluation: ``mean`` if in evaluation mode the mean is meant to be taken for z.
+        variance: The variance of a Gaussian likelihood, if a certain one is meant.
+        evaluation: ``mean`` if z is meant to be the mean in evaluation mode.
         seeded: False if the subject's noise cannot be repeated by seeding.
-        dtype: The precision the subject computes in, whatever it is given.
-        latent_shape: The shape of one code, if it is not flat.
-        pixel_shape: The shape of one input, if it is not flat or cannot be inferred.
+        dtype: The precision in which the subject computes, whatever it is given.
+        latent_shape: The shape of one code, if it is not flat; 100,000,000 numbers at most.
+        pixel_shape: The shape of one input, if it is not flat or cannot be inferred; likewise.
     """
 
     spread: Spread = "logvar"
@@ -66,15 +69,20 @@ class Conventions:
         for name in ("beta", "variance"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise DeclarationError(f"{name} must be positive and finite; got {value}.")
+                raise DeclarationError(
+                    f"{name} must be positive and finite; got {excerpt(value)}."
+                )
         for name in ("latent_shape", "pixel_shape"):
             shape = getattr(self, name)
-            if shape is not None and not (shape and all(size > 0 for size in shape)):
-                raise DeclarationError(f"{name} must be sizes such as 4,8,8; got {shape}.")
+            if shape is not None and not (
+                0 < len(shape) <= 8 and min(shape) > 0 and math.prod(shape) <= 100_000_000
+            ):
+                rule = "sizes such as 4,8,8, at most 8 of them and 100,000,000 in all"
+                raise DeclarationError(f"{name} must be {rule}; got {excerpt(shape)}.")
 
     @property
     def declared(self) -> dict[str, Any]:
-        """What differs from the textbook."""
+        """The conventions that differ from the textbook's."""
         return {
             item.name: getattr(self, item.name)
             for item in dataclasses.fields(self)
@@ -82,20 +90,23 @@ class Conventions:
         }
 
     def declaring(self, declarations: Mapping[str, str]) -> "Conventions":
-        """Return these conventions with some replaced, from their names and values as text."""
+        """Return a copy with some conventions replaced, given by name and value as text."""
         types = get_type_hints(Conventions)
         values: dict[str, Any] = {}
         for key, text in declarations.items():
             if key not in types:
                 raise DeclarationError(
-                    f"there is no convention called {key!r}; there are {', '.join(types)}."
+                    f"there is no convention called {excerpt(repr(key))}; "
+                    f"there are {', '.join(types)}."
                 )
             values[key] = _parse(key, text, types[key])
             try:
                 dataclasses.replace(self, **{key: values[key]})
             except DeclarationError as error:
                 rule = str(error).partition("; got")[0]
-                raise DeclarationError(f"{rule}; got {text!r}. {_write(key)}") from None
+                raise DeclarationError(
+                    f"{rule}; got {excerpt(repr(text))}. {_remedy(key)}"
+                ) from None
         return dataclasses.replace(self, **values)
 
 
@@ -105,9 +116,10 @@ def _parse(key: str, text: str, kind: Any) -> Any:
         if get_origin(option) is Literal and text in get_args(option):
             return text
         if get_origin(option) is tuple:
-            parts = text.replace("(", "").replace(")", "").replace("x", ",").split(",")
-            if all(part.strip().isdecimal() and part.isascii() for part in parts if part.strip()):
-                return tuple(int(part) for part in parts if part.strip())
+            sizes = text.replace("(", "").replace(")", "").replace("x", ",").split(",")
+            parts = [size.strip() for size in sizes if size.strip()]
+            if all(part.isdecimal() and part.isascii() and len(part) < 10 for part in parts):
+                return tuple(int(part) for part in parts)
         if option is bool and text.lower() in ("true", "false"):
             return text.lower() == "true"
         if option is float:
@@ -122,17 +134,18 @@ def _parse(key: str, text: str, kind: Any) -> Any:
         name for option in options if get_origin(option) is Literal for name in get_args(option)
     )
     raise DeclarationError(
-        f"{key} must be {expected or 'sizes such as 4,8,8'}; got {text!r}. " + _write(key)
+        f"{key} must be {expected or 'sizes such as 4,8,8'}; got {excerpt(repr(text))}. "
+        + _remedy(key)
     )
 
 
-def _write(key: str) -> str:
+def _remedy(key: str) -> str:
     return f"Write --declare {key}=VALUE."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A VAE under test; what is left out makes the claims that need it not applicable.
+    """A VAE under test. A claim does not apply if it needs a part that is left out.
 
     Every function takes and returns torch tensors with examples on the first axis;
     ``from_numpy`` and ``from_jax`` make such functions from those of other libraries. What
@@ -140,21 +153,22 @@ class Subject:
     ``torch.distributions.Normal`` takes the place of ``mu, logvar``.
 
     Attributes:
-        name: What reports call it.
+        name: The name that reports use.
         kl: ``(mu, logvar)`` -> the KL divergence, reduced in any way over the batch.
-        reparameterize: ``(mu, logvar)`` -> z, with noise of its own.
+        reparameterize: ``(mu, logvar)`` -> z, with noise that it draws itself.
         nll: ``(outputs, x)`` -> the reconstruction term, reduced in any way over the batch.
         loss: ``(outputs, x, mu, logvar)`` -> the whole loss.
         importance_weighted: ``(log_w)``, shape ``(examples, samples)`` -> the bound of log p(x).
         encode: ``x`` -> ``(mu, logvar)``.
         decode: ``z`` -> outputs.
         forward: ``x`` -> ``(outputs, mu, logvar)``.
-        module: What holds the parameters and is switched between training and evaluation.
-        train: ``(images, held_out, epochs)`` -> yields ``(train_loss, test_loss)`` after every
-            epoch of training ``module``, as it reports them, in nats per example.
+        module: The torch module that holds the parameters; the kit switches it between training
+            and evaluation mode.
+        train: ``(images, held_out, epochs)`` -> trains ``module``, and yields
+            ``(train_loss, test_loss)`` after every epoch, in nats per example.
         course: Returns the `Course` for the claims that train.
         seed: Seeds the subject's noise.
-        conventions: How it differs from the textbook.
+        conventions: How the subject differs from the textbook.
 
     Example:
         >>> subject = Subject(
@@ -182,12 +196,12 @@ class Subject:
     conventions: Conventions = field(default_factory=Conventions)
 
     def has(self, needs: str) -> bool:
-        """Whether one of the parts ``a|b|c`` is there."""
+        """Return whether the subject has one of the parts ``a|b|c``."""
         return any(getattr(self, part) is not None for part in needs.split("|"))
 
 
 def to_spread(spread: Spread, mu: Tensor, logvar: Tensor) -> tuple[Any, ...]:
-    """Express (mu, logvar) in the convention of a subject."""
+    """Convert (mu, logvar) to the convention of a subject."""
     if spread == "distribution":
         return (torch.distributions.Normal(mu, torch.exp(logvar / 2), validate_args=False),)
     if spread == "log_sigma":
@@ -198,7 +212,7 @@ def to_spread(spread: Spread, mu: Tensor, logvar: Tensor) -> tuple[Any, ...]:
 
 
 def from_spread(spread: Spread, answer: Any) -> tuple[Tensor, Tensor]:
-    """Read what an encoder returned in the convention of a subject as (mu, logvar)."""
+    """Convert what an encoder returned, in the convention of a subject, to (mu, logvar)."""
     if spread == "distribution":
         return answer.mean, 2 * torch.log(answer.stddev)
     mu, second = answer

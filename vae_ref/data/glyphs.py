@@ -1,7 +1,7 @@
-r"""Draw the ten digits with a bundled font, so that nothing need be downloaded.
+r"""Draw the ten digits with a font that comes with Pillow, so nothing has to be downloaded.
 
-Every image is a digit under seven factors that are known exactly (shift, rotation, scale, shear,
-stroke and blur): a data set whose generating process is its label.
+Seven factors change the digit of an image: two for the shift, and one each for rotation, scale,
+shear, stroke and blur. The labels contain them, so it is known exactly how the data are generated.
 """
 
 import torch
@@ -33,9 +33,10 @@ def glyphs(count: int = 60_000, *, seed: int = 0) -> ImageSet:
     r"""Draw digits at 28 x 28 pixels, with their generating factors as labels.
 
     Args:
-        count: How many; a smaller set with the same seed is the beginning of a larger one.
-        seed: The images are a function of it. (Processors with other instructions round one pixel
-            in a hundred thousand the other way, by one level.)
+        count: The number of images. A smaller set is the beginning of a larger one with the same
+            seed.
+        seed: The seed of the images. (On a processor with other instructions, one pixel in a
+            hundred thousand differs by one level, because of rounding.)
 
     Returns:
         An ``ImageSet`` whose labels are the digits, with the factors by name.
@@ -50,7 +51,11 @@ def glyphs(count: int = 60_000, *, seed: int = 0) -> ImageSet:
     """
     if count < 0:
         raise InputError("count", "not be negative", count, "Ask for 0 or more images.")
-    generator = Plan(seed).generator("glyphs")
+    with torch.device("cpu"):  # whose generator it is, whatever torch's default device
+        return _glyphs(count, Plan(seed).generator("glyphs"))
+
+
+def _glyphs(count: int, generator: torch.Generator) -> ImageSet:
     drawn = torch.rand(count, 1 + len(FACTORS), generator=generator, dtype=torch.float32)
     labels = (drawn[:, 0] * 10).long()
     factors = {
@@ -66,8 +71,8 @@ def glyphs(count: int = 60_000, *, seed: int = 0) -> ImageSet:
             chosen = ((labels == digit) & (factors["stroke"] == stroke)).nonzero()[:, 0]
             template = _template(str(digit), stroke)
             for index in chosen.split(1024) if len(chosen) else ():  # keeps the memory small
-                some = {name: values[index] for name, values in factors.items()}
-                images[index] = _render(template, some)
+                rows = {name: values[index] for name, values in factors.items()}
+                images[index] = _render(template, rows)
     return ImageSet(images, labels, (SIDE, SIDE), factors)
 
 
@@ -76,7 +81,7 @@ def _template(digit: str, stroke: int) -> Tensor:
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
-    zoom = 4  # drawn still larger, then averaged: smooth edges
+    zoom = 4  # drawn even larger, then averaged, for smooth edges
     font = ImageFont.load_default(1.3 * _DIGIT_HEIGHT * zoom)  # a digit is 1 / 1.3 em high
     canvas = Image.new("L", (SIDE * zoom, SIDE * zoom))
     draw = ImageDraw.Draw(canvas)
@@ -87,10 +92,10 @@ def _template(digit: str, stroke: int) -> Tensor:
 
 
 def _render(template: Tensor, factors: dict[str, Tensor]) -> Tensor:
-    """Show the template through one affine map and one blur per image."""
+    """Apply an affine map and a blur to the template, different ones for every image."""
     count = len(factors["scale"])
-    # From a pixel of the image back to the template: undo the shift, then rotation and scale,
-    # then the shear. Coordinates run from -1 to 1 over the image, y downwards.
+    # The map takes a pixel of the image back to the template: it undoes the shift, then rotation
+    # and scale, then the shear. Coordinates run from -1 to 1 over the image, y downwards.
     cos, sin = factors["rotation"].cos(), factors["rotation"].sin()
     back = torch.stack([cos, -sin, sin, cos], -1).view(count, 2, 2)
     unshear = torch.eye(2, dtype=torch.float32).repeat(count, 1, 1)
@@ -99,8 +104,8 @@ def _render(template: Tensor, factors: dict[str, Tensor]) -> Tensor:
     shift = torch.stack([factors["shift_x"], factors["shift_y"]], -1)[:, :, None] * (2 / SIDE)
     theta = torch.cat([linear, -linear @ shift], -1)
     grid = F.affine_grid(theta, [count, 1, SIDE, SIDE], align_corners=False)
-    # All images are looked up in the one template, as a single tall picture. Interpolating
-    # between pixels half as wide as the image's smooths over just one of the latter.
+    # All images are looked up in the template at once, as one tall picture. The template's pixels
+    # are half as wide as the image's, so interpolation smooths over just one pixel of the image.
     grid = grid.view(1, count * SIDE, SIDE, 2)
     tall = F.grid_sample(template[None, None], grid, align_corners=False)
     images = _blur(tall.view(count, SIDE, SIDE), factors["blur"])
@@ -108,7 +113,7 @@ def _render(template: Tensor, factors: dict[str, Tensor]) -> Tensor:
 
 
 def _blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Convolve each image with a Gaussian of its own, one axis after the other."""
+    """Convolve each image with its own Gaussian, one axis after the other."""
     reach = 3
     offsets = torch.arange(-reach, reach + 1)
     kernel = torch.exp(-0.5 * (offsets / sigma[:, None]).square())

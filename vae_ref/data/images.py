@@ -1,22 +1,15 @@
-"""Load images, kept as bytes: a pixel is converted when its batch is made."""
+"""A set of images, kept as bytes: a pixel is converted when its batch is made."""
 
-import hashlib
-import math
-import os
-import zlib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vae_ref.shapes import ImageBytes, Labels, Order, Pixels
 from vae_ref.support.errors import InputError, UserError
 
-__all__ = ["DataError", "ImageSet", "fashion_mnist", "mnist"]
+__all__ = ["DataError", "ImageSet"]
 
 
 class DataError(UserError):
@@ -79,111 +72,3 @@ class ImageSet:
     def to(self, device: torch.device | str) -> "ImageSet":
         """Return the set with its images resident on a device."""
         return replace(self, images=self.images.to(device))
-
-
-def mnist(root: str | os.PathLike[str], *, train: bool, download: bool = False) -> ImageSet:
-    """Load MNIST from a torchvision root, the directory that holds ``MNIST/raw``.
-
-    Args:
-        root: The directory.
-        train: The 60,000 training images, or the 10,000 test images.
-        download: Whether to fetch what is missing, with a progress bar.
-
-    Raises:
-        DataError: If a file is missing, cannot be fetched, is truncated or corrupted.
-    """
-    return _load("MNIST", Path(root), train=train, download=download, digests=_MNIST_DIGESTS)
-
-
-def fashion_mnist(
-    root: str | os.PathLike[str], *, train: bool, download: bool = False
-) -> ImageSet:
-    """Load Fashion-MNIST from a torchvision root, the directory that holds ``FashionMNIST/raw``.
-
-    Args:
-        root: The directory.
-        train: The 60,000 training images, or the 10,000 test images.
-        download: Whether to fetch what is missing, with a progress bar.
-
-    Raises:
-        DataError: If a file is missing, cannot be fetched, is truncated or corrupted.
-    """
-    return _load("FashionMNIST", Path(root), train=train, download=download, digests={})
-
-
-# MD5 of the uncompressed files. (Those of the archives are torchvision's, checked on download.)
-_MNIST_DIGESTS = {
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-}
-
-
-def _load(
-    name: str, root: Path, *, train: bool, download: bool, digests: Mapping[str, str]
-) -> ImageSet:
-    folder = root / name / "raw"
-    split = "train" if train else "t10k"
-    files = [folder / f"{split}-images-idx3-ubyte", folder / f"{split}-labels-idx1-ubyte"]
-    if not all(file.is_file() for file in files):
-        if not download:
-            raise DataError(f"{name} is not in {root} (no {folder}).")
-        _download(name, root, folder)
-    images, labels = (
-        _read_idx(file, axes, digests.get(file.name))
-        for file, axes in zip(files, (3, 1), strict=True)
-    )
-    if len(images) != len(labels):
-        raise DataError(f"{folder} is corrupted: {len(images)} images, {len(labels)} labels.")
-    height, width = images.shape[1:]
-    return ImageSet(images.flatten(1), labels.long(), (height, width))
-
-
-def _download(name: str, root: Path, folder: Path) -> None:
-    """Have torchvision fetch, verify and unpack the archives."""
-    from torchvision import datasets  # a second to import, and of no other use here
-
-    existed = root.exists()
-    try:
-        getattr(datasets, name)(root, download=True)
-    except (RuntimeError, OSError) as error:
-        for made in (folder, folder.parent, *(() if existed else (root,))):
-            with suppress(OSError):  # only what is empty goes
-                made.rmdir()
-        reason = next((line for line in reversed(str(error).splitlines()) if line), repr(error))
-        raise DataError(
-            f"{name} is not in {root} and could not be downloaded ({reason})."
-        ) from error
-
-
-def _read_idx(file: Path, axes: int, digest: str | None) -> Tensor:
-    """Read a file of bytes in the IDX format, and check it against all that is known of it.
-
-    The header is two zeros, the type (8 for bytes), the number of axes, then four bytes for the
-    length of each axis.
-    """
-    content = np.fromfile(file, np.uint8)
-    again = f"Delete {file} and fetch it again."
-    if content[:4].tolist() != [0, 0, 8, axes] or len(content) < 4 + 4 * axes:
-        raise DataError(f"{file} is corrupted: it is not an IDX file with {axes} axes. {again}")
-    header = 4 + 4 * axes
-    sizes = content[4:header].view(">u4").tolist()
-    if len(content) != header + math.prod(sizes):
-        raise DataError(
-            f"{file} is truncated or corrupted: it has {len(content)} bytes, "
-            f"and its header announces {header + math.prod(sizes)}. {again}"
-        )
-    archive = file.with_name(f"{file.name}.gz")  # which torchvision verified and leaves there
-    if digest:
-        intact = hashlib.md5(content.data, usedforsecurity=False).hexdigest() == digest
-    else:
-        intact = not archive.is_file() or _crc_in(archive) == zlib.crc32(content.data)
-    if not intact:
-        raise DataError(f"{file} is corrupted: it has the wrong checksum. {again}")
-    return torch.from_numpy(content[header:]).view(sizes)
-
-
-def _crc_in(archive: Path) -> int:
-    """Return the checksum of its content that a gzip archive ends with."""
-    return int.from_bytes(archive.read_bytes()[-8:-4], "little")

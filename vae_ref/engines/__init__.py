@@ -1,4 +1,4 @@
-"""How an epoch is executed. Every engine computes the function that `eager` defines."""
+"""The ways to execute an epoch. Every engine computes the function that `eager` defines."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, get_args
@@ -17,16 +17,16 @@ from vae_ref.support.errors import InputError
 
 __all__ = ["Engine", "choose", "make"]
 
-# Trains models for an epoch: takes the images, a plan for each model and the number of the
-# epoch, and returns the loss of each model in nats per example.
+# An engine trains models for one epoch. It takes the images, a plan for each model and the number
+# of the epoch, and returns the loss of each model in nats per example.
 Engine = Callable[[ImageSet, Sequence[Plan], int], list[float]]
 
 
 def choose(name: str, model: LatentModel, optimizer: torch.optim.Optimizer) -> EngineName:
-    """Find the fastest engine for a model, which ``auto`` is, or check another choice.
+    """Choose the fastest engine for ``auto``; check that any other engine can train the model.
 
     Args:
-        name: ``auto``, or an engine.
+        name: ``auto``, or the name of an engine.
         model: The model.
         optimizer: Its optimiser.
 
@@ -51,7 +51,7 @@ def choose(name: str, model: LatentModel, optimizer: torch.optim.Optimizer) -> E
                 "eager" if problem else "graph" if cuda else "native" if compiled else "analytic"
             )
         case "graph" if not cuda:
-            raise InputError("engine", "be another on the CPU", name, "Choose auto.")
+            raise InputError("engine", "run on the CPU", name, "Choose auto.")
         case "analytic" | "graph" | "native" if problem:
             raise InputError("engine", f"be eager, since {problem}", name, "Choose auto.")
         case "native" if missing := native.objection(model, optimizer):
@@ -76,22 +76,22 @@ def make(
         name: What `choose` returned for each of them.
         models: The models, of one shape.
         optimizers: The optimiser of each, with equal settings.
-        batch_size: Examples per step; what remains at the end is a step of its own.
+        batch_size: Examples per step; the last step takes the examples that remain.
         beta: The weight of the divergence.
     """
-    kept: dict[str, Any] = {"batch_size": batch_size, "beta": beta}
+    settings: dict[str, Any] = {"batch_size": batch_size, "beta": beta}
     if name in ("analytic", "graph"):
         kind = Graph if name == "graph" else Analytic
-        return kind(models, optimizers, **kept)
+        return kind(models, optimizers, **settings)
 
-    def alone(model: LatentModel, optimizer: torch.optim.Optimizer) -> Engine:
+    def single(model: LatentModel, optimizer: torch.optim.Optimizer) -> Engine:
         if name == "native":
-            return Native(model, optimizer, **kept)
+            return Native(model, optimizer, **settings)
         return lambda data, plans, epoch: [
-            eager.run_epoch(model, optimizer, data, plans[0], epoch, **kept)
+            eager.run_epoch(model, optimizer, data, plans[0], epoch, **settings)
         ]
 
-    engines = [alone(*pair) for pair in zip(models, optimizers, strict=True)]
+    engines = [single(*pair) for pair in zip(models, optimizers, strict=True)]
 
     def one_after_the_other(data: ImageSet, plans: Sequence[Plan], epoch: int) -> list[float]:
         return [

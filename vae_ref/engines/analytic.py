@@ -1,4 +1,4 @@
-"""An epoch by formula, of one model or of several side by side."""
+"""An epoch with gradients by formula, for one model or for several side by side."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from vae_ref.support.denormals import denormals_flushed
 
 __all__ = ["Analytic", "objection", "settings"]
 
-# Whose parameters the fields of `Layers` are, in a vector: both heads are one matrix.
+# The parameters of each field of `Layers`, in the order of a vector; both heads are one matrix.
 _LAYERS = (
     ("encoder.0.weight",),
     ("decoder.2.weight",),
@@ -32,19 +32,19 @@ _LAYERS = (
 _MODULES = [VAE, nn.Sequential, nn.Linear, nn.ReLU, nn.Linear]
 _MODULES += [nn.Sequential, nn.Linear, nn.ReLU, nn.Linear, nn.Linear]
 _ADAM = (torch.optim.Adam, Adam)
-_LINE = 64  # numbers; a line holds 16 of single precision
+_LINE = 64  # a vector is padded to a multiple of it; a cache line holds 16 float32 numbers
 
 
 class Analytic:
-    """Trains textbook VAEs by the formulas of their gradients, in buffers of its own.
+    """Trains the textbook's VAE, with formulas for the gradients and in its own buffers.
 
-    Parameters and Adam's moments are copied in at the beginning of an epoch and out at its end:
-    one that is interrupted leaves models and optimisers as they were.
+    The parameters and Adam's moments are copied into the buffers at the beginning of an epoch, and
+    back at its end. So an epoch that is interrupted leaves the models and optimisers as they were.
 
     Args:
-        models: VAEs of one shape, to which there is no `objection`.
-        optimizers: The Adam of each, with equal settings and as many steps behind them.
-        batch_size: Examples per step; what remains at the end is a step of its own.
+        models: VAEs of the same shape, none of which has an `objection`.
+        optimizers: The Adam of each model, with equal settings and equal numbers of steps.
+        batch_size: Examples per step; the last step takes the examples that remain.
         beta: The weight of the divergence.
     """
 
@@ -63,14 +63,14 @@ class Analytic:
             for model in models
         ]
         first = self.parameters[0]
-        # Rows of models, each on a cache line; of one model vectors, for products of matrices.
+        # For several models, a row for each, which begins a cache line. For one model, a vector.
         width = -(-sum(parameter.numel() for parameter in first) // _LINE) * _LINE
         shape = (len(models), width) if len(models) > 1 else (width,)
         self.weights, self.gradients, self.exp_avg, self.exp_avg_sq = (
             first[0].detach().new_zeros(shape) for _ in range(4)
         )
-        # Adam goes through one matrix after the other, so that the core that updates a row is the
-        # one that computed its gradient, and need not fetch it from another's cache.
+        # Adam updates one matrix after the other, so that a core updates the rows whose gradients
+        # it computed, and does not fetch them from the cache of another core.
         sizes = [first[0].numel(), first[1].numel()]
         self.adam = [
             [vector] if len(models) > 1 else list(vector.split([*sizes, width - sum(sizes)]))
@@ -89,11 +89,11 @@ class Analytic:
 
         Args:
             data: The training images, on the models' device.
-            plans: What is random, for each model.
-            epoch: Which epoch of the plans, from 1.
+            plans: The random numbers, for each model.
+            epoch: The number of the epoch, from 1.
 
         Returns:
-            The loss of each model in nats per example, the mean over the epoch.
+            The mean loss of each model over the epoch, in nats per example.
 
         Raises:
             InputError: If the images do not have the models' number of pixels.
@@ -107,38 +107,38 @@ class Analytic:
             return [loss / len(data) for loss in total.reshape(-1).tolist()]
 
     def _load(self) -> None:
-        for here, there in self._kept():
-            here.copy_(there)
+        for copy, original in self._copies():
+            copy.copy_(original)
         self.adam_steps.fill_(_state(self.optimizers[0], self.parameters[0][0])["step"])
 
     def _store(self) -> None:
-        for here, there in self._kept():
-            there.copy_(here)
+        for copy, original in self._copies():
+            original.copy_(copy)
         for parameters, optimizer in zip(self.parameters, self.optimizers, strict=True):
             for parameter in parameters:
                 _state(optimizer, parameter)["step"].copy_(self.adam_steps[0])
 
-    def _kept(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pair what is here with the models' parameters and the optimisers' moments."""
+    def _copies(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield every part of the buffers, with the parameter or moment that it is a copy of."""
         vectors = (self.weights, self.exp_avg, self.exp_avg_sq)
         rows = (vector.view(len(self.parameters), -1) for vector in vectors)
-        for parameters, optimizer, *mine in zip(
+        for parameters, optimizer, *buffers in zip(
             self.parameters, self.optimizers, *rows, strict=True
         ):
             states = [_state(optimizer, parameter) for parameter in parameters]
             moments = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq"))
-            for row, tensors in zip(mine, (parameters, *moments), strict=True):
+            for row, tensors in zip(buffers, (parameters, *moments), strict=True):
                 for part, tensor in zip(self._parts(row, parameters), tensors, strict=True):
                     yield part, tensor.view(part.shape)
 
     def _parts(self, row: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-        """Find the parameters, or what belongs to them, in a model's row."""
+        """Split a model's row into parts with the shapes of its parameters."""
         sizes = [parameter.numel() for parameter in parameters]
         parts = row[: sum(sizes)].split(sizes)
         return [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
 
     def _draw(self, plans: Sequence[Plan], epoch: int, count: int) -> None:
-        """Fill the buffers of order and noise, which stay where they are."""
+        """Draw order and noise into their buffers, which keep their addresses."""
         if self.order.shape[-1] != count:
             lead = (*self.weights.shape[:-1], count)
             self.order = self.weights.new_empty(lead, dtype=torch.int64)
@@ -165,7 +165,7 @@ class Analytic:
         return torch.stack([step.loss() for step in steps]).sum(0)
 
     def _descent(self) -> Callable[[], object]:
-        """Return what moves the weights against their gradients, as the optimisers would now."""
+        """Return a function for one step of Adam, with the present settings of the optimisers."""
         chosen, counts = settings(self.optimizers[0]), list(self.adam_steps)
         weights, gradients, exp_avg, exp_avg_sq = self.adam
         return lambda: adam(
@@ -184,7 +184,7 @@ class Analytic:
 
 
 def objection(model: LatentModel, optimizer: torch.optim.Optimizer) -> str | None:
-    """Say why the formulas are not those of a training, if they are not."""
+    """Return why the formulas do not apply to a training, or None if they do."""
     modules, (group, *others) = list(model.modules()), optimizer.param_groups
     hooked = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in modules)
     frozen = not all(parameter.requires_grad for parameter in model.parameters())
@@ -198,11 +198,11 @@ def objection(model: LatentModel, optimizer: torch.optim.Optimizer) -> str | Non
         "the optimiser is not Adam": type(optimizer) not in _ADAM or group["amsgrad"],
         "the optimiser's group is not the model's parameters": not trained,
     }
-    return next((objection for objection, holds in objections.items() if holds), None)
+    return next((reason for reason, holds in objections.items() if holds), None)
 
 
 def _state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
-    """Return what Adam keeps of a parameter, made as Adam would before its first step."""
+    """Return Adam's state of a parameter; before the first step, make it as Adam does."""
     state: dict[str, Tensor] = optimizer.state[parameter]
     if not state:
         state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
@@ -211,7 +211,7 @@ def _state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Ten
 
 
 def settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Return Adam's settings by the names of its functional form."""
+    """Return Adam's settings as arguments of torch's function ``adam``."""
     group = optimizer.param_groups[0]
     beta1, beta2 = group["betas"]
     keys = ("lr", "eps", "weight_decay", "maximize", "amsgrad", "decoupled_weight_decay")
@@ -224,7 +224,7 @@ def settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def _layers(vector: Tensor, parameters: Sequence[Tensor]) -> Layers:
-    """Find the layers in a vector of parameters, or in a row for each model."""
+    """Return views of the layers in a vector of parameters, or in the rows of several models."""
     rest = iter(parameters)
     layers = [[next(rest) for _ in names] for names in _LAYERS]
     sizes = [sum(part.numel() for part in layer) for layer in layers]

@@ -1,4 +1,4 @@
-"""The meaning of "correct": an epoch as one would write it down."""
+"""The plain training loop, which defines what every engine computes."""
 
 import torch
 
@@ -26,19 +26,19 @@ def run_epoch(
         model: The model, changed in place.
         optimizer: The optimiser of its parameters, changed in place.
         data: The training images, on the model's device.
-        plan: What is random.
+        plan: The random numbers.
         epoch: Which epoch of the plan, from 1.
-        batch_size: Examples per step; what remains at the end is a step of its own.
+        batch_size: Examples per step; the last step takes the examples that remain.
         beta: The weight of the divergence.
 
     Returns:
-        The loss in nats per example, the mean over the epoch, each example as it was trained on.
+        The mean loss over the epoch, in nats per example; an example is scored as it is trained.
     """
     device, dtype = data.images.device, model.dtype
     order = plan.permutation(epoch, len(data)).to(device)
     noise = plan.noise(epoch, len(data), model.latent_dim).to(device, dtype)
     total = torch.zeros((), dtype=torch.float64, device=device)
-    with unchecked():  # bytes over 255 lie in [0, 1]
+    with unchecked():  # bytes divided by 255 lie in [0, 1]
         for index, eps in zip(order.split(batch_size), noise.split(batch_size), strict=True):
             loss = model.terms(data.batch(index, dtype), eps).loss(beta).sum()
             optimizer.zero_grad()

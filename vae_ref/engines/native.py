@@ -1,4 +1,4 @@
-"""An epoch by formula whose outer layers and loss are compiled, where there is a C compiler."""
+"""The epoch by formula with its outer layers and loss in C; it needs a C compiler."""
 
 import ctypes
 import functools
@@ -23,20 +23,47 @@ __all__ = ["Native", "objection"]
 
 _SOURCE = Path(__file__).with_suffix(".c")
 _REAL = {torch.float32: "float", torch.float64: "double"}
-# Linked with nothing: the process has torch's OpenMP, whose threads are to be the only ones.
+# No library is linked: the kernels find torch's OpenMP in the process, and share its threads.
 _FLAGS = ["-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC"]
 _FLAGS += ["-shared", "-nostdlib", "-ffp-contract=fast"]
-# The bytes of a vector, and what lets the compiler use them.
+# The bytes of a vector, and the flags with which the compiler uses such vectors.
 _VECTORS = {
     "AVX2": (32, ["-mavx2", "-mfma"]),
     "AVX512": (64, ["-mfma", *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl"))]),
 }
 _VECTOR, _VECTOR_FLAGS = _VECTORS.get(torch.backends.cpu.get_cpu_capability(), (16, []))
-_MOST = 5  # vectors of a share's units
+_MAX_VECTORS = 5  # vectors in a share, at most; `native.c` has the same number
+_SETTINGS = ("lr", "beta1", "beta2", "eps")
+# The fields of the struct in `native.c`, in its order: sizes, then addresses.
+_SIZES = ("batch", "room", "pixels", "hidden", "shares", "threads", "n_others")
+_ADDRESSES = (
+    *_SETTINGS,
+    *("steps", "by_example", "in_example", "by_pixel", "in_pixel"),
+    *("W1", "m1", "v1", "b1", "d_b1", "h1", "d_h1"),
+    *("W4", "m4", "v4", "b4", "d_b4", "h2", "d_h2", "rows_of_h2", "parts_of_d_h2"),
+    *("p", "factors", "reconstruction", "others", "d_others", "m_others", "v_others"),
+)
+
+
+class Arguments(ctypes.Structure):
+    """The arguments of all kernels; `native.c` says what each field is.
+
+    Args:
+        tensors: What the kernels read and write, by field; it is kept alive.
+        sizes: The other fields.
+    """
+
+    __slots__ = ("tensors",)  # a name that is no field is an error
+    _fields_ = [(name, ctypes.c_int64) for name in _SIZES]
+    _fields_ += [(name, ctypes.c_void_p) for name in _ADDRESSES]
+
+    def __init__(self, tensors: dict[str, Tensor], **sizes: int) -> None:
+        super().__init__(**sizes, **{name: t.data_ptr() for name, t in tensors.items()})
+        self.tensors = tensors
 
 
 class Native(Analytic):
-    """Trains one textbook VAE like `Analytic`, and leaves out what the black pixels add.
+    """Trains one textbook VAE like `Analytic`; compiled outer layers skip the black pixels.
 
     Args:
         model: A VAE to which there is no `objection`.
@@ -59,7 +86,12 @@ class Native(Analytic):
         assert not isinstance(library, str)  # noqa: S101 - that would be an objection
         self.library = library
         self.shares = _shares(first)
-        self.rates = (ctypes.c_double * 4)()  # where the steps find them
+        (*_, others), (*_, d_others), (m1, m4, m_others), (v1, v4, v_others) = self.adam
+        # The same for all steps: what Adam needs.
+        self.common = {name: first.new_zeros((), dtype=torch.float64) for name in _SETTINGS}
+        self.common |= {"steps": self.adam_steps, "m1": m1, "v1": v1, "m4": m4, "v4": v4}
+        self.common |= {"others": others, "d_others": d_others}
+        self.common |= {"m_others": m_others, "v_others": v_others}
 
     def _parts(self, row: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
         first, *rest = super()._parts(row, parameters)
@@ -72,38 +104,36 @@ class Native(Analytic):
 
     def _descent(self) -> Callable[[], object]:
         chosen = settings(self.optimizers[0])
-        if problem := _foreign(chosen):
+        if problem := _unsupported(chosen):
             raise InputError("optimizer", "be what it was", problem, "Make another engine.")
-        self.rates[:] = [chosen[name] for name in ("lr", "beta1", "beta2", "eps")]
-        rest = [vectors[-1] for vectors in self.adam]
-        where = _at(*rest, self.adam_steps)
-        count = ctypes.c_int64(len(rest[0]))
-        return functools.partial(self.library.conclude, *where, self.rates, count)
+        for name in _SETTINGS:
+            self.common[name].fill_(chosen[name])
+        arguments = Arguments(self.common, n_others=len(self.common["others"]))
+        return functools.partial(self.library.conclude, arguments)
 
     def _make_step(self, weights: Layers, gradients: Layers, batch: int) -> Step:
-        moments = list(zip(*self.adam[2:], strict=True))[:2]
         return NativeStep(
             weights,
             gradients,
             batch,
             self.beta,
-            adam=[(*_at(*pair, self.adam_steps), self.rates) for pair in moments],
+            common=self.common,
             shares=self.shares,
             code=self.library,
         )
 
 
 class NativeStep(Step):
-    """Computes the gradients of `Step`, save those of the two largest matrices, which it updates.
+    """Updates W1 and W4, and computes the gradients of all other parameters.
 
     Args:
-        weights: The layers; the weights of the first by shares, as `native.c` has them.
-        gradients: Where their gradients go.
+        weights: The layers; W1 is stored by shares, as `native.c` says.
+        gradients: Where the gradients go.
         batch: The examples of a batch.
         beta: The weight of the divergence.
-        adam: Where the moments of both, the steps behind them and Adam's rates are.
-        shares: Into how many the hidden units are divided.
-        code: `native.c`.
+        common: What is the same for all steps, by the fields of `Arguments`.
+        shares: The number of shares into which the hidden units are divided.
+        code: The compiled `native.c`.
     """
 
     def __init__(
@@ -113,53 +143,63 @@ class NativeStep(Step):
         batch: int,
         beta: float,
         *,
-        adam: Sequence[tuple[Any, ...]],
+        common: dict[str, Tensor],
         shares: int,
         code: ctypes.CDLL,
     ) -> None:
         super().__init__(weights, gradients, batch, beta)
         hidden, pixels = weights.W1.shape
-        # A row is an example here: what the kernels add up, they add up along it.
+        # Here an example is a row, since the kernels add up whole rows.
         self.h1_t, self.d_h1_t = (h.mT.contiguous() for h in (self.h1, self.d_h1))
         self.h1, self.d_h1 = self.h1_t.mT, self.d_h1_t.mT
-        # Pixels that are not 0, each with its index, by example and by pixel; and how many.
-        self.lists = [self.x.new_empty(2 * self.x.numel()) for _ in range(2)]
-        self.counts = [torch.empty(n, dtype=torch.int64) for n in (batch, pixels)]
         room, threads = self.h2.stride(0), torch.get_num_threads()
-        self.rows_of_h2 = self.h2.new_empty(batch, _rounded(hidden, self.h2))
-        self.parts = self.h2.new_empty(threads, hidden, room)
-        of_example, of_pixel, in_example, in_pixel = _at(*self.lists, *self.counts)
-        h, d, w, b, d_b = _at(self.h1_t, self.d_h1_t, weights.W1, weights.b1, gradients.b1)
-        there_and_back = _at(self.h2, self.d_h2, self.rows_of_h2, self.parts)
-        scores = _at(self.p, self.factors, self.reconstruction)
-        parameters = _at(weights.b4, gradients.b4, weights.W4)
-        of_first, of_last = adam
-        sizes = (*map(ctypes.c_int64, (shares, batch, room, pixels, hidden)), threads)
+        list_of_entries = functools.partial(self.x.new_empty, 2 * self.x.numel())
+        tensors = {
+            **common,
+            "by_example": list_of_entries(),
+            "in_example": self.x.new_empty(batch, dtype=torch.int64),
+            "by_pixel": list_of_entries(),
+            "in_pixel": self.x.new_empty(pixels, dtype=torch.int64),
+            "W1": weights.W1,
+            "b1": weights.b1,
+            "d_b1": gradients.b1,
+            "h1": self.h1,
+            "d_h1": self.d_h1,
+            "W4": weights.W4,
+            "b4": weights.b4,
+            "d_b4": gradients.b4,
+            "h2": self.h2,
+            "d_h2": self.d_h2,
+            "rows_of_h2": self.h2.new_empty(batch, _rounded(hidden, self.h2)),
+            "parts_of_d_h2": self.h2.new_empty(threads, hidden, room),
+            "p": self.p,
+            "factors": self.factors,
+            "reconstruction": self.reconstruction,
+        }
         self.code = code
-        self.of_entering = (w, b, h, of_example, in_example, of_pixel, in_pixel, *sizes)
-        self.of_leaving = (of_pixel, in_pixel, h, d, w, d_b, *of_first, *sizes)
-        of_output = (*there_and_back, *scores, *parameters, *of_last, *sizes)
-        self.of_output = (of_pixel, in_pixel, *of_output)
+        sizes = {"batch": batch, "room": room, "pixels": pixels, "hidden": hidden}
+        sizes |= {"shares": shares, "threads": threads, "n_others": len(common["others"])}
+        self.arguments = Arguments(tensors, **sizes)
 
     def _empty(self, models: list[int], batch: int, width: int) -> Tensor:
         room = _rounded(batch, self.weights.W1)
         return self.weights.W1.new_zeros((*models, width, room))[..., :batch]
 
     def _enter(self, images: Tensor, index: Tensor) -> None:
-        self.code.enter(*_at(images, index), *self.of_entering)
+        self.code.enter(self.arguments, images.data_ptr(), index.data_ptr())
 
     def _output(self) -> None:
-        self.code.output(*self.of_output)
+        self.code.output(self.arguments)
 
     def _leave(self) -> None:
-        self.code.leave(*self.of_leaving)
+        self.code.leave(self.arguments)
 
 
 def objection(model: LatentModel, optimizer: torch.optim.Optimizer) -> str | None:
-    """Say why a training cannot be that of `Native`, if it cannot."""
+    """Return why `Native` cannot train the model, or None if it can."""
     if problem := objection_to_formulas(model, optimizer):
         return problem
-    if problem := _foreign(settings(optimizer)):
+    if problem := _unsupported(settings(optimizer)):
         return problem
     first = next(model.parameters())
     if model.device.type != "cpu" or model.dtype not in _REAL:
@@ -170,28 +210,28 @@ def objection(model: LatentModel, optimizer: torch.optim.Optimizer) -> str | Non
     return f"what it needs is not compiled ({library})" if isinstance(library, str) else None
 
 
-def _foreign(chosen: dict[str, Any]) -> str | None:
+def _unsupported(chosen: dict[str, Any]) -> str | None:
     if chosen["weight_decay"] or chosen["maximize"]:
         return "the optimiser decays weights, or maximises"
     return None
 
 
 def _shares(weight: Tensor) -> int:
-    """Divide a layer's units into shares of one to five vectors; 0 says that there are none."""
+    """Return how many shares of one to five vectors the units divide into, or 0 if none."""
     units, lanes = len(weight), _VECTOR // weight.element_size()
-    widths = (width for width in range(lanes, _MOST * lanes + 1) if units % width == 0)
+    widths = (width for width in range(lanes, _MAX_VECTORS * lanes + 1) if units % width == 0)
     return units // max(widths, default=units + 1)
 
 
 def _rounded(count: int, numbers: Tensor) -> int:
-    """Round up to whole vectors of numbers of a type."""
+    """Round a count up to whole vectors of such numbers."""
     lanes = _VECTOR // numbers.element_size()
     return -(-count // lanes) * lanes
 
 
 @functools.cache
 def _compiled(dtype: torch.dtype, vector: int) -> ctypes.CDLL | str:
-    """Compile the kernels, in half a second, or say why they are not: once per process."""
+    """Compile the kernels once per process, in half a second, or return why that failed."""
     try:
         compiler = shlex.split(os.environ.get("CC", "cc"))
         with tempfile.TemporaryDirectory() as directory:
@@ -201,10 +241,10 @@ def _compiled(dtype: torch.dtype, vector: int) -> ctypes.CDLL | str:
             done = subprocess.run(command, check=False, capture_output=True, errors="replace")
             if done.returncode:
                 return f"{compiler[0]}: {done.stderr.strip()}".splitlines()[0]
-            return ctypes.CDLL(str(library))
-    except (OSError, ValueError) as error:  # none of that name, or its quotes are not closed
+            code = ctypes.CDLL(str(library))
+    except (OSError, ValueError) as error:  # no such compiler, or unbalanced quotes in CC
         return str(error)
-
-
-def _at(*tensors: Tensor) -> list[ctypes.c_void_p]:
-    return [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
+    for kernel in (code.output, code.leave, code.conclude):
+        kernel.argtypes = [ctypes.POINTER(Arguments)]
+    code.enter.argtypes = [ctypes.POINTER(Arguments), ctypes.c_void_p, ctypes.c_void_p]
+    return code

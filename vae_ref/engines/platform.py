@@ -1,4 +1,4 @@
-"""What an engine asks of the machine, for as long as it runs."""
+"""Two delays of torch, and how to avoid them."""
 
 import functools
 import inspect
@@ -11,7 +11,7 @@ __all__ = ["Adam", "constants_in_memory"]
 class Adam(torch.optim.Adam):
     """Torch's Adam, without the second that torch takes to import its compiler.
 
-    These methods are wrapped, so that the compiler leaves them alone: the wrapper imports it.
+    Torch wraps these methods, so that its compiler ignores them; the wrapper imports the compiler.
     """
 
     add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
@@ -21,11 +21,11 @@ class Adam(torch.optim.Adam):
 
 @functools.cache
 def constants_in_memory() -> None:
-    """Have the constants of log1p and expm1 in memory, for a softplus six times as fast.
+    """Bring the constants of log1p and expm1 into memory; softplus is then six times as fast.
 
-    Torch's kernels for AVX-512 load what they return for -0 under a mask that is empty for all
-    other numbers. From a page that is not in memory such a load costs some 400 cycles every
-    time, and never fetches the page, for an empty mask cannot fault. A -0 does.
+    Torch's kernels for AVX-512 load the result for -0 with a mask, which is empty for all other
+    numbers. If the page of this constant is not in memory, a load with an empty mask takes some
+    400 cycles. It never faults, so it does not bring the page into memory. A -0 does.
     """
     for function in (torch.log1p, torch.expm1):
         function(torch.full((16,), -0.0, dtype=torch.float32, device="cpu"))

@@ -1,4 +1,4 @@
-"""A product whose long sum two cores divide between them."""
+"""A matrix product whose long sum is divided between two cores."""
 
 import torch
 from torch import Tensor
@@ -7,16 +7,18 @@ __all__ = ["BackProduct"]
 
 
 class BackProduct:
-    r"""Computes :math:`W^T \dot y`, a sum over the rows of both, into one buffer again and again.
+    r"""Computes :math:`W^T \dot y`, a sum over the rows of both, always into the same buffer.
 
-    Of two cores each adds up the half of the rows that it wrote itself: where they share no cache,
-    what the other wrote, or has read since, costs up to a fifth of a microsecond per 64 bytes.
-    More cores, several models or an odd number of rows are left to the library.
+    Each of two cores adds up the half of the rows that it wrote itself. If the cores share no
+    cache, it takes up to a fifth of a microsecond to read 64 bytes that the other core wrote, or
+    to write 64 bytes that it has read. For more cores, several models or an odd number of rows,
+    the library computes the whole product.
 
     Args:
         weight: The weights, shape ``(*models, outputs, inputs)``.
-        d: The derivatives by the outputs, shape ``(*models, outputs, batch)``.
-        out: Where those by the inputs go, shape ``(*models, inputs, batch)``.
+        d: The derivatives with respect to the outputs, shape ``(*models, outputs, batch)``.
+        out: The buffer for the derivatives with respect to the inputs, shape
+            ``(*models, inputs, batch)``.
     """
 
     def __init__(self, weight: Tensor, d: Tensor, out: Tensor) -> None:
@@ -30,7 +32,7 @@ class BackProduct:
             self.first, self.second = self.halves
 
     def __call__(self) -> Tensor:
-        """Compute the product of what is there, and return the buffer."""
+        """Compute the product of the present contents, and return the buffer."""
         if not self.halved:
             return self.mm(self.weight_t, self.d, out=self.out)
         torch.bmm(self.weight_t, self.d, out=self.halves)

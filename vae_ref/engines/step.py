@@ -1,8 +1,8 @@
-r"""The textbook's step with its gradients by formula: nothing is recorded, nothing allocated.
+r"""A step of the textbook's training, with gradients by formula and without new tensors.
 
-With :math:`c = (\mu, \mathrm{logvar})` from one matrix, hidden layers :math:`h_1, h_2`, logits
-:math:`\eta`, and the examples of a batch in the columns, so that a layer is :math:`y = W x + b`,
-the derivatives of the summed loss are
+One matrix computes :math:`c = (\mu, \mathrm{logvar})`. The hidden layers are :math:`h_1, h_2`, the
+logits :math:`\eta`. The examples of a batch are in the columns, so a layer is :math:`y = W x + b`.
+The derivatives of the summed loss are
 
 .. math::
     \dot\eta &= \sigma(\eta) - x, &
@@ -13,8 +13,8 @@ the derivatives of the summed loss are
     \dot h_1 &= W_c^T \dot c \odot [h_1 > 0], &
     \dot W &= \dot y\,x^T, \quad \dot b = \textstyle\sum \dot y \quad\text{for every layer.}
 
-The columns are no mere notation: a product that writes 784 rows of 128 is up to a third faster
-than one that writes 128 rows of 784.
+The columns are not just notation: a product that writes 784 rows of 128 numbers is up to a third
+faster than one that writes 128 rows of 784.
 """
 
 import functools
@@ -27,11 +27,11 @@ from vae_ref.engines.product import BackProduct
 
 __all__ = ["Layers", "Step"]
 
-_FACTORS = 64  # of at least 1/2 each: their product is a normal number
+_FACTORS = 64  # each at least 1/2, so that their product is a normal number
 
 
 class Layers(NamedTuple):
-    """Weights and biases, or their gradients; of several models, with a leading axis."""
+    """Weights and biases, or their gradients; for several models, with a leading axis."""
 
     W1: Tensor
     W4: Tensor
@@ -44,12 +44,12 @@ class Layers(NamedTuple):
 
 
 class Step:
-    """Computes loss and gradients of batches of one size, of one model or several side by side.
+    """Computes loss and gradients for batches of one size, for one or several models.
 
     Args:
         weights: The layers.
-        gradients: Where their gradients go.
-        batch: The examples of a batch.
+        gradients: The buffers for their gradients.
+        batch: The number of examples in a batch.
         beta: The weight of the divergence.
     """
 
@@ -71,7 +71,7 @@ class Step:
         self.d_mu, self.d_logvar = self.d_c.chunk(2, -2)
         self.sigma, self.excess, self.noise, self.z, self.d_z = (empty(latent) for _ in range(5))
         self.reconstruction, self.factors, self.divergence = map(empty, (pixels, pixels, latent))
-        # A transpose is a view that costs a microsecond to make.
+        # A transpose is a view, which takes a microsecond to make.
         self.x_t, self.h1_t, self.z_t = self.x.mT, self.h1.mT, self.z.mT
         self.h2_t, self.W3_t, self.Wc_t = self.h2.mT, weights.W3.mT, weights.Wc.mT
         self.through_W4 = BackProduct(weights.W4, self.p, self.d_h2)
@@ -95,11 +95,11 @@ class Step:
         return reconstruction + self.beta * divergence / 2
 
     def __call__(self, images: Tensor, index: Tensor, eps: Tensor) -> None:
-        """Compute the gradients, and add to the sum of losses.
+        """Compute the gradients, and add the loss to the sum of losses.
 
         Args:
             images: All images, as bytes, shape ``(examples, pixels)``.
-            index: Which of them are the batch, shape ``(*models, batch)``.
+            index: The indices of the images in the batch, shape ``(*models, batch)``.
             eps: The noise, shape ``(*models, latent, batch)``.
         """
         self._enter(images, index)
@@ -126,9 +126,9 @@ class Step:
         self.divergence.add_(self.excess).addcmul_(self.mu, self.mu).sub_(self.logvar)
 
     def _output(self) -> None:
-        r"""Add :math:`\max(\eta, 0) - x\eta - \log \max(p, 1 - p)`, and derive it.
+        r"""Add :math:`\max(\eta, 0) - x\eta - \log \max(p, 1 - p)`, and compute its gradients.
 
-        A logarithm costs more than all the rest, so it is taken of a product of many steps.
+        A logarithm costs more than all the rest, so one is taken of the product of many steps.
         """
         self.affine(self.biases[3], self.weights.W4, self.h2, out=self.logits)
         torch.sigmoid(self.logits, out=self.p)
@@ -162,5 +162,5 @@ class Step:
 
 
 def _rectify(d: Tensor, h: Tensor) -> None:
-    """Multiply a derivative by that of the rectifier."""
+    """Multiply a derivative by the derivative of the rectifier, in place."""
     torch.ops.aten.threshold_backward.grad_input(d, h, 0, grad_input=d)

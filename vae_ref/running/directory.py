@@ -22,10 +22,10 @@ __all__ = ["RunDirectory", "draw_latent_space"]
 
 
 class RunDirectory:
-    """The files of one run. Each is written whole or not at all.
+    """The files of one run. Each is written completely or not at all.
 
     Args:
-        path: Where they are; made when the first is written.
+        path: The directory; `opened` creates it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,11 +36,11 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
-        """Make the directory, and keep other runs out of it.
+        """Create the directory, and keep other runs out of it.
 
         Raises:
             InputError: If another run is writing to it.
-            OSError: If it cannot be made.
+            OSError: If it cannot be created.
         """
         self.images.mkdir(parents=True, exist_ok=True)
         try:
@@ -49,20 +49,20 @@ class RunDirectory:
                     remove_unfinished(place)
                 yield
         except Timeout:
-            remedy = "Wait for it, or name another."
-            raise InputError("--out", "be in no other run's use", self.path, remedy) from None
+            remedy = "Wait for that run, or name another directory."
+            raise InputError("--out", "not be in use by another run", self.path, remedy) from None
 
     def resume(
         self, recipe: Recipe, device: torch.device, engine: EngineOption = "auto"
     ) -> tuple[Run, list[Record]]:
         """Load the run and the records of the epochs that it has completed.
 
-        The history may be one epoch ahead of the checkpoint, where the run was stopped between
-        writing the two; what is ahead is left out.
+        If the run was stopped between writing the history and the checkpoint, the history is one
+        epoch ahead. That epoch is left out.
 
         Raises:
             CheckpointError: If checkpoint or history cannot be used.
-            InputError: If the run has another recipe, or the engine cannot go on with it.
+            InputError: If the run has another recipe, or the engine cannot continue it.
             OSError: If a file cannot be read.
         """
         run = Run.load(self.checkpoint, device=device, engine=engine)
@@ -72,18 +72,18 @@ class RunDirectory:
                     f"--{name.replace('_', '-')}",
                     f"be {value}, as in the run that {self.path} holds",
                     getattr(recipe, name),
-                    "Repeat the command that began it, or name another --out.",
+                    "Repeat the command that began the run, or name another --out.",
                 )
         records = [record for record in history.read(self.history) if record.epoch <= run.epoch]
         if [record.epoch for record in records] != list(range(1, run.epoch + 1)):
             raise CheckpointError(
-                f"{self.history} does not have the {run.epoch} epochs of the checkpoint beside "
-                "it. Restore it, or name another --out."
+                f"{self.history} does not have the {run.epoch} epochs of the checkpoint. "
+                "Restore the file, or name another --out."
             )
         return run, records
 
     def save(self, run: Run, records: list[Record], test: ImageSet) -> None:
-        """Write what belongs to an epoch; the checkpoint last, for it says that all is there.
+        """Write the files of an epoch; the checkpoint comes last, as it says that all are there.
 
         Raises:
             OSError: If a file cannot be written.
@@ -105,7 +105,7 @@ class RunDirectory:
 
 
 def draw_latent_space(images: Path, run: Run, test: ImageSet | None) -> None:
-    """Draw what the latent space holds: its plane, if it is one, and where test images lie.
+    """Draw interpolations and, if the latent space is a plane, the plane and the codes in it.
 
     Raises:
         OSError: If a file cannot be written.

@@ -24,7 +24,7 @@ _BORDER = 0.25
 
 @torch.inference_mode()
 def reconstruction(path: Path, model: LatentModel, data: ImageSet) -> None:
-    """Draw originals over reconstructions: the first image of every class, at its mean code."""
+    """Draw the first image of every class over its reconstruction from the mean code."""
     x = data.batch(_one_of_each(data), model.dtype)
     rows = torch.cat([x, model.decode(model.embed(x))])
     _save_tiles(path, rows, data.size, columns=len(x))
@@ -32,15 +32,15 @@ def reconstruction(path: Path, model: LatentModel, data: ImageSet) -> None:
 
 @torch.inference_mode()
 def samples(path: Path, model: LatentModel, eps: Codes, size: tuple[int, int]) -> None:
-    """Draw the images that the decoder makes of draws from the prior, eight to a row."""
+    """Draw decoded draws from the prior, eight in a row."""
     _save_tiles(path, model.decode(eps.to(model.device, model.dtype)), size, columns=8)
 
 
 @torch.inference_mode()
 def interpolation(path: Path, model: LatentModel, data: ImageSet, *, steps: int = 10) -> None:
-    """Draw straight lines in the latent space, each row from one image to one of another class.
+    """Draw straight lines in the latent space; each row leads to an image of another class.
 
-    Both ends are originals; between them are the decoded points of the line.
+    Both ends of a row are original images; between them are decoded points of the line.
     """
     index = _one_of_each(data)
     starts = data.batch(index, model.dtype)
@@ -60,7 +60,7 @@ def manifold(path: Path, model: LatentModel, size: tuple[int, int], *, side: int
     """
     quantiles = (torch.arange(side, dtype=torch.float64) + 0.5) / side
     axis = torch.special.ndtri(quantiles)
-    plane = torch.cartesian_prod(axis.flip(0), axis).flip(-1)  # first axis right, second up
+    plane = torch.cartesian_prod(axis.flip(0), axis).flip(-1)  # first axis right, second axis up
     plane = plane.to(model.device, model.dtype)
     _save_tiles(path, model.decode(plane), size, columns=side, padding=0)
 

@@ -1,12 +1,11 @@
-"""All that decides what a training computes."""
+"""Everything that determines what a training computes."""
 
-import math
 from dataclasses import dataclass
 from typing import assert_never, get_args
 
 import torch
 
-from vae_ref.checks import require_positive_integer
+from vae_ref.checks import is_integer, is_number, require_positive_integer
 from vae_ref.likelihood import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood
 from vae_ref.model import VAE, Autoencoder, LatentModel
 from vae_ref.names import DatasetName, LikelihoodName, ModelName
@@ -15,28 +14,31 @@ from vae_ref.support.errors import InputError
 
 __all__ = ["Recipe"]
 
+# A larger size is a slip of the keyboard or a damaged file, and would ask for all memory.
+_MOST = {"latent_dim": 10_000, "hidden_dim": 10_000, "batch_size": 1_000_000}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All that decides what a training computes; the defaults are the textbook's.
+    """Everything that determines what a training computes; the defaults are the textbook's.
 
-    Two runs of one recipe have the same parameters, bit for bit, after the same number of
-    epochs, on one machine with the same version of torch and number of threads (another number
-    adds up in another order).
+    Two runs of one recipe have the same parameters, bit for bit, after the same number of epochs,
+    on one machine with the same version of torch and the same number of threads. (With another
+    number of threads, sums are computed in another order.)
 
     Args:
-        dataset: What it trains on.
+        dataset: The data set.
         model: The VAE or the autoencoder.
-        likelihood: What the decoder's outputs mean.
+        likelihood: The distribution of the pixels, given the decoder's outputs.
         beta: The weight of the divergence; 1 is the ELBO.
-        latent_dim: The coordinates of a code.
-        hidden_dim: The units of the hidden layers.
-        batch_size: Examples per step.
-        learning_rate: Adam's.
-        seed: Of the initial weights and of the plan.
+        latent_dim: The number of coordinates of a code, at most 10,000.
+        hidden_dim: The number of units in the hidden layers, at most 10,000.
+        batch_size: The number of examples per step, at most 1,000,000.
+        learning_rate: Adam's learning rate.
+        seed: The seed of the initial weights and of the plan.
 
     Raises:
-        InputError: If a value is out of range.
+        InputError: If a value is out of range, or of another type.
 
     Example:
         >>> Recipe(latent_dim=2).build(input_dim=784).decoder[0]
@@ -62,11 +64,15 @@ class Recipe:
             if getattr(self, name) not in get_args(names):
                 choices = ", ".join(get_args(names))
                 raise InputError(name, f"be one of {choices}", getattr(self, name), "Choose one.")
-        for name in ("latent_dim", "hidden_dim", "batch_size"):
-            require_positive_integer(name, getattr(self, name))
-        if not 0 <= self.beta < math.inf:
-            raise InputError("beta", "be finite and not negative", self.beta, "The ELBO has 1.")
-        if not 0 < self.learning_rate < math.inf:
+        for name, most in _MOST.items():
+            require_positive_integer(name, size := getattr(self, name))
+            if size > most:
+                raise InputError(name, f"be at most {most:,}", size, "Choose a smaller one.")
+        if not is_integer(self.seed):
+            raise InputError("seed", "be an integer", self.seed, "Use 0, 1, 2, ...")
+        if not (is_number(self.beta) and self.beta >= 0):
+            raise InputError("beta", "be finite and not negative", self.beta, "1 gives the ELBO.")
+        if not (is_number(self.learning_rate) and self.learning_rate > 0):
             raise InputError(
                 "learning_rate",
                 "be positive and finite",
@@ -75,7 +81,7 @@ class Recipe:
             )
 
     def build(self, input_dim: int) -> LatentModel:
-        """Make the model with its initial weights, a function of the seed."""
+        """Make the model with its initial weights, which are a function of the seed."""
         likelihood: Likelihood
         match self.likelihood:
             case "bernoulli":
@@ -87,7 +93,7 @@ class Recipe:
             case _:
                 assert_never(self.likelihood)
         kind = {"vae": VAE, "autoencoder": Autoencoder}[self.model]
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.default_generator.manual_seed(
                 Plan(self.seed).generator("weights").initial_seed()
             )

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vae_ref.checks import is_integer, require_positive_integer
 from vae_ref.engines import choose
 from vae_ref.engines.platform import Adam
 from vae_ref.model import LatentModel
-from vae_ref.names import EngineOption
+from vae_ref.names import MOST_EPOCHS, EngineOption
 from vae_ref.plan import Plan
 from vae_ref.running import checkpoint
 from vae_ref.running.checkpoint import CheckpointError
 from vae_ref.running.recipe import Recipe
+from vae_ref.support.errors import InputError
+from vae_ref.support.excerpt import excerpt
 
 __all__ = ["Environment", "Run"]
+
+_REMEDY = "Restore the file, or train again."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,21 +139,27 @@ class Run:
 
         Raises:
             InputError: If the engine cannot train the model there.
-            CheckpointError: If the file is not a checkpoint, or its tensors are not those of
-                the model that it describes.
+            CheckpointError: If the file is not a checkpoint, its tensors are not those of the
+                model that it describes, or hold what no training leaves, such as NaN.
             OSError: If it cannot be read.
         """
         path = Path(path)
         tensors, facts = checkpoint.load(path)
         try:
-            run = cls.start(Recipe(**facts["recipe"]), tuple(facts["size"]), device=device)
-            run.epoch = int(facts["epoch"])
-            run.environment = Environment(**facts["environment"])
+            recipe, size = Recipe(**facts["recipe"]), _size(facts["size"])
+            epoch, environment = _epoch(facts["epoch"]), _environment(facts["environment"])
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} describes no run of this version ({error}).") from error
-        run.engine = engine
+            reason = excerpt(error, 250)
+            raise CheckpointError(
+                f"{path} describes no run of this version ({reason})."
+            ) from error
+        dtype = _compare(path, tensors, _shapes(recipe, size, epoch))
+        _inspect(path, tensors, epoch)
+        run = cls.start(recipe, size, device=device)
+        run.model.to(dtype)
+        run.epoch, run.environment, run.engine = epoch, environment, engine
         choose(engine, run.model, run.optimizer)
-        run._restore(path, tensors)
+        run._restore(tensors)
         return run
 
     def _moments(self) -> dict[str, Tensor]:
@@ -158,26 +170,83 @@ class Run:
             for key, value in self.optimizer.state[parameter].items()
         }
 
-    def _restore(self, path: Path, tensors: dict[str, Tensor]) -> None:
-        expected = {name: tensor.shape for name, tensor in self.model.state_dict().items()}
-        keys = ("step", "exp_avg", "exp_avg_sq") if self.epoch else ()
-        for name, parameter in self.model.named_parameters():
-            shapes = (torch.Size(), parameter.shape, parameter.shape)
-            expected |= {f"adam.{key}.{name}": s for key, s in zip(keys, shapes, strict=False)}
-        found = {name: tensor.shape for name, tensor in tensors.items()}
-        for name in sorted(expected.keys() | found.keys()):
-            want, got = (
-                tuple(shapes[name]) if name in shapes else "absent" for shapes in (expected, found)
-            )
-            if want != got:
-                raise CheckpointError(
-                    f"{path} is of another architecture than it describes: "
-                    f"{name} must be {want}; got {got}."
-                )
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
         self.model.load_state_dict({n: t for n, t in tensors.items() if not n.startswith("adam.")})
         state: dict[int, dict[str, Any]] = {
-            index: {key: tensors[f"adam.{key}.{name}"] for key in keys}
+            index: {key: tensors[f"adam.{key}.{name}"] for key in _kept(self.epoch)}
             for index, (name, _) in enumerate(self.model.named_parameters())
         }
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _kept(epoch: int) -> tuple[str, ...]:
+    """Name what Adam keeps of a parameter after so many epochs."""
+    return ("step", "exp_avg", "exp_avg_sq") if epoch else ()
+
+
+def _size(value: Any) -> tuple[int, int]:
+    right = isinstance(value, list) and len(value) == 2 and all(map(is_integer, value))
+    if not right or min(value) < 1 or math.prod(value) > 100_000_000:
+        rule = "be two positive integers, of at most 100,000,000 pixels"
+        raise InputError("size", rule, value, _REMEDY)
+    return value[0], value[1]
+
+
+def _epoch(value: Any) -> int:
+    if not is_integer(value) or not 0 <= value <= MOST_EPOCHS:
+        raise InputError("epoch", f"be an integer from 0 to {MOST_EPOCHS:,}", value, _REMEDY)
+    return value
+
+
+def _environment(value: Any) -> Environment:
+    environment = Environment(**value)
+    for name in ("torch_version", "device", "engine"):
+        if not isinstance(text := getattr(environment, name), str) or len(text) > 100:
+            raise InputError(f"environment.{name}", "be a short text", text, _REMEDY)
+    require_positive_integer("environment.threads", environment.threads)
+    return environment
+
+
+def _shapes(recipe: Recipe, size: tuple[int, int], epoch: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a checkpoint's tensors, and make none of them."""
+    with torch.device("meta"):
+        model = recipe.build(math.prod(size))
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        for key in _kept(epoch):
+            shapes[f"adam.{key}.{name}"] = () if key == "step" else tuple(parameter.shape)
+    return shapes
+
+
+def _compare(
+    path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]
+) -> torch.dtype:
+    """Hold the shapes of the tensors against those expected; return the precision of all."""
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name in sorted(expected.keys() | found):
+        want, got = expected.get(name, "absent"), found.get(name, "absent")
+        if want != got:
+            raise CheckpointError(
+                f"{path} is of another architecture than it describes: "
+                f"{excerpt(name)} must be {want}; got {excerpt(got)}."
+            )
+    dtypes = {t.dtype for name, t in tensors.items() if not name.startswith("adam.step.")}
+    if len(dtypes) > 1:
+        raise CheckpointError(f"{path} holds its weights in several precisions. {_REMEDY}")
+    return dtypes.pop()
+
+
+def _inspect(path: Path, tensors: Mapping[str, Tensor], epoch: int) -> None:
+    """Refuse numbers that no training leaves."""
+    steps = {tensor.item() for name, tensor in tensors.items() if name.startswith("adam.step.")}
+    for name, tensor in tensors.items():
+        right, rule = bool(tensor.isfinite().all()), "be finite"
+        if name.startswith("adam.exp_avg_sq."):
+            right, rule = right and bool((tensor >= 0).all()), "be finite and not negative"
+        elif name.startswith("adam.step."):
+            last = 2 / torch.finfo(tensor.dtype).eps  # the count to which 1 can be added
+            right = len(steps) == 1 and epoch <= tensor.item() <= last and not tensor.item() % 1
+            rule = f"be the number of steps of {epoch} epochs, as of every parameter"
+        if not right:
+            raise CheckpointError(f"{path} is damaged: {name} must {rule}. {_REMEDY}")

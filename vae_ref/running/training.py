@@ -24,19 +24,19 @@ __all__ = ["Averages", "DivergenceError", "evaluate", "fit", "fit_together", "lo
 
 
 class DivergenceError(UserError):
-    """Says which loss ceased to be finite, and when."""
+    """A loss is no longer finite; the message says which loss, and in which epoch."""
 
 
 def fit(run: Run, train: ImageSet, test: ImageSet, *, epochs: int) -> Iterator[Record]:
-    """Train, one epoch each time the caller asks for the next record.
+    """Train; each time the caller asks for the next record, one epoch is trained.
 
-    Nothing else happens between two records, so the caller may save, draw or stop there.
+    Nothing happens between two records, so the caller may save, draw pictures or stop there.
 
     Args:
         run: The training to begin or continue, changed in place.
         train: The training images.
         test: The test images.
-        epochs: The epoch at which to end, counted from the beginning of the run.
+        epochs: The number of the last epoch, counted from the beginning of the run.
 
     Yields:
         A ``Record`` for every epoch.
@@ -60,22 +60,23 @@ def fit(run: Run, train: ImageSet, test: ImageSet, *, epochs: int) -> Iterator[R
 def fit_together(
     runs: Sequence[Run], train: ImageSet, test: ImageSet, *, epochs: int
 ) -> Iterator[list[Record]]:
-    """Train several seeds of one recipe side by side, in one program where the engine can.
+    """Train several seeds of one recipe side by side, as one program if the engine can.
 
-    Each run is what it would be alone, up to the rounding of sums that are made in another order.
+    Each run computes what it would compute alone, except for rounding, because sums are computed
+    in another order.
 
     Args:
-        runs: Trainings of one recipe but for the seed, at one epoch, changed in place.
+        runs: Runs that differ only in their seed and are at the same epoch, changed in place.
         train: The training images.
         test: The test images.
-        epochs: The epoch at which to end, counted from the beginning of the runs.
+        epochs: The number of the last epoch, counted from the beginning of the runs.
 
     Yields:
-        For every epoch, the ``Record`` of each run; the seconds are those of all together.
+        For every epoch, the ``Record`` of each run; the seconds are those of all runs together.
 
     Raises:
         DivergenceError: If a loss is no longer finite.
-        InputError: If a set is empty, or the runs are not of one recipe, epoch and engine.
+        InputError: If a set is empty, or the runs differ in recipe, epoch or engine.
 
     Example:
         >>> from vae_ref import Recipe, Run, glyphs
@@ -150,7 +151,7 @@ def evaluate(model: LatentModel, data: ImageSet, eps: Codes, *, chunk: int = 100
         model: The model.
         data: The images, on the model's device.
         eps: The noise, one row per image, shape ``(examples, latent)``.
-        chunk: How many images to work on at a time; the averages do not depend on it.
+        chunk: The number of images to work on at a time; the averages do not depend on it.
 
     Returns:
         `Averages`, in nats per example; NaN for an empty set.
@@ -164,7 +165,7 @@ def evaluate(model: LatentModel, data: ImageSet, eps: Codes, *, chunk: int = 100
     device, dtype = data.images.device, model.dtype
     total = torch.zeros(2, dtype=torch.float64, device=device)
     indices = torch.arange(len(data), device=device)
-    with unchecked():  # bytes over 255 lie in [0, 1]
+    with unchecked():  # bytes divided by 255 lie in [0, 1]
         for index, noise in zip(indices.split(chunk), eps.split(chunk), strict=True):
             terms = model.terms(data.batch(index, dtype), noise.to(device, dtype))
             total += torch.stack([term.double().sum() for term in terms])
@@ -182,8 +183,8 @@ def log_likelihood(model: VAE, data: ImageSet, *, samples: int, plan: Plan) -> P
     Args:
         model: The VAE.
         data: The images, on the model's device.
-        samples: :math:`K`.
-        plan: What gives the noise.
+        samples: The number :math:`K` of samples.
+        plan: The plan, which draws the noise.
 
     Raises:
         InputError: If ``samples`` is not positive.
@@ -203,14 +204,15 @@ def log_likelihood(model: VAE, data: ImageSet, *, samples: int, plan: Plan) -> P
     constants_in_memory()
     device, dtype = data.images.device, model.dtype
     generator = plan.generator("importance")
-    bounds = [torch.empty(0, dtype=torch.float64)]
+    bounds = [torch.empty(0, dtype=torch.float64, device="cpu")]
     for index in torch.arange(len(data), device=device).split(100):
         x = data.batch(index, dtype)
         mu, logvar = model.encode(x)
         weights = []
         for first in range(0, samples, 50):
             count = min(50, samples - first)
-            eps = torch.randn(count, *mu.shape, generator=generator, dtype=torch.float32)
+            size = count, *mu.shape
+            eps = torch.randn(size, generator=generator, dtype=torch.float32, device="cpu")
             z = model.reparameterize(mu, logvar, eps.to(device, dtype))
             outputs = model.decode_logits(z)
             weights.append(log_weight(x, outputs, z, mu, logvar, likelihood=model.likelihood))

@@ -1,4 +1,4 @@
-"""Replace a file whole or not at all."""
+"""Replace a file completely or not at all."""
 
 import contextlib
 import errno
@@ -14,15 +14,15 @@ _SUFFIX = ".unfinished"
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of ``path`` when all of it has reached the disk.
+    """Open a file that replaces ``path`` when all of it has reached the disk.
 
-    Whatever interrupts the writing, ``path`` holds either what it held before or the new
-    content. What was written of it so far is removed, unless the process is killed: then it stays
-    beside ``path``, for `remove_unfinished`.
+    Whatever interrupts the writing, ``path`` has either its old content or all of the new one. The
+    unfinished file is removed. If the process is killed, it stays next to ``path`` until
+    `remove_unfinished` is called.
 
     Args:
         path: The file to create or replace; its directory must exist. A device or a pipe, such as
-            ``/dev/stdout``, is written to and not replaced.
+            ``/dev/stdout``, is written to directly.
 
     Raises:
         OSError: If it cannot be written, or the disk is full. The error names ``path``.
@@ -49,7 +49,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def require_writable(path: Path) -> None:
-    """Raise the `OSError` that writing to ``path`` would end in, if that can be known before."""
+    """Raise the `OSError` that writing to ``path`` would raise, if it can be foreseen."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     target = path.with_name(f".{path.name}.{os.getpid()}{_SUFFIX}")
@@ -65,14 +65,14 @@ def require_writable(path: Path) -> None:
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Remove what killed processes left of their writing."""
+    """Remove the unfinished files of processes that were killed."""
     for file in directory.glob(f".*{_SUFFIX}"):
         with contextlib.suppress(OSError):
             file.unlink()
 
 
 def _sync(directory: Path) -> None:
-    """Have the directory's entries on the disk, in the order in which they were replaced."""
+    """Write a directory's entries to the disk, so that replacements keep their order."""
     if os.name != "posix":  # elsewhere a directory cannot be opened
         return
     descriptor = os.open(directory, os.O_RDONLY)

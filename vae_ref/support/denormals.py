@@ -1,4 +1,4 @@
-"""Take denormal numbers for zero while something is trained."""
+"""Flush denormal numbers to zero during a training."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,15 +10,15 @@ __all__ = ["denormals_flushed"]
 
 @contextlib.contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """Take numbers below the smallest normal one for zero.
+    """Flush denormal numbers to zero in a block.
 
-    Adam's moments of dead units decay into denormal numbers, whose arithmetic costs a fifth of
-    an epoch's time from the third epoch on; the parameters are the same bit for bit.
+    Adam's moments of dead units decay into denormal numbers, whose arithmetic takes a fifth of an
+    epoch's time from the third epoch on. The parameters are the same, bit for bit.
 
-    The setting is one of the calling thread, which threads inherit when they are created: enter
-    before torch's first parallel operation for all of them to obey. Such threads keep it.
+    The setting belongs to the calling thread, and new threads inherit it. Enter the block before
+    torch's first parallel operation, so that all threads have the setting. They keep it.
     """
-    smallest = torch.tensor(torch.finfo(torch.float32).tiny, dtype=torch.float32)
+    smallest = torch.tensor(torch.finfo(torch.float32).tiny, dtype=torch.float32, device="cpu")
     before = bool(smallest / 2 == 0)
     torch.set_flush_denormal(True)
     try:

@@ -1,14 +1,16 @@
-"""The errors that a user has to mend, and the one base class of them all."""
+"""The base class of all errors that a user has to mend, and the error of bad arguments."""
+
+from vae_ref.support.excerpt import excerpt
 
 __all__ = ["InputError", "UserError"]
 
 
 class UserError(Exception):
-    """The message says what is wrong and what to do; the command ends with status 2."""
+    """The user has to mend something; the message says what. The command ends with status 2."""
 
 
 class InputError(UserError, ValueError):
-    """Says which argument broke which rule, with which value, and what to do about it."""
+    """An argument is wrong; the message says the argument, the rule, the value, the remedy."""
 
     def __init__(self, argument: str, rule: str, value: object, remedy: str) -> None:
-        super().__init__(f"{argument} must {rule}; got {value}. {remedy}")
+        super().__init__(f"{argument} must {rule}; got {excerpt(value)}. {remedy}")

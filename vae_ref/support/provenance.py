@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 FIELDS = (
     "vae_ref",
     "torch",
+    "cuda",
     "python",
     "jax",
     "processor",
@@ -49,6 +50,7 @@ def record(*, threads: int, device: str = "cpu") -> dict[str, Any]:
     family = _cpuinfo("cpu family")
     found = {
         **versions(),
+        "cuda": torch.version.cuda if torch else None,
         "jax": _version("jax"),
         "processor": _cpuinfo("model name") or platform.processor() or None,
         "family": int(family) if family else None,

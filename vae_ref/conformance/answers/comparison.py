@@ -1,4 +1,4 @@
-"""The one comparison of exact claims; its tolerance comes from rounding, never from taste."""
+"""Compare an answer with the right one: the tolerance comes from rounding, never from taste."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,18 +8,22 @@ from torch import Tensor
 
 from vae_ref.conformance.records import Violation
 
-__all__ = ["ROUNDINGS", "agree", "plain", "tolerance"]
+__all__ = ["ROUNDINGS", "plain", "require_agreement", "tolerance"]
 
 ROUNDINGS = 32
-"""How many roundings of the largest intermediate value an answer may be away."""
+"""How many roundings an answer may be away, of the size of what it adds up.
+
+A sum of a few hundred numbers loses a few roundings, and a formula written in another way a few
+more. The bugs of the bank are off by thousands.
+"""
 
 
 def tolerance(dtype: torch.dtype, scale: Tensor) -> Tensor:
-    """Return ``ROUNDINGS`` units of rounding of ``scale``, the size of what was added up."""
+    """Return ``ROUNDINGS`` roundings of ``scale``, the size of what was added up."""
     return ROUNDINGS * torch.finfo(dtype).eps * scale
 
 
-def agree(
+def require_agreement(
     what: str,
     got: Tensor,
     expected: Tensor,
@@ -32,18 +36,18 @@ def agree(
     """Raise `Violation` unless ``got`` is ``expected`` up to rounding.
 
     Args:
-        what: What is compared, as the subject of a sentence.
+        what: What is compared, as a phrase that a message can begin with.
         got: The subject's answer.
-        expected: The oracle's.
-        scale: The size of the terms that make up the answer: the condition of the case.
+        expected: The oracle's answer.
+        scale: The size of the terms that make up the answer.
         dtype: The precision in which the subject computes.
-        inputs: What the subject was given, for the counterexample.
+        inputs: What the subject was given, by name, for the counterexample.
         symptom: See `Violation`.
     """
     got, expected = got.detach().double(), torch.as_tensor(expected).detach().double()
     if got.shape != expected.shape:
-        found, due = tuple(got.shape), tuple(expected.shape)
-        raise Violation(f"{what} has shape {found}, not {due}", symptom="shape")
+        found, right = tuple(got.shape), tuple(expected.shape)
+        raise Violation(f"{what} has shape {found}, not {right}", symptom="shape")
     allowed = tolerance(dtype, torch.as_tensor(scale).detach().double()).expand_as(expected)
     wrong = ~((got - expected).abs() <= allowed)  # true for NaN too
     if not bool(wrong.any()):
@@ -65,5 +69,5 @@ def agree(
 
 
 def plain(value: Any) -> Any:
-    """Turn tensors into nested lists, so that a counterexample is data."""
+    """Return a tensor as nested lists, and anything else as it is."""
     return value.detach().tolist() if isinstance(value, Tensor) else value

@@ -1,7 +1,7 @@
-"""Where a right VAE ends up after a course: intervals from many seeds of the reference.
+"""Intervals in which the measures of a trained VAE have to lie, from many seeds of the reference.
 
-`intervals.json` holds, of every measure, mean and deviation over the seeds, and how many; and
-what made them. benchmarks/course_seeds.py writes it.
+For every measure, `intervals.json` holds the mean and the deviation over the seeds and the number
+of seeds, and it says how they were made. benchmarks/course_seeds.py writes it.
 """
 
 import json
@@ -15,33 +15,36 @@ from vae_ref.conformance.records import Finding, Measure, NotApplicable, Violati
 
 __all__ = ["interval", "measured", "placed", "require_inside"]
 
-COUNTS = "active latents"
-"""A measure that counts; its interval reaches one unit at least."""
+COUNTED = "active latents"
+"""The measure that is a count: its interval reaches at least 1 to either side."""
 
-SINGLE = 1e-3
-"""How far an interval reaches at least, of its mean: other processors add up in another order."""
+LEAST_REACH = 1e-3
+"""How far an interval reaches at least, relative to its mean.
+
+Other processors add up in another order, and a training in single precision amplifies that.
+"""
 
 
 @cache
 def measured() -> dict[str, Any]:
-    """Return what was measured, by course."""
+    """Return what was measured on the reference, by course."""
     file = resources.files("vae_ref.conformance.answers") / "intervals.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     return found
 
 
 def interval(course: str, name: str, alpha: float) -> tuple[float, float]:
-    """Predict one more seed from those measured: mean -+ t s sqrt(1 + 1 / n).
+    """Return the interval in which one more seed has to lie: mean -+ t s sqrt(1 + 1 / n).
 
-    A right model is outside with probability alpha, if the measure is normal over seeds. Of what
-    was not measured both ends are NaN.
+    If the measure is normal over seeds, a right model is outside with probability alpha. Both
+    ends are NaN if the measure was not made on the reference.
     """
     row = measured().get(course, {}).get("measures", {}).get(name)
     if row is None:
         return math.nan, math.nan
     n, mean = row["count"], row["mean"]
     t = student_quantile(alpha / 2, n - 1)
-    least = 1.0 if COUNTS in name else SINGLE * abs(mean)
+    least = 1.0 if COUNTED in name else LEAST_REACH * abs(mean)
     reach = max(t * row["deviation"] * math.sqrt(1 + 1 / n), least)
     return mean - reach, mean + reach
 
@@ -52,7 +55,7 @@ def placed(course: str, claim: str, finding: Finding, alpha: float) -> dict[str,
     Args:
         course: The name of the course.
         claim: The id of the claim.
-        finding: What it measured.
+        finding: What the claim measured.
         alpha: The claim's level of significance, which its measures share.
     """
     names = {name: f"{claim}: {name}" for name in finding.measures}
@@ -65,16 +68,16 @@ def placed(course: str, claim: str, finding: Finding, alpha: float) -> dict[str,
 
 
 def require_inside(course: str, finding: Finding, places: dict[str, Measure]) -> None:
-    """Hold measures against their intervals, and against each other.
+    """Raise `Violation` if a measure lies outside its interval, or if two are in the wrong order.
 
     Args:
         course: The name of the course.
         finding: What a claim measured.
-        places: The same, as `placed` returned it.
+        places: The same measures with their intervals, as `placed` returned them.
 
     Raises:
-        Violation: If a measure is outside its interval, or a pair is the wrong way round.
-        NotApplicable: If the course has no interval for one of them.
+        Violation: As above.
+        NotApplicable: If the course has no interval for one of the measures.
     """
     found = list(zip(finding.measures, places.values(), strict=True))
     for name, (value, low, high) in found:

@@ -1,10 +1,11 @@
 """Exact tests of samples against N(0, 1), and how many draws they need.
 
-Every test returns a p-value whose distribution under the null is known, or bounded from above;
-nothing here is asymptotic. (The functions are those of ``scipy.special``: ``scipy.stats`` takes a
-second to import.) A test at level alpha finds its declared
-discrepancy with probability `POWER`, given the number of draws that is computed here. False
-alarms and power are measured, at an inflated level, in tests/conformance/test_statistics.py.
+Every test returns a p-value whose distribution under the null hypothesis is known, or bounded
+from above; nothing here is asymptotic. With the number of draws that is computed here, a test at
+level alpha finds its declared discrepancy with probability `POWER`. False alarms and power are
+measured, at an inflated level, in tests/conformance/test_statistics.py.
+
+The functions are those of ``scipy.special``, because ``scipy.stats`` takes a second to import.
 """
 
 import math
@@ -25,6 +26,7 @@ __all__ = [
     "kl_monte_carlo",
     "kolmogorov_smirnov",
     "legendre",
+    "legendre_bound",
     "mean",
     "normal_quantile",
     "score",
@@ -33,23 +35,23 @@ __all__ = [
 ]
 
 POWER = 1 - 1e-6
-"""The probability with which a declared discrepancy is found."""
+"""The probability with which a test finds the discrepancy that it declares."""
 
 Sample = NDArray[np.float64]
 
 
 def normal_quantile(tail: float) -> float:
-    """Return what a standard normal number exceeds with this probability."""
+    """Return the value that a standard normal number exceeds with this probability."""
     return float(-special.ndtri(tail))
 
 
 def student_quantile(tail: float, degrees: int) -> float:
-    """Return what a number of Student's law exceeds with this probability."""
+    """Return the value that a number from a t distribution exceeds with this probability."""
     return float(-special.stdtrit(degrees, tail))
 
 
-def _reach(alpha: float, power: float) -> float:
-    """Return how many standard errors a discrepancy must be away to be found."""
+def _standard_errors(alpha: float, power: float) -> float:
+    """Return how many standard errors a discrepancy must have to be found."""
     return normal_quantile(alpha / 2) + normal_quantile(1 - power)
 
 
@@ -59,8 +61,8 @@ def mean(sample: Sample) -> float:
 
 
 def draws_for_mean(shift: float, alpha: float, power: float = POWER) -> int:
-    """Return the draws that find a mean wrong by ``shift`` standard deviations."""
-    return math.ceil((_reach(alpha, power) / shift) ** 2)
+    """Return how many draws find a mean that is wrong by ``shift`` standard deviations."""
+    return math.ceil((_standard_errors(alpha, power) / shift) ** 2)
 
 
 def chi_square(sample: Sample) -> float:
@@ -70,18 +72,18 @@ def chi_square(sample: Sample) -> float:
 
 
 def draws_for_sigma(ratio: float, alpha: float, power: float = POWER) -> int:
-    """Return the draws that find a standard deviation wrong by a factor of ``ratio``.
+    """Return how many draws find a standard deviation that is wrong by a factor of ``ratio``.
 
-    The normal approximation of the chi-square distribution, with its variance under either
-    hypothesis; 5 % are added for what it leaves out.
+    By the normal approximation of the chi-square distribution, with its variance under either
+    hypothesis; 5 % are added because it is an approximation.
     """
-    wrong = ratio**2
-    reach = normal_quantile(alpha / 2) + wrong * normal_quantile(1 - power)
-    return math.ceil(1.05 * 2 * (reach / (wrong - 1)) ** 2)
+    variance = ratio**2
+    reach = normal_quantile(alpha / 2) + variance * normal_quantile(1 - power)
+    return math.ceil(1.05 * 2 * (reach / (variance - 1)) ** 2)
 
 
 def correlation(a: Sample, b: Sample) -> float:
-    """Test that pairs are independent, by the t distribution of their correlation, exactly."""
+    """Test that pairs are uncorrelated, by the exact t distribution of their correlation."""
     n = a.size
     r = float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
     if not abs(r) < 1:  # constant, or copies of each other
@@ -90,23 +92,28 @@ def correlation(a: Sample, b: Sample) -> float:
 
 
 def draws_for_correlation(r: float, alpha: float, power: float = POWER) -> int:
-    """Return the pairs that find a correlation of ``r`` (Fisher's transformation)."""
-    return 3 + math.ceil((_reach(alpha, power) / math.atanh(r)) ** 2)
+    """Return how many pairs find a correlation of ``r``, by Fisher's transformation."""
+    return 3 + math.ceil((_standard_errors(alpha, power) / math.atanh(r)) ** 2)
 
 
 def legendre(sample: Sample, degree: int) -> Sample:
-    """Return the scores of Neyman's smooth test: mean 0, variance 1, bounded.
+    """Return the scores of Neyman's smooth test: their mean is 0, their variance 1.
 
-    sqrt(2k + 1) P_k(2 Phi(eps) - 1): degree 3 moves with the skewness, degree 4 with the fourth
-    moment.
+    sqrt(2k + 1) P_k(2 Phi(eps) - 1): the mean score of degree 3 changes with the skewness, that
+    of degree 4 with the fourth moment.
     """
     coefficients = [0.0] * degree + [math.sqrt(2 * degree + 1)]
     values = np.polynomial.legendre.legval(2 * special.ndtr(sample) - 1, coefficients)
     return np.asarray(values)
 
 
+def legendre_bound(degree: int) -> float:
+    """Return the largest score that `legendre` can return: sqrt(2k + 1)."""
+    return math.sqrt(2 * degree + 1)
+
+
 def score(values: Sample, bound: float) -> float:
-    """Test E[s] = 0 for scores of variance 1 that are bounded: Bernstein's inequality.
+    """Test E[s] = 0 for bounded scores of variance 1, by Bernstein's inequality.
 
     P(|mean| >= t) <= 2 exp(-n t^2 / (2 + 2 bound t / 3)), for every n.
     """
@@ -117,9 +124,9 @@ def score(values: Sample, bound: float) -> float:
 
 
 def draws_for_score(shift: float, bound: float, alpha: float, power: float = POWER) -> int:
-    """Return the draws for which a mean score of ``shift`` is found."""
-    # Solve n t^2 = L (2 + 2 bound t / 3) for t, the critical mean; the score's own deviation is
-    # taken for twice 1, as it may be under the alternative.
+    """Return how many draws find a mean score of ``shift``."""
+    # Solve n t^2 = L (2 + 2 bound t / 3) for t, the critical mean. Under the alternative the
+    # variance of a score is not 1; it is taken to be 2.
     log = math.log(2 / alpha)
     n = 1.0
     for _ in range(200):
@@ -131,16 +138,16 @@ def draws_for_score(shift: float, bound: float, alpha: float, power: float = POW
 
 
 def tails(sample: Sample, beyond: float = 3.0) -> float:
-    """Test P(|eps| > 3): the count is binomial, exactly."""
+    """Test P(|eps| > beyond): the count is binomial, exactly."""
     n, p, count = sample.size, 2 * special.ndtr(-beyond), int((np.abs(sample) > beyond).sum())
     above = special.bdtrc(count - 1, n, p) if count else 1.0
     return _two_sided(special.bdtr(count, n, p), above)
 
 
 def kolmogorov_smirnov(sample: Sample) -> float:
-    """Test the whole distribution function; sees everything, but little of it.
+    """Test the whole distribution function: any deviation counts, but only large ones are found.
 
-    P(D >= d) <= 2 exp(-2 n d^2), for every n (Massart 1990): nearly equal where it is small.
+    P(D >= d) <= 2 exp(-2 n d^2), for every n (Massart 1990): nearly an equality where it is small.
     """
     cdf, n = special.ndtr(np.sort(sample, axis=None)), sample.size
     above, below = np.arange(1, n + 1) / n - cdf, cdf - np.arange(n) / n
@@ -154,9 +161,9 @@ def kl_monte_carlo(
     """Test that E_q[log q - log p] is ``value``; return the p-value and the estimate.
 
     With eps standard normal, log q(z) - log p(z) = sum_d a eps_d^2 + b_d eps_d + c_d, where
-    a = (sigma^2 - 1) / 2, b = mu sigma and c = mu^2 / 2 - log sigma. Completing the square, the
-    sum over draws is a times a noncentral chi-square number, and a constant: about its mean, its
-    law is known exactly.
+    a = (sigma^2 - 1) / 2, b = mu sigma and c = mu^2 / 2 - log sigma. Complete the square: the sum
+    over draws is a times a noncentral chi-square number, plus a constant. So its distribution
+    around its mean is known exactly.
     """
     sigma = math.exp(logvar / 2)
     a, b = (sigma**2 - 1) / 2, mu * sigma
@@ -164,13 +171,13 @@ def kl_monte_carlo(
     ratio = a * eps**2 + b * eps + mu**2 / 2 - math.log(sigma)
     degrees, noncentrality = n * mu.size, n * float(((b / (2 * a)) ** 2).sum())
     estimate = float(ratio.sum()) / n
-    # From the mean of that number, how far it is: its deviation over a.
+    # The noncentral chi-square number: its mean, plus the deviation of the sum over a.
     number = degrees + noncentrality + n * (estimate - value) / a
     below = special.chndtr(number, degrees, noncentrality) if number > 0 else 0.0
     return _two_sided(below, 1 - below), estimate
 
 
 def _two_sided(below: float, above: float) -> float:
-    """Return the p-value from the probabilities of as little and of as much as was found."""
+    """Return the p-value, from the probabilities to find at most and at least what was found."""
     p = 2 * min(below, above)
     return min(1.0, float(p)) if math.isfinite(p) else 0.0

@@ -1,10 +1,11 @@
-"""The claims, one module per part of a VAE, from the primitives up."""
+"""The claims, from those about one formula up to those about whole trainings."""
 
 from functools import cache
 from typing import get_args
 
-from vae_ref.conformance.claims import (  # each registers its own  # noqa: F401
+from vae_ref.conformance.claims import (  # each module registers its claims  # noqa: F401
     conduct,
+    guide,
     importance,
     kl,
     likelihood,
@@ -14,7 +15,6 @@ from vae_ref.conformance.claims import (  # each registers its own  # noqa: F401
     optimum,
     reasons,
     reparameterization,
-    text,
     training,
 )
 from vae_ref.conformance.claims.registry import registered
@@ -23,12 +23,12 @@ from vae_ref.conformance.records import Claim, Part
 __all__ = ["BUDGET", "all_claims", "significance"]
 
 BUDGET = 1e-6
-"""The probability that a run on a correct subject finds anything at all wrong."""
+"""The probability that a run finds a violation though the subject is correct."""
 
 
 @cache
 def all_claims() -> tuple[Claim, ...]:
-    """Return every claim, from the primitives up."""
+    """Return every claim, in the order of the parts of a VAE."""
     order = get_args(Part)
     return tuple(sorted(registered.values(), key=lambda claim: order.index(claim.part)))
 

@@ -1,4 +1,4 @@
-"""What is true of every function: it leaves nothing behind but its answer."""
+"""Claims about every function: calling it changes nothing else."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,7 +15,7 @@ claim = partial(registry.claim, slot="net")
 
 
 def _functions(probe: Probe) -> Iterator[tuple[str, Callable[..., object], tuple[Tensor, ...]]]:
-    """Yield every function of the subject with arguments that it takes."""
+    """Yield every function of the subject, with its name and with arguments that it takes."""
     subject, n, latents = probe.subject, 3, probe.latents[0]
     mu, logvar = probe.normal("mu", n, latents), probe.normal("logvar", n, latents)
     for part in ("kl", "reparameterize"):
@@ -38,7 +38,7 @@ def _functions(probe: Probe) -> Iterator[tuple[str, Callable[..., object], tuple
         yield "forward", subject.forward, (networks.images(n),)
 
 
-_ANY = ("kl|reparameterize|nll|loss|encode|decode|forward",)
+_SOME_PART = ("kl|reparameterize|nll|loss|encode|decode|forward",)
 
 
 @claim(
@@ -46,7 +46,7 @@ _ANY = ("kl|reparameterize|nll|loss|encode|decode|forward",)
     statement="No function changes the tensors that it is given.",
     formula=r"x \text{ before} = x \text{ after}",
     source="the contract of a function",
-    needs=_ANY,
+    needs=_SOME_PART,
     kind="metamorphic",
     tolerance="none: bit for bit",
     kills=("conduct-mutates-inputs",),
@@ -63,10 +63,10 @@ def inputs_intact(probe: Probe) -> None:
 
 @claim(
     "model/global-state-intact",
-    statement="No function changes the default dtype or the grad mode, or reseeds the generators.",
+    statement="No function changes the default dtype or the grad mode, or seeds the generators.",
     formula=r"\text{state before} = \text{state after}",
     source="the contract of a function",
-    needs=_ANY,
+    needs=_SOME_PART,
     kind="metamorphic",
     tolerance="none",
     kills=("conduct-reseeds", "conduct-default-dtype", "conduct-grad-mode"),

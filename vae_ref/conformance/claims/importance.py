@@ -1,11 +1,11 @@
-"""What is true of the importance-weighted bound."""
+"""Claims about the importance-weighted bound."""
 
 import math
 from functools import partial
 
 import torch
 
-from vae_ref.conformance.answers.comparison import agree
+from vae_ref.conformance.answers.comparison import require_agreement
 from vae_ref.conformance.claims import registry
 from vae_ref.conformance.probe.probe import Probe
 
@@ -17,7 +17,7 @@ _SOURCE = "Burda, Grosse and Salakhutdinov 2016, equation 8"
 
 @claim(
     "objective/importance-weighted",
-    statement="The importance-weighted bound is the log of the mean weight.",
+    statement="The importance-weighted bound is the logarithm of the mean weight.",
     formula=r"L_K = \log \tfrac1K \sum_k w_k",
     source=_SOURCE,
     needs=_NEEDS,
@@ -29,7 +29,7 @@ def importance_weighted(probe: Probe) -> None:
     for examples, samples in ((1, 1), (1, 2), (3, 5)):
         log_w = 2 * probe.normal(f"weights {samples}", examples, samples) - 3
         exact = torch.logsumexp(log_w.double(), 1) - math.log(samples)
-        agree(
+        require_agreement(
             "the importance-weighted bound",
             probe.bound(log_w),
             exact,
@@ -53,7 +53,7 @@ def importance_weighted_range(probe: Probe) -> None:
     log_w = probe.normal("weights", 3, 5)
     for shift in (-1000.0, 1000.0):
         exact = torch.logsumexp(log_w.double(), 1) - math.log(5) + shift
-        agree(
+        require_agreement(
             f"the bound of log weights near {shift:g}",
             probe.bound(log_w + shift),
             exact,
@@ -65,7 +65,8 @@ def importance_weighted_range(probe: Probe) -> None:
 
 @claim(
     "objective/importance-weighted-gradient",
-    statement="The gradient of the bound weighs the samples by their normalised weights.",
+    statement="The gradient of the bound with respect to the log weights is the normalised "
+    "weights.",
     formula=r"\partial L_K / \partial \log w_k = w_k / \textstyle\sum_j w_j",
     source="Burda, Grosse and Salakhutdinov 2016, equation 13",
     needs=_NEEDS,
@@ -76,7 +77,7 @@ def importance_weighted_range(probe: Probe) -> None:
 def importance_weighted_gradient(probe: Probe) -> None:
     probe.require_gradient("importance_weighted")
     log_w = 2 * probe.normal("weights", 3, 5) - 3
-    agree(
+    require_agreement(
         "the gradient of the bound",
         probe.gradient(probe.bound, log_w)[0],
         torch.softmax(log_w.double(), 1),

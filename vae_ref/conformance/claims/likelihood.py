@@ -1,11 +1,11 @@
-"""What is true of a reconstruction term that is a negative log-likelihood."""
+"""Claims about the reconstruction term, a negative log-likelihood."""
 
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from vae_ref.conformance.answers.comparison import agree
+from vae_ref.conformance.answers.comparison import require_agreement
 from vae_ref.conformance.claims import registry
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import Finding, NotApplicable, Violation
@@ -16,7 +16,11 @@ _NEEDS = ("nll|loss",)
 _TERMS = "32 roundings of the sum of the terms' absolute values"
 _NAMED = ("likelihood/named",)
 _BERNOULLI = "Kingma and Welling 2014, appendix C.1"
-_CONTINUOUS = "Kingma and Welling 2014, appendix C.2"
+_DROPPED = 1e-9
+"""The constant per pixel, in nats, below which it is reported as left out."""
+
+_RELATIVE_ERROR = 0.01
+"""The relative error from which a reconstruction term in single precision is reported as off."""
 
 
 @claim(
@@ -26,7 +30,7 @@ _CONTINUOUS = "Kingma and Welling 2014, appendix C.2"
     source=_BERNOULLI,
     needs=_NEEDS,
     kind="identity",
-    tolerance="ratios of differences agree to 1e-5",
+    tolerance="ratios of differences are constant to 1e-5",
     kills=("nll-swapped", "nll-half-of-bce", "nll-double-sigmoid", "nll-cubed-error"),
 )
 def named(probe: Probe) -> None:
@@ -39,43 +43,44 @@ def named(probe: Probe) -> None:
 
 
 def _pair(probe: Probe, examples: int, pixels: int, name: str) -> tuple[Tensor, Tensor]:
+    """Draw outputs and images; pixels keep away from the ends of [0, 1], where outputs do not."""
     real = 2 * probe.normal(f"{name} outputs {pixels}", examples, pixels)
     x = 0.02 + 0.96 * probe.uniform(f"{name} x {pixels}", examples, pixels)
     return probe.likelihood.outputs(real), x
 
 
-def _condition(probe: Probe, outputs: Tensor, x: Tensor) -> Tensor:
-    """Bound the terms of the usual formulas, and what rounding a probability does to them."""
+def _rounding_scale(probe: Probe, outputs: Tensor, x: Tensor) -> Tensor:
+    """Bound the terms of the usual formulas, and their change if a probability is rounded."""
     o, t = outputs.double(), x.double()
-    size = probe.likelihood.nll(o, t).abs() + 1 + o.abs() + _cancelling(probe, o)
+    size = probe.likelihood.nll(o, t).abs() + 1 + o.abs() + _cancellation(probe, o)
     size = size + (1 / (o * (1 - o)) if probe.likelihood.bounded else o.abs())
-    return size * probe.nll.slack
+    return size * probe.nll.tolerance_factor
 
 
-def _cancelling(probe: Probe, outputs: Tensor) -> Tensor:
-    """Bound what cancels in the usual log C of the continuous Bernoulli, which is 0/0 at 1/2."""
+def _cancellation(probe: Probe, outputs: Tensor) -> Tensor:
+    """Bound the terms that cancel in log C of the continuous Bernoulli: it is 0/0 at p = 1/2."""
     if not probe.likelihood.name.startswith("continuous"):
         return torch.zeros_like(outputs)
     p = outputs if probe.likelihood.bounded else torch.sigmoid(outputs)
     return 1 / (1 - 2 * p).abs().clamp_min(1e-3)
 
 
-def _unit(probe: Probe) -> float:
-    """Return the factor of the reconstruction term: of a Gaussian, 1 / variance."""
+def _factor(probe: Probe) -> float:
+    """Return the factor of a term whose scale is free: of a Gaussian's, 1 / variance."""
     if probe.likelihood.absolute:
         return 1.0
     outputs, x = _pair(probe, 2, probe.pixels[0], "unit")
     other = probe.likelihood.outputs(outputs.detach() * 0.5)
-    own = probe.nll(outputs, x) - probe.nll(other, x)
+    difference = probe.nll(outputs, x) - probe.nll(other, x)
     nll = probe.likelihood.nll
     exact = nll(outputs.double(), x.double()).sum() - nll(other.double(), x.double()).sum()
-    return float(own / exact)
+    return float(difference / exact)
 
 
 @claim(
     "likelihood/value",
-    statement="The reconstruction term has the value of that negative log-likelihood, summed over "
-    "pixels, up to the constant of a Gaussian or Laplace distribution.",
+    statement="The value of the reconstruction term is that negative log-likelihood, summed over "
+    "pixels; a Gaussian or Laplace distribution may leave out its constant.",
     formula=r"R = -\sum_i \log p(x_i \mid \hat x_i)",
     source=_BERNOULLI,
     needs=_NEEDS,
@@ -85,20 +90,20 @@ def _unit(probe: Probe) -> float:
     builds_on=_NAMED,
 )
 def value(probe: Probe) -> Finding:
-    unit = _unit(probe)
+    factor = _factor(probe)
     sizes = [(1, probe.pixels[0])] + [(3, pixels) for pixels in probe.pixels]
     constants = []
     for examples, pixels in sizes:
         outputs, x = _pair(probe, examples, pixels, "value")
-        exact = unit * probe.likelihood.nll(outputs.double(), x.double()).sum()
+        exact = factor * probe.likelihood.nll(outputs.double(), x.double()).sum()
         got = probe.nll(outputs, x)
-        scale = (unit * _condition(probe, outputs, x)).sum().abs()
+        scale = (factor * _rounding_scale(probe, outputs, x)).sum().abs()
         if not probe.likelihood.absolute:
             best = probe.likelihood.best(x)
-            constant = probe.nll(best, x)
-            constants.append(float(constant) / (examples * pixels))
-            got, scale = got - constant, scale + constant.abs()
-        agree(
+            at_best = probe.nll(best, x)
+            constants.append(float(at_best) / (examples * pixels))
+            got, scale = got - at_best, scale + at_best.abs()
+        require_agreement(
             "the reconstruction term",
             got,
             exact,
@@ -108,13 +113,14 @@ def value(probe: Probe) -> Finding:
         )
     if probe.likelihood.absolute:
         return Finding()
-    words = "dropped" if abs(constants[0]) < 1e-9 else f"{constants[0]:.6g} nats per pixel"
-    return Finding(facts={"constant of the likelihood": words})
+    kept = abs(constants[0]) >= _DROPPED
+    constant = f"{constants[0]:.6g} nats per pixel" if kept else "dropped"
+    return Finding(facts={"constant of the likelihood": constant})
 
 
 @claim(
     "likelihood/gradient",
-    statement="The gradient with respect to the decoder's output is that of the log-likelihood.",
+    statement="The gradient with respect to the outputs is that of the negative log-likelihood.",
     formula=r"\partial R / \partial \hat x = -\partial \log p(x \mid \hat x) / \partial \hat x",
     source=_BERNOULLI,
     needs=_NEEDS,
@@ -124,33 +130,33 @@ def value(probe: Probe) -> Finding:
     builds_on=(*_NAMED, "likelihood/value"),
 )
 def gradient(probe: Probe) -> None:
-    unit = _unit(probe)
+    factor = _factor(probe)
     pairs = [_pair(probe, 3, pixels, "gradient") for pixels in probe.pixels]
     middle = probe.likelihood.outputs(torch.zeros_like(pairs[0][0]))
     for outputs, x in [*pairs, (middle, pairs[0][1])]:
         got = probe.gradient(lambda o, x=x: probe.nll(o, x), outputs)[0]
         leaf = outputs.double().requires_grad_()
-        exact = unit * torch.autograd.grad(probe.likelihood.nll(leaf, x.double()).sum(), leaf)[0]
-        agree(
+        exact = factor * torch.autograd.grad(probe.likelihood.nll(leaf, x.double()).sum(), leaf)[0]
+        require_agreement(
             "the gradient of the reconstruction term",
             got,
             exact,
-            scale=exact.abs() + abs(unit) * _slope(probe, outputs),
+            scale=exact.abs() + abs(factor) * _gradient_scale(probe, outputs),
             dtype=probe.dtype,
             inputs={"outputs": outputs, "x": x},
         )
 
 
-def _slope(probe: Probe, outputs: Tensor) -> Tensor:
-    """Bound the terms of the derivative; between probabilities and logits lies p (1 - p)."""
+def _gradient_scale(probe: Probe, outputs: Tensor) -> Tensor:
+    """Bound the terms of the derivative; in a probability p they are divided by p (1 - p)."""
     o = outputs.double()
     slope = 1 / (o * (1 - o)) ** 2 if probe.likelihood.bounded else 1 + o.abs()
-    return (slope + _cancelling(probe, o) ** 2) * probe.nll.slack
+    return (slope + _cancellation(probe, o) ** 2) * probe.nll.tolerance_factor
 
 
 @claim(
     "likelihood/sum-over-pixels",
-    statement="Pixels are independent given the code: their terms are added, not averaged.",
+    statement="Pixels are independent given the code, so their terms are added, not averaged.",
     formula=r"R(\hat x, x) = \sum_i R(\hat x_i, x_i)",
     source=_BERNOULLI,
     needs=_NEEDS,
@@ -163,11 +169,11 @@ def sum_over_pixels(probe: Probe) -> None:
         raise NotApplicable(f"the function takes images of {probe.pixels[0]} pixels only")
     first, second = (_pair(probe, 3, pixels, "sum") for pixels in probe.pixels)
     outputs, x = (torch.cat(both, 1) for both in zip(first, second, strict=True))
-    agree(
+    require_agreement(
         "the reconstruction term of two sets of pixels together",
         probe.nll(outputs, x),
         probe.nll(*first) + probe.nll(*second),
-        scale=_condition(probe, outputs, x).sum() * max(1.0, abs(_unit(probe)))
+        scale=_rounding_scale(probe, outputs, x).sum() * max(1.0, abs(_factor(probe)))
         + probe.nll(outputs, x).abs(),
         dtype=probe.dtype,
         inputs={"outputs": outputs, "x": x},
@@ -176,7 +182,8 @@ def sum_over_pixels(probe: Probe) -> None:
 
 @claim(
     "likelihood/additive-over-examples",
-    statement="The reconstruction term of a batch is made of those of its examples.",
+    statement="The reconstruction term of a batch is the sum, or the mean, of those of its "
+    "examples.",
     formula=r"R_{\mathrm{batch}} = \sum_n R_n \quad (\text{or their mean})",
     source="Kingma and Welling 2014, equation 8",
     needs=_NEEDS,
@@ -186,12 +193,12 @@ def sum_over_pixels(probe: Probe) -> None:
 )
 def additive_over_examples(probe: Probe) -> None:
     outputs, x = _pair(probe, 3, probe.pixels[0], "examples")
-    apart = sum(probe.nll(outputs[i : i + 1], x[i : i + 1]) for i in range(3))
-    agree(
+    one_by_one = sum(probe.nll(outputs[i : i + 1], x[i : i + 1]) for i in range(3))
+    require_agreement(
         "the reconstruction term of a batch",
         probe.nll(outputs, x),
-        torch.as_tensor(apart),
-        scale=_condition(probe, outputs, x).sum() * max(1.0, abs(_unit(probe)))
+        torch.as_tensor(one_by_one),
+        scale=_rounding_scale(probe, outputs, x).sum() * max(1.0, abs(_factor(probe)))
         + probe.nll(outputs, x).abs(),
         dtype=probe.dtype,
         inputs={"outputs": outputs, "x": x},
@@ -210,11 +217,11 @@ def additive_over_examples(probe: Probe) -> None:
 )
 def order_of_pixels(probe: Probe) -> None:
     outputs, x = _pair(probe, 3, probe.pixels[0], "order")
-    agree(
+    require_agreement(
         "the reconstruction term with the pixels in another order",
         probe.nll(outputs.flip(1), x.flip(1)),
         probe.nll(outputs, x),
-        scale=_condition(probe, outputs, x).sum() * max(1.0, abs(_unit(probe)))
+        scale=_rounding_scale(probe, outputs, x).sum() * max(1.0, abs(_factor(probe)))
         + probe.nll(outputs, x).abs(),
         dtype=probe.dtype,
         inputs={"outputs": outputs, "x": x},
@@ -223,9 +230,9 @@ def order_of_pixels(probe: Probe) -> None:
 
 @claim(
     "likelihood/minimum-at-data",
-    statement="No output explains the data better than the one whose mean they are.",
+    statement="No output makes the data more likely than the output whose mean they are.",
     formula=r"R(\hat x^*, x) \le R(\hat x, x), \quad E[x \mid \hat x^*] = x",
-    source="the maximum of the likelihood of an exponential family",
+    source="maximum likelihood in an exponential family: the mean equals the data",
     needs=_NEEDS,
     kind="identity",
     tolerance="the term rises by more than 32 roundings for a step of 0.2",
@@ -242,7 +249,7 @@ def minimum_at_data(probe: Probe) -> None:
         if not value > least:
             raise Violation(
                 f"the reconstruction term falls from {least:.6g} to {value:.6g} when the output "
-                f"leaves its best value by {step:+g}{' in logits' if bounded else ''}",
+                f"is moved by {step:+g}{' in logits' if bounded else ''} from its best value",
                 symptom="minimum",
                 counterexample={"inputs": {"outputs": other.tolist(), "x": x.tolist()}},
             )
@@ -253,7 +260,7 @@ def minimum_at_data(probe: Probe) -> None:
     statement="The reconstruction term is exact for every probability between 1e-4 and 1 - 1e-4, "
     "and its gradient reaches the decoder there.",
     formula=r"R(\sigma(\eta), x) = x \log(1 + e^{-\eta}) + (1 - x) \log(1 + e^\eta)",
-    source="pytorch/pytorch issue 36647; docs/derivation",
+    source="pytorch/pytorch issue 36647; docs/derivation.md",
     needs=_NEEDS,
     kind="exact",
     tolerance=_TERMS,
@@ -262,32 +269,32 @@ def minimum_at_data(probe: Probe) -> None:
 )
 def exact_range(probe: Probe) -> Finding:
     if not probe.likelihood.name.startswith("bernoulli"):
-        raise NotApplicable("only a Bernoulli likelihood has outputs with an end")
+        raise NotApplicable("only a Bernoulli likelihood has probabilities near 0 and 1")
     for x_value in (0.0, 1.0):
         for logit in (-9.0, -5.0, 5.0, 9.0):
             outputs, x = (
                 torch.full((1, probe.pixels[0]), v, dtype=probe.dtype) for v in (logit, x_value)
             )
             outputs = probe.likelihood.outputs(outputs)
-            agree(
+            require_agreement(
                 f"the reconstruction term at logit {logit:g}, x = {x_value:g},",
                 probe.nll(outputs, x),
                 probe.likelihood.nll(outputs.double(), x.double()).sum(),
-                scale=_condition(probe, outputs, x).sum(),
+                scale=_rounding_scale(probe, outputs, x).sum(),
                 dtype=probe.dtype,
                 inputs={"outputs": outputs, "x": x},
                 symptom="clamped",
             )
-    return Finding(facts={"reconstruction in float32": _dead_zone(probe)})
+    return Finding(facts={"reconstruction in float32": _range_in_float32(probe)})
 
 
-def _dead_zone(probe: Probe) -> str:
-    """Look, in single precision, for the wrong-side logit from which no gradient flows."""
+def _range_in_float32(probe: Probe) -> str:
+    """Say up to which wrong-side logit the reconstruction term is right in single precision."""
     for logit in range(1, 101):
         eta = torch.full((1, probe.pixels[0]), float(logit), dtype=torch.float32)
         leaf = probe.likelihood.outputs(eta).requires_grad_()
         value = probe.nll(leaf, torch.zeros_like(eta)).detach()
-        exact = eta.double().sum()
-        if abs(float(value) / float(exact) - 1) > 0.01 + float(torch.exp(-eta[0, 0])):
+        nearly = eta.double().sum()  # for each pixel, the term is eta + log(1 + exp(-eta))
+        if abs(float(value) / float(nearly) - 1) > _RELATIVE_ERROR + float(torch.exp(-eta[0, 0])):
             return f"off by more than 1 % from a wrong-side logit of {logit}"
     return "exact for wrong-side logits up to 100"

@@ -1,4 +1,4 @@
-"""What is true of a training loop, whatever it trains."""
+"""Claims about a training loop, whatever it trains."""
 
 import math
 from functools import partial
@@ -15,10 +15,34 @@ from vae_ref.conformance.claims.registry import claim
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import Finding, Inconclusive, NotApplicable, Violation
 from vae_ref.conformance.trainings import scoring
-from vae_ref.conformance.trainings.trained import numbers, short_training, trained
+from vae_ref.conformance.trainings.trained import as_inputs, short_training, trained
 
 _LOOP = ("module", "course", "forward", "loss", "encode", "decode", "train")
-_FEW, _REHEARSAL = 640, 2
+_FEW, _SHORT = 640, 2
+"""The images and epochs of a short training: ten steps of the textbook's batch size."""
+
+_LEARNED = 0.02
+"""The least share of the loss that a loop has to gain to show which images it learns from."""
+
+_HALF = 0.5
+"""The share of the gain of a right loop that decides.
+
+A right loop gains the same, whatever the test set is. One that trains on both sets gains about
+nothing if they differ, and one that trains on the test set loses as much.
+"""
+
+_COSINE = 0.999
+"""The least cosine of a step's gradient with the right one.
+
+Scaling leaves a cosine of 1. Gradients that are not zeroed bring it below 0.97 within ten steps.
+"""
+
+_ROUNDING = 1e-5
+"""The relative error of a test loss that is summed in single precision."""
+
+_DRAWS = 16
+"""How many evaluations the variance of one is estimated from."""
+
 _LOOPS = (
     "training/every-weight-learns",
     "training/learns-from-its-training-set",
@@ -31,9 +55,10 @@ _claim = partial(claim, slot="train", level="trained", seconds=120.0)
 
 @_claim(
     "training/every-weight-learns",
-    statement="Training moves every weight: the optimiser knows the encoder and the decoder.",
+    statement="Training changes every weight: the optimiser has those of the encoder and the "
+    "decoder.",
     formula=r"\theta_j \ne \theta_j^{(0)} \text{ for each tensor } j",
-    source="CompVis/latent-diffusion, whose logvar is left out",
+    source="CompVis/latent-diffusion, whose optimiser lacks logvar",
     needs=_LOOP,
     kind="identity",
     tolerance="none: a tensor that is the same bit for bit has not learned",
@@ -41,54 +66,54 @@ _claim = partial(claim, slot="train", level="trained", seconds=120.0)
     builds_on=("model/each-parameter-matters",),
 )
 def every_weight_learns(probe: Probe) -> None:
-    module, x = probe.subject.module, numbers(probe, probe.course.train[:_FEW])
+    module, x = probe.subject.module, as_inputs(probe, probe.course.train[:_FEW])
     assert module is not None  # noqa: S101
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
-    with short_training(probe, x, x, _REHEARSAL):
+    with short_training(probe, x, x, _SHORT):
         still = [n for n, p in module.named_parameters() if torch.equal(p, before[n])]
     if still:
         raise Violation(
-            f"training leaves {', '.join(still)} as they were: the optimiser does not have them",
+            f"training does not change {', '.join(still)}: the optimiser does not have them",
             symptom="all still" if len(still) == len(before) else f"still {still[0]}",
         )
 
 
 @_claim(
     "training/learns-from-its-training-set",
-    statement="A loop learns from the images it is given to train on, not from those it is given "
-    "to test on.",
+    statement="A loop learns from the images that it is given to train on, and not from those "
+    "that it is given to test on.",
     formula=r"\mathrm{ELBO}(x_{\mathrm{train}}) > \mathrm{ELBO}(x_{\mathrm{test}}),"
     r" \quad x_{\mathrm{test}} \text{ with its pixels in another order}",
     source="the contract of a test set",
     needs=_LOOP,
     kind="identity",
-    tolerance="the sign; and half of what the images differ by when only one kind is shown",
+    tolerance="half of the difference that a training on one kind of images makes",
     kills=("train-and-test-swapped", "train-on-both"),
     builds_on=("training/every-weight-learns",),
 )
 def learns_from_its_training_set(probe: Probe) -> None:
     course = probe.course
     order = torch.randperm(course.train.shape[1], generator=probe.generator("pixels"))
-    few, apart = 5 * _FEW, (slice(None), order)
-    kept, mixed = (numbers(probe, course.train[:few][part]) for part in ((), apart))
-    held_out = [numbers(probe, course.held_out[:500][part]) for part in ((), apart)]
+    few, shuffled = 5 * _FEW, (slice(None), order)
+    plain, mixed = (as_inputs(probe, course.train[:few][part]) for part in ((), shuffled))
+    held_out = [as_inputs(probe, course.held_out[:500][part]) for part in ((), shuffled)]
     gains = []
-    for shown in (mixed, kept):
-        with short_training(probe, kept, shown, 6 * _REHEARSAL) as (body, _):
-            own, other = (scoring.score(body, x).loss for x in held_out)
-        gains.append(other - own)
-    if not gains[1] > 0.02 * own:
-        raise NotApplicable("too little is learned to tell from which images")
-    if not gains[0] > -0.5 * gains[1]:
+    for shown in (mixed, plain):
+        with short_training(probe, plain, shown, 6 * _SHORT) as (networks, _):
+            like, unlike = (scoring.score(networks, x).loss for x in held_out)
+        gains.append(unlike - like)
+    if not gains[1] > _LEARNED * like:
+        raise NotApplicable("the loop learns too little to show from which images it learns")
+    if not gains[0] > -_HALF * gains[1]:
         raise Violation(
-            "images like those to test on score better after training than images like those to "
-            f"train on, by {-gains[0]:.2f} nats per example: it trains on the test set",
+            "after training, images like the test set score better than images like the training "
+            f"set, by {-gains[0]:.2f} nats per example: the loop trains on the test set",
             symptom="swapped",
         )
-    if not gains[0] > 0.5 * gains[1]:
+    if not gains[0] > _HALF * gains[1]:
         raise Violation(
             f"images unlike the training set score {gains[0]:.2f} nats per example worse if the "
-            f"loop is shown such images to test on, and {gains[1]:.2f} if not: it trains on them",
+            f"test set is like them, and {gains[1]:.2f} worse if it is not: the loop trains on it",
             symptom="trains-on-both",
         )
 
@@ -102,62 +127,63 @@ def learns_from_its_training_set(probe: Probe) -> None:
     source="pytorch/examples pull request 419; YannDubs/disentangling-vae",
     needs=_LOOP,
     kind="statistical",
-    tolerance="a difference beyond the noise of one evaluation, whose variance 16 others give",
+    tolerance="the noise of one evaluation, whose variance is estimated from 16 others",
     kills=("train-evaluates-mu", "train-evaluates-in-training-mode", "train-first-batch-tested"),
     builds_on=("objective/beta", *_LOOPS),
 )
 def reported_loss(probe: Probe) -> Finding:
     if probe.conventions.evaluation == "mean":
-        raise NotApplicable("the mean is declared to be taken for z in evaluation")
-    run, draws = trained(probe), 16
-    with run.loaded() as body:
-        x = numbers(probe, probe.course.held_out)
-        losses = scoring.scores(body, x, draws, "reported").sum(2)
+        raise NotApplicable("it is declared that z is the mean in evaluation mode")
+    run = trained(probe)
+    with run.loaded() as networks:
+        x = as_inputs(probe, probe.course.held_out)
+        losses = scoring.scores(networks, x, _DRAWS, "reported").sum(2)
     if not run.reported:
-        raise NotApplicable("the training is over, and what it reported is not known")
-    reported, own = run.reported[-1], float(losses.mean())
-    spread = math.sqrt(float(losses.var(0).sum())) / len(x)
-    reach = normal_quantile(probe.alpha / 2) * spread * math.sqrt(1 + 1 / draws)
-    reach += 1e-5 * abs(own)  # sums in float32
-    if not abs(reported - own) <= reach:
+        raise NotApplicable("the weights are from a file, so it is not known what a loop reported")
+    reported, scored = run.reported[-1], float(losses.mean())
+    deviation = math.sqrt(float(losses.var(0).sum())) / len(x)
+    allowed = normal_quantile(probe.alpha / 2) * deviation * math.sqrt(1 + 1 / _DRAWS)
+    allowed += _ROUNDING * abs(scored)
+    if not abs(reported - scored) <= allowed:
         raise Violation(
-            f"the loop reports a test loss of {reported:.4f} nats per example; it is {own:.4f}",
-            symptom=_far(reported / own),
+            f"the loop reports a test loss of {reported:.4f} nats per example; it is {scored:.4f}",
+            symptom=_side(reported / scored),
         )
-    words = f"{reported:.3f} nats per example, by the kit {own:.3f}"
-    return Finding(facts={"reported test loss": words})
+    both = f"{reported:.3f} nats per example, by the kit {scored:.3f}"
+    return Finding(facts={"reported test loss": both})
 
 
-def _far(ratio: float) -> str:
+def _side(ratio: float) -> str:
+    """Return on which side of the right loss a reported one is, and whether it is far away."""
     if not ratio > 0.5:
         return "far below"
     return "below" if ratio < 1 else "above" if ratio < 2 else "far above"
 
 
 class _Steps:
-    """Watch a loop's optimiser: is what it follows what the backward passes brought?"""
+    """Watches the optimiser of a loop: are its gradients those of the last backward passes?"""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.cosines: list[float] = []
-        self.brought: dict[nn.Parameter, Tensor] = {}
+        self.gradients: dict[nn.Parameter, Tensor] = {}
 
-    def _bring(self, parameter: nn.Parameter, gradient: Tensor) -> None:
-        before = self.brought.get(parameter)
-        self.brought[parameter] = gradient.clone() if before is None else before + gradient
+    def _add(self, parameter: nn.Parameter, gradient: Tensor) -> None:
+        before = self.gradients.get(parameter)
+        self.gradients[parameter] = gradient.clone() if before is None else before + gradient
 
     def _step(self, optimiser: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        pairs = [(p.grad, g) for p, g in self.brought.items() if p.grad is not None]
+        pairs = [(p.grad, g) for p, g in self.gradients.items() if p.grad is not None]
         if pairs:
-            followed, brought = (
+            followed, computed = (
                 torch.cat([t.flatten() for t in part]) for part in zip(*pairs, strict=True)
             )
-            self.cosines.append(float(F.cosine_similarity(followed, brought, dim=0)))
-        self.brought.clear()
+            self.cosines.append(float(F.cosine_similarity(followed, computed, dim=0)))
+        self.gradients.clear()
 
     def __enter__(self) -> "_Steps":
         self.handles = [
-            p.register_hook(partial(self._bring, p))
+            p.register_hook(partial(self._add, p))
             for p in self.module.parameters()
             if p.requires_grad
         ]
@@ -171,33 +197,33 @@ class _Steps:
 
 @_claim(
     "training/follows-the-gradient",
-    statement="Each step follows the gradient that was computed since the step before, and no "
-    "older one.",
+    statement="Each step follows the gradient that was computed since the last step, and no older "
+    "one.",
     formula=r"g_t = \nabla_\theta L(x_t) \ne \textstyle\sum_{s \le t} \nabla_\theta L(x_s)",
     source="torch's zero_grad; Kingma and Ba 2015, algorithm 1",
     needs=_LOOP,
     kind="identity",
-    tolerance="a cosine of 0.999: the gradient may be scaled, as clipping its norm does",
+    tolerance="a cosine of 0.999; a gradient may be scaled, as clipping of its norm does",
     kills=("train-gradients-not-zeroed",),
     builds_on=("training/every-weight-learns",),
 )
 def follows_the_gradient(probe: Probe) -> None:
-    x = numbers(probe, probe.course.train[:_FEW])
+    x = as_inputs(probe, probe.course.train[:_FEW])
     assert probe.subject.module is not None  # noqa: S101
     with _Steps(probe.subject.module) as steps, short_training(probe, x, x[:1], 1):
         cosines = steps.cosines
     if not cosines:
-        raise Inconclusive("no step of an optimiser of torch's; others cannot be watched")
-    if not min(cosines) > 0.999:
+        raise Inconclusive("no optimiser of torch takes a step; others cannot be watched")
+    if not min(cosines) > _COSINE:
         raise Violation(
             f"step {1 + cosines.index(min(cosines))} follows a direction whose cosine with the "
-            f"gradient computed for it is {min(cosines):.3f}: older gradients are still there",
+            f"gradient computed for it is {min(cosines):.3f}: older gradients were not zeroed",
             symptom="older gradients",
         )
 
 
 class _Noise(TorchDispatchMode):
-    """Watch the normal numbers that torch draws."""
+    """Watches the normal numbers that torch draws."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -208,7 +234,7 @@ class _Noise(TorchDispatchMode):
         answer = func(*args, **(kwargs or {}))
         if func.name().partition(".")[0].removeprefix("aten::") in _NORMAL:
             numbers = answer.detach().flatten()
-            # A block is known by its beginning; drawn again, it adds nothing.
+            # A block is recognised by its beginning; if it is drawn again, it does not count.
             block = numbers[:64].cpu().double().numpy().tobytes()
             self.again |= block in self.seen
             self.seen[block] = numbers.numel()
@@ -220,25 +246,25 @@ _NORMAL = ("randn", "randn_like", "normal", "normal_")
 
 @_claim(
     "training/fresh-noise",
-    statement="Every example gets noise of its own in every epoch: none is drawn once and kept.",
+    statement="Every example gets fresh noise in every epoch: none is drawn once and kept.",
     formula=r"\varepsilon_{n,e} \sim N(0, I) \text{ independent}",
-    source="Kingma and Welling 2014, algorithm 1: random samples from the noise in each step",
+    source="Kingma and Welling 2014, algorithm 1: random samples of the noise in each step",
     needs=_LOOP,
     kind="identity",
-    tolerance="none: distinct numbers drawn are counted",
+    tolerance="none: the distinct numbers that are drawn are counted",
     kills=("train-frozen-noise", "train-reseeds-every-step"),
     builds_on=("reparameterization/fresh-noise", "training/every-weight-learns"),
 )
 def fresh_noise(probe: Probe) -> None:
-    x = numbers(probe, probe.course.train[:_FEW])
-    with _Noise() as noise, short_training(probe, x, x[:1], _REHEARSAL) as (body, _):
-        latents = body.latents
-    drawn, due = sum(noise.seen.values()), _REHEARSAL * len(x) * latents
+    x = as_inputs(probe, probe.course.train[:_FEW])
+    with _Noise() as noise, short_training(probe, x, x[:1], _SHORT) as (networks, _):
+        latents = networks.latents
+    drawn, needed = sum(noise.seen.values()), _SHORT * len(x) * latents
     if not drawn:
-        raise Inconclusive("no noise of torch's is drawn; that of others cannot be watched")
-    if drawn < due:
+        raise Inconclusive("torch draws no normal numbers; other generators cannot be watched")
+    if drawn < needed:
         raise Violation(
-            f"{drawn} different normal numbers are drawn for {_REHEARSAL} epochs of {len(x)} "
-            f"images with {latents} latents, which need {due}: noise is used again",
+            f"{drawn} different normal numbers are drawn for {_SHORT} epochs of {len(x)} "
+            f"images with {latents} latents, which need {needed}: noise is used again",
             symptom="drawn again" if noise.again else "kept",
         )

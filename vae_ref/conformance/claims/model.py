@@ -1,4 +1,4 @@
-"""What is true of the networks and of how they are put together."""
+"""Claims about the networks, and about how the forward pass puts them together."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -16,8 +16,29 @@ from vae_ref.conformance.records import NotApplicable, Violation
 claim = partial(registry.claim, slot="net")
 
 _SOURCE = "Kingma and Welling 2014, appendix C"
-_REACH = 8.0
 _HEADS = ("model/two-heads",)
+
+_REACH = 8.0
+"""How far a head has to reach on either side of 0; a logvar of 8 is a sigma of 55."""
+
+_FACTORS, _SIGNS = (8.0, 64.0), 6
+"""By how much the weights are enlarged, and with how many sets of random signs each time."""
+
+_PROBABILITIES, _LOGIT = (0.1, 0.9), 2.0
+"""What probabilities, or else logits, have to reach on either side.
+
+A sigmoid reaches 0.1 and 0.9 at logits of -2.2 and 2.2. If a sigmoid is applied twice, the result
+never does; and "logits" that are really probabilities stay in [0, 1].
+"""
+
+_SAME = 1e-4
+"""How far answers in single precision may differ that should be equal, relative to the largest.
+
+Sums of a few hundred numbers in another order differ by about a hundredth of that.
+"""
+
+_SAME_IN_DOUBLE = 1e-3
+"""The same, between answers in single and in double precision."""
 
 
 @contextlib.contextmanager
@@ -28,7 +49,7 @@ def _evaluating(probe: Probe) -> Iterator[Networks]:
 
 @claim(
     "model/two-heads",
-    statement="The encoder returns mu and logvar, one of each for every latent of every example.",
+    statement="The encoder returns one mu and one logvar for every latent of every example.",
     formula=r"x \mapsto (\mu(x), \log\sigma^2(x)) \in R^D \times R^D",
     source=_SOURCE,
     needs=("encode",),
@@ -48,17 +69,16 @@ def two_heads(probe: Probe) -> None:
         raise Violation("mu and logvar are the same numbers", symptom="one-head")
 
 
-def _enlarged(probe: Probe, outputs: Callable[[Networks], Tensor]) -> Iterator[Tensor]:
-    """Yield what networks return as they are, and with larger weights of other signs.
+def _with_larger_weights(probe: Probe, outputs: Callable[[Networks], Tensor]) -> Iterator[Tensor]:
+    """Yield what the networks return as they are, and with larger weights of random signs.
 
-    With those, a linear layer goes as far as one likes, on either side. Weights at which the
-    networks raise are left out.
+    So a linear layer reaches far on either side. Where the networks raise, nothing is yielded.
     """
     networks, signs = Networks.of(probe), probe.generator("signs")
     with _evaluating(probe):
         yield outputs(networks)
-    for factor in (8.0, 64.0):
-        for _ in range(6):
+    for factor in _FACTORS:
+        for _ in range(_SIGNS):
             with (
                 contextlib.suppress(RuntimeError, ValueError),
                 _evaluating(probe),
@@ -68,23 +88,24 @@ def _enlarged(probe: Probe, outputs: Callable[[Networks], Tensor]) -> Iterator[T
                 yield values[torch.isfinite(values)]
 
 
-def _unconstrained(probe: Probe, which: int) -> None:
+def _require_unconstrained(probe: Probe, which: int) -> None:
+    """Raise `Violation` if mu (0) or logvar (1) does not reach far on either side of 0."""
     name = ("mu", "logvar")[which]
-    low, high, floor = 0.0, 0.0, False
+    low, high, zeros = 0.0, 0.0, False
     x = Networks.of(probe).images(64)
-    for values in _enlarged(probe, lambda networks: networks.encode(x)[which]):
+    for values in _with_larger_weights(probe, lambda networks: networks.encode(x)[which]):
         if values.numel():
             low, high = min(low, float(values.min())), max(high, float(values.max()))
-        floor = floor or int((values == 0).sum()) > 1
+        zeros = zeros or int((values == 0).sum()) > 1
         if low < -_REACH and high > _REACH:
             return
     if probe.subject.module is None and low < 0 < high:
-        raise NotApplicable("without the module its weights cannot be made larger")
+        raise NotApplicable("without the module, the weights cannot be enlarged")
     symptom = "never-negative" if low >= 0 else "never-positive" if high <= 0 else "bounded"
     raise Violation(
         f"{name} stays in [{low:.3g}, {high:.3g}] however large the weights are: it is "
         f"{'bounded' if symptom == 'bounded' else symptom.replace('-', ' ')}",
-        symptom=symptom + ("-often-zero" if floor else ""),
+        symptom=symptom + ("-often-zero" if zeros else ""),
     )
 
 
@@ -100,12 +121,12 @@ def _unconstrained(probe: Probe, which: int) -> None:
     builds_on=_HEADS,
 )
 def unconstrained_mu(probe: Probe) -> None:
-    _unconstrained(probe, 0)
+    _require_unconstrained(probe, 0)
 
 
 @claim(
     "model/unconstrained-logvar",
-    statement="logvar may be any real number; a sigma below 1 needs a negative one.",
+    statement="logvar may be any real number; for a sigma below 1 it has to be negative.",
     formula=r"\log\sigma^2(x) \in R",
     source=_SOURCE,
     needs=("encode",),
@@ -115,12 +136,12 @@ def unconstrained_mu(probe: Probe) -> None:
     builds_on=_HEADS,
 )
 def unconstrained_logvar(probe: Probe) -> None:
-    _unconstrained(probe, 1)
+    _require_unconstrained(probe, 1)
 
 
 @claim(
     "model/decoder-range",
-    statement="The decoder's outputs fill the range that the likelihood gives them.",
+    statement="The decoder's outputs fill the range that the likelihood takes.",
     formula=r"\hat x \in (0, 1) \text{ for probabilities}, \quad \hat x \in R \text{ for logits}",
     source=_SOURCE,
     needs=("decode",),
@@ -135,7 +156,7 @@ def decoder_range(probe: Probe) -> None:
     low, high = torch.inf, -torch.inf
     with _evaluating(probe) as networks:
         codes = networks.codes(64, 2.0)
-    for outputs in _enlarged(probe, lambda networks: networks.decode(codes)):
+    for outputs in _with_larger_weights(probe, lambda networks: networks.decode(codes)):
         if outputs.numel():
             low, high = min(low, float(outputs.min())), max(high, float(outputs.max()))
     if likelihood.bounded and not (low >= 0 and high <= 1):
@@ -143,12 +164,12 @@ def decoder_range(probe: Probe) -> None:
             f"outputs reach from {low:.3g} to {high:.3g}, but the likelihood takes probabilities",
             symptom="outside" if low < -1 or high > 1 else "outside-within-1",
         )
-    short = low > 0.1 or high < 0.9
+    short = low > _PROBABILITIES[0] or high < _PROBABILITIES[1]
     if probe.subject.module is None or not likelihood.absolute:
         return
     if likelihood.bounded and short:
         raise Violation(f"outputs stay in [{low:.3g}, {high:.3g}], within (0, 1)", symptom="short")
-    if not likelihood.bounded and low > -2 and high < 2:
+    if not likelihood.bounded and low > -_LOGIT and high < _LOGIT:
         raise Violation(
             f"outputs stay in [{low:.3g}, {high:.3g}], but the likelihood takes logits: the "
             "sigmoid is applied twice",
@@ -156,10 +177,11 @@ def decoder_range(probe: Probe) -> None:
         )
 
 
-def _require_alone(what: str, function: Callable[[Tensor], Tensor], rows: Tensor) -> None:
+def _require_independent(what: str, function: Callable[[Tensor], Tensor], rows: Tensor) -> None:
+    """Raise `Violation` if what is computed from an example depends on the rest of the batch."""
     together, alone = function(rows), torch.cat([function(rows[i : i + 1]) for i in range(3)])
     size = 1 + float(together.abs().max())
-    if not float((together - alone).abs().max()) <= 1e-4 * size:
+    if not float((together - alone).abs().max()) <= _SAME * size:
         worst = int((together - alone).abs().amax(1).argmax())
         raise Violation(
             f"{what} depends on the other examples of the batch",
@@ -174,7 +196,7 @@ def _require_alone(what: str, function: Callable[[Tensor], Tensor], rows: Tensor
 
 @claim(
     "model/no-leakage-encoder",
-    statement="In evaluation the code of an example depends on that example alone.",
+    statement="In evaluation mode, the code of an example depends on that example alone.",
     formula=r"q(z_n \mid x_{1:N}) = q(z_n \mid x_n)",
     source=_SOURCE,
     needs=("encode",),
@@ -185,12 +207,14 @@ def _require_alone(what: str, function: Callable[[Tensor], Tensor], rows: Tensor
 )
 def no_leakage_encoder(probe: Probe) -> None:
     with _evaluating(probe) as networks:
-        _require_alone("the code", lambda x: torch.cat(networks.encode(x), 1), networks.images(3))
+        _require_independent(
+            "the code", lambda x: torch.cat(networks.encode(x), 1), networks.images(3)
+        )
 
 
 @claim(
     "model/no-leakage-decoder",
-    statement="In evaluation the reconstruction of an example depends on its code alone.",
+    statement="In evaluation mode, the reconstruction of an example depends on its code alone.",
     formula=r"p(x_n \mid z_{1:N}) = p(x_n \mid z_n)",
     source=_SOURCE,
     needs=("decode",),
@@ -200,7 +224,7 @@ def no_leakage_encoder(probe: Probe) -> None:
 )
 def no_leakage_decoder(probe: Probe) -> None:
     with _evaluating(probe) as networks:
-        _require_alone("the reconstruction", networks.decode, networks.codes(3))
+        _require_independent("the reconstruction", networks.decode, networks.codes(3))
 
 
 @claim(
@@ -210,13 +234,13 @@ def no_leakage_decoder(probe: Probe) -> None:
     source=_SOURCE,
     needs=("encode",),
     kind="gradient",
-    tolerance="a derivative that is not zero, somewhere in 32 inputs",
+    tolerance="a derivative that is not zero at one of 32 inputs",
     kills=("model-half-the-pixels", "model-constant-encoder"),
     builds_on=_HEADS,
 )
 def each_pixel_matters(probe: Probe) -> None:
     networks = Networks.of(probe)
-    dead = _dead(probe, lambda x: torch.cat(networks.encode(x), 1), networks.images(32))
+    dead = _without_effect(probe, lambda x: torch.cat(networks.encode(x), 1), networks.images(32))
     if dead:
         raise Violation(f"{dead} pixels have no effect", symptom="dead")
 
@@ -228,21 +252,21 @@ def each_pixel_matters(probe: Probe) -> None:
     source=_SOURCE,
     needs=("decode",),
     kind="gradient",
-    tolerance="a derivative that is not zero, somewhere in 32 codes",
+    tolerance="a derivative that is not zero at one of 32 codes",
     kills=("model-first-latents-only", "model-decoder-ignores-code"),
 )
 def each_latent_matters(probe: Probe) -> None:
     with _evaluating(probe) as networks:
         codes = networks.codes(32)
-    dead = _dead(probe, networks.decode, codes)
+    dead = _without_effect(probe, networks.decode, codes)
     if dead:
         raise Violation(f"{dead} of {codes.shape[1]} latents have no effect", symptom="dead")
 
 
-def _dead(probe: Probe, function: Callable[[Tensor], Tensor], inputs: Tensor) -> int:
+def _without_effect(probe: Probe, function: Callable[[Tensor], Tensor], inputs: Tensor) -> int:
     """Count the inputs on which nothing depends, whatever the signs of the weights.
 
-    Units that happen to be switched off for all inputs are switched on by other signs.
+    Other signs switch on units that happen to be off for all inputs.
     """
     signs = probe.generator("dead")
     effect = torch.zeros(inputs[0].numel(), dtype=torch.bool)
@@ -292,7 +316,7 @@ def each_parameter_matters(probe: Probe) -> None:
     missed = [name for name, parameter in named if id(parameter) not in reached]
     if missed:
         frozen = all(not p.requires_grad for name, p in named if name in missed)
-        why = "they do not require one" if frozen else "they do not enter it"
+        why = "they do not require gradients" if frozen else "the loss does not depend on them"
         raise Violation(
             f"no gradient of the loss reaches {', '.join(missed[:4])}"
             + (f" and {len(missed) - 4} more" if len(missed) > 4 else "")
@@ -303,7 +327,7 @@ def each_parameter_matters(probe: Probe) -> None:
 
 @claim(
     "model/forward-is-the-composition",
-    statement="The forward pass encodes, samples and decodes, and does nothing else.",
+    statement="The forward pass encodes, samples and decodes; it does nothing else.",
     formula=r"\hat x = \mathrm{decode}(\mu + \sigma\varepsilon), \quad (\mu, \sigma) ="
     r" \mathrm{encode}(x)",
     source=_SOURCE,
@@ -324,13 +348,13 @@ def forward_is_the_composition(probe: Probe) -> None:
         probe.subject.seed(seed)
         outputs = networks.forward(x)[0]
         composed, at_mean = networks.decode(z), networks.decode(mu)
-    size = 1e-4 * (1 + float(composed.abs().max()))
-    if not float((outputs - composed).abs().max()) <= size:
-        mean = float((outputs - at_mean).abs().max()) <= size
+    allowed = _SAME * (1 + float(composed.abs().max()))
+    if not float((outputs - composed).abs().max()) <= allowed:
+        mean = float((outputs - at_mean).abs().max()) <= allowed
         raise Violation(
             "forward decodes mu, not a sample of z"
             if mean
-            else "under one seed, forward(x) is not decode(reparameterize(*encode(x)))",
+            else "with the same seed, forward(x) is not decode(reparameterize(*encode(x)))",
             symptom="decodes-mean" if mean else "other-z",
         )
 
@@ -353,7 +377,7 @@ def outputs_in_order(probe: Probe) -> None:
         _, *posterior = networks.forward(x)
 
     def same(a: Tensor, b: Tensor) -> bool:
-        return a.shape == b.shape and bool(((a - b).abs() <= 1e-4 * (1 + b.abs().max())).all())
+        return a.shape == b.shape and bool(((a - b).abs() <= _SAME * (1 + b.abs().max())).all())
 
     if same(posterior[0], mu) and same(posterior[1], logvar):
         return
@@ -368,7 +392,7 @@ def outputs_in_order(probe: Probe) -> None:
 
 @claim(
     "model/forward-samples-in-evaluation",
-    statement="In evaluation too, forward decodes a fresh sample of z.",
+    statement="In evaluation mode too, forward decodes a fresh sample of z.",
     formula=r"\hat x^{(1)} \ne \hat x^{(2)}",
     source="Kingma, pytorch/examples pull request 419",
     needs=("forward",),
@@ -383,20 +407,20 @@ def forward_samples_in_evaluation(probe: Probe) -> None:
         probe.subject.seed(probe.number("evaluation"))
         first, second = networks.forward(x)[0], networks.forward(x)[0]
     if probe.conventions.evaluation == "mean":
-        raise NotApplicable("declared: in evaluation the mean is taken")
+        raise NotApplicable("it is declared that z is the mean in evaluation mode")
     if torch.equal(first, second):
         with probe.mode(training=True), torch.no_grad():
             always = torch.equal(networks.forward(x)[0], networks.forward(x)[0])
         raise Violation(
             f"two passes {'' if always else 'in evaluation mode '}give the same reconstruction: "
-            "the loss computed there is not the ELBO",
+            "the loss computed from it is not the ELBO",
             symptom="mean" if always else "mean-in-evaluation",
         )
 
 
 @claim(
     "model/double-precision",
-    statement="The networks compute the same in double precision.",
+    statement="In double precision the networks compute the same, up to rounding.",
     formula=r"f_{64}(x) \approx f_{32}(x)",
     source="Higham 2002, section 3.1",
     needs=("module", "encode"),
@@ -419,13 +443,14 @@ def double_precision(probe: Probe) -> None:
                     double.append(networks.decode(codes.double()))
             except RuntimeError as error:
                 raise Violation(
-                    f"in double precision it raises {str(error).splitlines()[0]}: a tensor is "
-                    "hard-wired to single precision, or a layer is not registered",
+                    f"converted to double precision, a network raises "
+                    f"{str(error).splitlines()[0]}: a tensor is always in single precision, or a "
+                    "layer is not registered",
                     symptom="raises",
                 ) from error
     if any(tensor.dtype != torch.float64 for tensor in double):
-        raise Violation("given doubles, it returns single precision", symptom="single")
+        raise Violation("given doubles, a network returns another precision", symptom="single")
     for one, other in zip(single, double, strict=True):
-        size = 1e-3 * (1 + float(other.abs().max()))
-        if not float((one.double() - other).abs().max()) <= size:
-            raise Violation("double precision gives other numbers", symptom="other")
+        allowed = _SAME_IN_DOUBLE * (1 + float(other.abs().max()))
+        if not float((one.double() - other).abs().max()) <= allowed:
+            raise Violation("double precision gives other answers", symptom="other")

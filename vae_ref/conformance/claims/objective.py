@@ -1,4 +1,4 @@
-"""What is true of the loss: reconstruction plus KL, the negative of a bound of log p(x)."""
+"""Claims about the loss: reconstruction plus KL, the negative of a bound of log p(x)."""
 
 import math
 from collections.abc import Callable
@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from vae_ref.conformance.answers import oracles
-from vae_ref.conformance.answers.comparison import agree
+from vae_ref.conformance.answers.comparison import ROUNDINGS, require_agreement
 from vae_ref.conformance.claims import registry
 from vae_ref.conformance.probe.probe import Probe
-from vae_ref.conformance.probe.terms import same
+from vae_ref.conformance.probe.terms import ratio_tolerance
 from vae_ref.conformance.records import Finding, NotApplicable, Violation
 
 claim = partial(registry.claim, slot="loss")
@@ -28,12 +28,16 @@ _PARTS = (
 )
 _GRADIENTS = ("kl/gradient-mu", "kl/gradient-logvar", "likelihood/gradient")
 _WEIGHTS = (*_PARTS, "objective/constant-weights", "objective/beta")
-_SLACK = 1e-6
+_QUADRATURE = 1e-6
+"""The relative accuracy of quadrature over two latents."""
+
+_LEAST_WEIGHT = 1e-14
+"""The least weight of a node that is used: the others together weigh less than 1e-11."""
 
 
 @claim(
     "objective/sum-of-parts",
-    statement="The loss is a reconstruction term of (outputs, x) plus a term of (mu, logvar).",
+    statement="The loss is a function of (outputs, x) plus a function of (mu, logvar).",
     formula=r"L(\hat x, x, \mu, \sigma) = R(\hat x, x) + D(\mu, \sigma)",
     source=_ELBO,
     needs=_NEEDS,
@@ -42,7 +46,7 @@ _SLACK = 1e-6
     kills=("loss-product", "loss-kl-scaled-by-reconstruction"),
 )
 def sum_of_parts(probe: Probe) -> None:
-    """The mixed second difference of a sum is zero."""
+    """The mixed second difference of such a sum is zero."""
     shape, codes = (3, probe.pixels[0]), (3, probe.latents[0])
     pairs = [
         (
@@ -55,8 +59,8 @@ def sum_of_parts(probe: Probe) -> None:
         (probe.normal(f"mu {i}", *codes), probe.normal(f"logvar {i}", *codes)) for i in range(2)
     ]
     loss = [[probe.loss_as_is(*p, *q).sum() for q in posteriors] for p in pairs]
-    agree(
-        "the change of the loss with (mu, logvar), for other reconstructions,",
+    require_agreement(
+        "the change of the loss with (mu, logvar), at another reconstruction,",
         loss[0][0] - loss[0][1],
         loss[1][0] - loss[1][1],
         scale=sum((value.abs() for row in loss for value in row), torch.zeros(())),
@@ -67,13 +71,13 @@ def sum_of_parts(probe: Probe) -> None:
 
 @claim(
     "objective/constant-weights",
-    statement="Reconstruction and KL enter the loss with weights that are constant over elements "
-    "and over the numbers of examples, latents and pixels.",
+    statement="Reconstruction and KL have constant weights in the loss, the same for all elements "
+    "and for all numbers of examples, latents and pixels.",
     formula=r"L = a\,\mathrm{NLL} + b\,\mathrm{KL} + c",
     source="Higgins et al. 2017, equation 4",
     needs=_NEEDS,
     kind="identity",
-    tolerance="ratios agree to 1e-5",
+    tolerance="ratios are constant to 1e-5",
     kills=("loss-kl-mean-over-latents", "loss-reconstruction-mean", "loss-swapped-posterior"),
     builds_on=_PARTS,
 )
@@ -93,7 +97,8 @@ def constant_weights(probe: Probe) -> None:
         )
 
 
-def _weights(probe: Probe) -> tuple[float, float]:
+def _require_weights(probe: Probe) -> tuple[float, float]:
+    """Return the weights of both terms; raise `NotApplicable` unless they are constant."""
     reconstruction, divergence = probe.weights
     if reconstruction is None or divergence is None:
         raise NotApplicable("the weights are not constant; see objective/constant-weights")
@@ -102,33 +107,33 @@ def _weights(probe: Probe) -> tuple[float, float]:
 
 @claim(
     "objective/beta",
-    statement="The KL weighs as much as the reconstruction.",
+    statement="The KL has the same weight in the loss as the reconstruction.",
     formula=r"\beta = \frac{\partial L / \partial \mathrm{KL}}{\partial L / \partial \mathrm{NLL}}"
     r" = 1",
     source="Higgins et al. 2017, equation 4",
     needs=_NEEDS,
     kind="gradient",
-    tolerance="1e-5; of a Gaussian or Laplace likelihood every weight is one of its scale",
+    tolerance="1e-5; with a Gaussian or Laplace likelihood any weight is right for some scale",
     kills=("loss-beta-4", "loss-kl-weight-1e-6", "loss-no-kl", "loss-kl-without-half"),
     builds_on=(*_PARTS, "objective/constant-weights"),
 )
 def beta(probe: Probe) -> Finding:
-    reconstruction, divergence = _weights(probe)
+    reconstruction, divergence = _require_weights(probe)
     found = divergence / reconstruction
     if not found > 0:
-        lacks = "has no KL" if not found else "subtracts the KL"
-        raise Violation(f"the effective beta is {found:.6g}: the loss {lacks}", symptom="no-kl")
+        why = "has no KL" if not found else "subtracts the KL"
+        raise Violation(f"the effective beta is {found:.6g}: the loss {why}", symptom="no-kl")
     if not probe.likelihood.absolute:
-        # a NLL + b KL = b (NLL / (b / a) + KL): the unit of the likelihood is b / a.
+        # a NLL + b KL = b (NLL / (b / a) + KL): the scale of the likelihood is b / a.
         name = "variance" if probe.likelihood.name == "gaussian" else "scale b"
         declared = probe.conventions.variance
-        if declared is not None and abs(found / declared - 1) > same(probe.dtype):
+        if declared is not None and abs(found / declared - 1) > ratio_tolerance(probe.dtype):
             raise Violation(
-                f"the implied {name} is {found:.6g}, not {declared:g} as declared",
+                f"the implied {name} is {found:.6g}, but {declared:g} is declared",
                 symptom="variance",
             )
         return Finding(facts={f"implied {name}": f"{found:.6g}"})
-    if not abs(found / probe.conventions.beta - 1) <= same(probe.dtype):
+    if not abs(found / probe.conventions.beta - 1) <= ratio_tolerance(probe.dtype):
         wanted = probe.conventions.beta
         raise Violation(
             f"the effective beta is {found:.6g}, not {wanted:g}"
@@ -137,7 +142,7 @@ def beta(probe: Probe) -> Finding:
             counterexample={"inputs": {}, "expected": wanted, "got": found},
         )
     facts = {"effective beta": f"{found:.6g}"}
-    if abs(reconstruction - 1) > same(probe.dtype):
+    if abs(reconstruction - 1) > ratio_tolerance(probe.dtype):
         facts["scale of the loss"] = f"{reconstruction:.6g} of nats per batch"
     return Finding(facts=facts)
 
@@ -149,7 +154,7 @@ def beta(probe: Probe) -> Finding:
     source="pytorch/examples issues 234, 290 and 294",
     needs=_NEEDS,
     kind="metamorphic",
-    tolerance="a batch given twice has twice the loss, or the same, to 1e-5",
+    tolerance="a batch given twice has twice the loss, or the same loss, to 1e-5",
     kills=("loss-sum-plus-batch-mean", "loss-mean-plus-sum"),
     builds_on=_PARTS,
 )
@@ -157,20 +162,20 @@ def one_reduction(probe: Probe) -> Finding:
     first, second = (term.batch for term in probe.in_loss)
     if first != second or first == "neither":
         raise Violation(
-            f"given twice, a batch has the reconstruction {_twice(first)} and the KL "
-            f"{_twice(second)}: beta depends on the batch size",
+            f"a batch given twice has its reconstruction {_change(first)} and its KL "
+            f"{_change(second)}: beta depends on the batch size",
             symptom=f"{first}-{second}",
         )
     return Finding(facts={"loss": f"{'summed' if first == 'sum' else 'averaged'} over the batch"})
 
 
-def _twice(reduction: str) -> str:
+def _change(reduction: str) -> str:
     return {"sum": "doubled", "mean": "unchanged"}.get(reduction, "neither doubled nor unchanged")
 
 
 @claim(
     "objective/short-last-batch",
-    statement="A short last batch is weighted by its own size.",
+    statement="A short last batch is weighted by its own size, not by the nominal one.",
     formula=r"L(x_{1:4}) = L(x_{1:3}) + L(x_4) \quad (\text{or the weighted mean})",
     source="pytorch/examples pull request 296",
     needs=_NEEDS,
@@ -190,8 +195,8 @@ def short_last_batch(probe: Probe) -> None:
         return probe.loss_as_is(*part).sum() * (len(part[0]) if mean else 1)
 
     whole = total(slice(0, 4))
-    agree(
-        "the loss of four examples, against three and one,",
+    require_agreement(
+        "the loss of three examples and of one, together,",
         total(slice(0, 3)) + total(slice(3, 4)),
         whole,
         scale=whole.abs() + probe.pixels[0],
@@ -200,28 +205,28 @@ def short_last_batch(probe: Probe) -> None:
     )
 
 
-# Models whose answer is known: a code in the plane, a linear decoder.
+# Claims about a model whose log p(x) is known: two latents, and a linear decoder.
 
 
-class _Plane:
-    """A decoder whose log p(x) is known by quadrature, scored by the subject's own loss."""
+class _KnownModel:
+    """A model of two latents, scored by the subject's loss; quadrature gives its log p(x)."""
 
     def __init__(self, probe: Probe, name: str) -> None:
-        reconstruction, divergence = _weights(probe)
+        reconstruction, divergence = _require_weights(probe)
         if probe.likelihood.absolute and probe.conventions.beta != 1:
             raise NotApplicable(
                 f"with beta = {probe.conventions.beta:g} the loss is not the negative ELBO"
             )
         if "mean" in (probe.conventions.kl_reduction, probe.conventions.nll_reduction):
-            raise NotApplicable("declared: means over latents or pixels, which bound nothing")
+            raise NotApplicable("means over latents or pixels are declared, which are no bound")
         if not probe.likelihood.absolute and not divergence:
-            raise NotApplicable("the loss has no KL, so that no variance is implied")
+            raise NotApplicable("the loss has no KL, so it implies no variance")
         if probe.likelihood.name == "laplace":
             raise NotApplicable("quadrature is not exact for a likelihood with a corner")
         if probe.latents[-1] > 2:
-            raise NotApplicable("codes of this shape do not lie in a plane")
+            raise NotApplicable("a code of this shape has more than two latents")
         self.probe = probe
-        # What the loss is divided by: of a Gaussian, whose scale is free, the KL sets it.
+        # What one nat is in the loss; if the scale of the likelihood is free, only the KL tells.
         self.unit = reconstruction if probe.likelihood.absolute else divergence
         self.variance = 1.0 if probe.likelihood.absolute else divergence / reconstruction
         pixels = probe.pixels[0]
@@ -239,11 +244,11 @@ class _Plane:
         )
 
     def outputs(self, z: Tensor) -> Tensor:
-        """Decode codes, shape (n, 2)."""
+        """Return the outputs for codes of shape (n, 2)."""
         return self.probe.likelihood.outputs(z @ self.columns.T + self.offset)
 
     def log_likelihood(self, z: Tensor) -> Tensor:
-        """Return log p(x | z) for each code, by the oracle."""
+        """Return log p(x | z) for each code, by the right formula."""
         nll = self.probe.likelihood.nll(self.outputs(z), self.x.expand(len(z), -1)).sum(1)
         if self.probe.likelihood.absolute:
             return -nll
@@ -251,7 +256,7 @@ class _Plane:
         return -nll / self.variance - constant
 
     def constant(self) -> float:
-        """Return what the loss leaves out of the negative log-likelihood of x."""
+        """Return the constant that the loss leaves out of the negative log-likelihood of x."""
         if self.probe.likelihood.absolute:
             return 0.0
         prior = torch.zeros(1, 2, dtype=self.probe.dtype)
@@ -260,10 +265,10 @@ class _Plane:
         return 0.5 * self.x.numel() * math.log(2 * math.pi * self.variance) - own
 
     def loss(self, mu: Tensor, logvar: Tensor, order: int = 12) -> Tensor:
-        """Return E_q of the subject's loss, in nats: one call per node."""
-        nodes, weights = oracles.plane(order)
+        """Return E_q of the subject's loss, in nats, with one call per node."""
+        nodes, weights = oracles.gauss_hermite_2d(order)
         x, dtype = self.x.to(self.probe.dtype), self.probe.dtype
-        heavy = weights > 1e-14
+        heavy = weights > _LEAST_WEIGHT
         total = torch.zeros((), dtype=torch.float64)
         for node, weight in zip(nodes[heavy], weights[heavy], strict=True):
             z = mu + node * torch.exp(logvar / 2)
@@ -273,27 +278,28 @@ class _Plane:
         return total / self.unit + self.constant()
 
     def posteriors(self) -> list[tuple[Tensor, Tensor]]:
-        """Return a narrow and a wide q, away from the prior."""
+        """Return (mu, logvar) of a narrow and of a wide q, both away from the prior."""
         rows = ((0.3, -0.4, -1.5, -1.0), (-0.8, 0.5, 0.2, -0.5))
         return [
             (torch.tensor([row[:2]]).double(), torch.tensor([row[2:]]).double()) for row in rows
         ]
 
     def size(self) -> float:
-        """Return the size of what is added up, for the tolerances."""
+        """Return the size of what the loss adds up, for the tolerances."""
         return float(self.log_likelihood(torch.zeros(1, 2).double()).abs()) + self.x.numel()
 
 
-def _check(what: str, plane: _Plane, got: Tensor, exact: Tensor | float, scale: float) -> None:
-    eps = torch.finfo(plane.probe.dtype).eps
-    allowed = max(_SLACK, 1e3 * eps) * scale / (32 * eps)
-    agree(
+def _require_near(what: str, known: _KnownModel, got: Tensor, exact: Tensor | float) -> None:
+    """Raise `Violation` unless the subject's answer is exact, up to the accuracy of quadrature."""
+    eps = torch.finfo(known.probe.dtype).eps
+    relative = max(_QUADRATURE, 1e3 * eps)  # each of the hundred nodes is rounded
+    require_agreement(
         what,
         got,
         torch.as_tensor(exact),
-        scale=allowed,
-        dtype=plane.probe.dtype,
-        inputs={"x": plane.x},
+        scale=relative * known.size() / (ROUNDINGS * eps),
+        dtype=known.probe.dtype,
+        inputs={"x": known.x},
     )
 
 
@@ -304,39 +310,40 @@ def _check(what: str, plane: _Plane, got: Tensor, exact: Tensor | float, scale: 
     source=_ELBO,
     needs=_NEEDS,
     kind="identity",
-    tolerance="1e-6 relative: that of the quadrature",
+    tolerance="1e-6, the relative accuracy of quadrature",
     kills=("loss-kl-weight-1e-6", "loss-no-kl", "loss-kl-negated"),
     builds_on=_WEIGHTS,
 )
 def lower_bound(probe: Probe) -> None:
-    plane = _Plane(probe, "bound")
-    evidence = oracles.log_evidence(plane.log_likelihood)
-    # Where the data are explained best, only the KL keeps the bound below log p(x).
-    best = oracles.most_likely(plane.log_likelihood)
-    for mu, logvar in [(best, torch.full_like(best, -5.0)), *plane.posteriors()]:
-        bound = -float(plane.loss(mu, logvar))
-        if not bound <= evidence + _SLACK * plane.size():
+    known = _KnownModel(probe, "bound")
+    evidence = oracles.log_evidence(known.log_likelihood)
+    # At the code that makes x most likely, only the KL keeps the bound below log p(x).
+    best = oracles.most_likely(known.log_likelihood)
+    for mu, logvar in [(best, torch.full_like(best, -5.0)), *known.posteriors()]:
+        bound = -float(known.loss(mu, logvar))
+        if not bound <= evidence + _QUADRATURE * known.size():
             raise Violation(f"the bound is {bound:.6g}, above log p(x) = {evidence:.6g}")
 
 
 @claim(
     "objective/gap",
-    statement="The gap of the bound is the KL divergence to the true posterior.",
+    statement="The gap between log p(x) and the bound is the KL divergence of q from the true "
+    "posterior.",
     formula=r"\log p(x) + L = \mathrm{KL}(q(z)\,\|\,p(z \mid x))",
     source="Jordan et al. 1999",
     needs=_NEEDS,
     kind="identity",
-    tolerance="1e-6 relative: that of the quadrature",
+    tolerance="1e-6, the relative accuracy of quadrature",
     kills=("loss-kl-weight-1e-6", "loss-beta-4", "loss-kl-without-half"),
     builds_on=(*_WEIGHTS, "likelihood/exact-range", "likelihood/gradient"),
 )
 def gap(probe: Probe) -> None:
-    plane = _Plane(probe, "gap")
-    evidence = oracles.log_evidence(plane.log_likelihood)
-    for mu, logvar in plane.posteriors():
-        exact = evidence + float(oracles.negative_elbo(plane.log_likelihood, mu, logvar))
-        got = plane.loss(mu, logvar) + evidence
-        _check("the gap between log p(x) and the bound", plane, got, exact, plane.size())
+    known = _KnownModel(probe, "gap")
+    evidence = oracles.log_evidence(known.log_likelihood)
+    for mu, logvar in known.posteriors():
+        exact = evidence + float(oracles.negative_elbo(known.log_likelihood, mu, logvar))
+        got = known.loss(mu, logvar) + evidence
+        _require_near("the gap between log p(x) and the bound", known, got, exact)
 
 
 @claim(
@@ -346,54 +353,56 @@ def gap(probe: Probe) -> None:
     source="Lucas et al. 2019; Tipping and Bishop 1999",
     needs=_NEEDS,
     kind="identity",
-    tolerance="1e-6 relative: that of the quadrature",
+    tolerance="1e-6, the relative accuracy of quadrature",
     kills=("loss-kl-without-half", "loss-offset", "loss-no-kl"),
     builds_on=_WEIGHTS,
 )
 def tight(probe: Probe) -> None:
-    """A linear-Gaussian posterior is Gaussian; for pixels of other kinds, z is left out."""
-    plane = _Plane(probe, "tight")
+    """A linear-Gaussian posterior is Gaussian. For other pixels, let the decoder ignore z."""
+    known = _KnownModel(probe, "tight")
     if probe.likelihood.absolute:
-        plane.columns = torch.zeros_like(plane.columns)
+        known.columns = torch.zeros_like(known.columns)
         mu = logvar = torch.zeros(1, 2).double()
-        evidence = float(plane.log_likelihood(mu))
-        wide = torch.tensor([[0.5, -0.5]]).double()
-        apart = float(plane.loss(wide, logvar)) - 0.25
-        _check(
-            "the loss next to the posterior", plane, torch.tensor(apart), -evidence, plane.size()
+        evidence = float(known.log_likelihood(mu))
+        other = torch.tensor([[0.5, -0.5]]).double()  # whose KL is 1/4
+        without_kl = float(known.loss(other, logvar)) - 0.25
+        _require_near(
+            "the loss next to the posterior, less its KL,",
+            known,
+            torch.tensor(without_kl),
+            -evidence,
         )
     else:
-        precision = 1 + (plane.columns**2).sum(0) / plane.variance
-        residual = plane.x - plane.offset
-        mu = (residual @ plane.columns / plane.variance) / precision
+        precision = 1 + (known.columns**2).sum(0) / known.variance
+        residual = known.x - known.offset
+        mu = (residual @ known.columns / known.variance) / precision
         logvar = -precision.log()[None]
-        spread = plane.variance * torch.eye(plane.x.numel()) + plane.columns @ plane.columns.T
-        law = torch.distributions.MultivariateNormal(plane.offset, spread.double())
-        evidence = float(law.log_prob(plane.x))
-    _check(
-        "the loss at the true posterior", plane, plane.loss(mu, logvar), -evidence, plane.size()
-    )
+        covariance = known.variance * torch.eye(known.x.numel()) + known.columns @ known.columns.T
+        marginal = torch.distributions.MultivariateNormal(known.offset, covariance.double())
+        evidence = float(marginal.log_prob(known.x))
+    _require_near("the loss at the true posterior", known, known.loss(mu, logvar), -evidence)
 
 
 @claim(
     "objective/gradient",
-    statement="Through z the loss has the gradient of the bound with respect to mu and logvar.",
+    statement="Averaged over the noise, the loss has the gradient of the negative ELBO in mu and "
+    "logvar.",
     formula=r"E_\varepsilon[\nabla L(\mu + \sigma\varepsilon)] = -\nabla \mathrm{ELBO}",
     source="Kingma and Welling 2014, section 2.3",
     needs=_NEEDS,
     kind="gradient",
-    tolerance="1e-6 relative: that of the quadrature",
+    tolerance="1e-6, the relative accuracy of quadrature",
     kills=("loss-kl-detached", "loss-reconstruction-detached", "loss-kl-without-half"),
     builds_on=(*_WEIGHTS, *_GRADIENTS),
 )
 def gradient(probe: Probe) -> None:
     probe.require_gradient("loss")
-    plane = _Plane(probe, "gradient")
+    known = _KnownModel(probe, "gradient")
 
     def exact(mu: Tensor, logvar: Tensor) -> Tensor:
-        return oracles.negative_elbo(plane.log_likelihood, mu, logvar)
+        return oracles.negative_elbo(known.log_likelihood, mu, logvar)
 
-    for mu, logvar in plane.posteriors():
-        pairs: list[Callable[..., Tensor]] = [plane.loss, exact]
-        got, due = (torch.cat(probe.gradient(f, mu, logvar)) for f in pairs)
-        _check("the gradient of the loss", plane, got, due, plane.size())
+    for mu, logvar in known.posteriors():
+        functions: list[Callable[..., Tensor]] = [known.loss, exact]
+        got, right = (torch.cat(probe.gradient(f, mu, logvar)) for f in functions)
+        _require_near("the gradient of the loss", known, got, right)

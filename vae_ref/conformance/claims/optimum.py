@@ -1,4 +1,4 @@
-"""Training to an answer that is known exactly: the linear-Gaussian VAE."""
+"""Claims about the training of a linear-Gaussian VAE, whose optimum is known exactly."""
 
 from functools import partial
 
@@ -7,6 +7,7 @@ from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import Finding, Violation
 from vae_ref.conformance.trainings.linear import optimum, solution
 
+# How far the end of a training may be away: several times what the noise of training leaves.
 _NATS, _RADIANS, _RATIO = 0.01, 0.02, 0.06
 
 _claim = partial(
@@ -23,13 +24,13 @@ _SOURCE = "Tipping and Bishop 1999, equation 8; Lucas et al. 2019, theorem 1"
 
 @_claim(
     "training/linear-optimum",
-    statement="A linear-Gaussian VAE trained with this KL and this sampler reaches the maximum "
-    "likelihood of probabilistic PCA and does not exceed it; nor does the bound that its own KL "
-    "gives.",
+    statement="A linear-Gaussian VAE trained with the subject's KL and sampler reaches the "
+    "maximum likelihood of probabilistic PCA and does not exceed it; the bound that the "
+    "subject's own KL gives does neither.",
     formula=r"\max \mathrm{ELBO} = -\tfrac12 \Big(\sum_j \log \lambda_j + D\,(1 + \log 2\pi)"
     r"\Big), \quad \lambda_{q+1} = \dots = \lambda_D = s^2",
     source=_SOURCE,
-    tolerance="0.01 nats per example on either side; a KL that is off by 1 % is found",
+    tolerance="0.01 nats per example to either side; a KL that is wrong by 1 % is found",
     kills=("kl-one-per-cent", "kl-no-half", "z-half-exp-logvar"),
 )
 def linear_optimum(probe: Probe) -> Finding:
@@ -41,15 +42,15 @@ def linear_optimum(probe: Probe) -> Finding:
         )
     if not abs(best - found.reported) <= _NATS:
         raise Violation(
-            f"the linear VAE's own bound is {found.reported:.4f} nats per example, the optimum "
-            f"{best:.4f}",
+            f"the bound that the subject's KL gives is {found.reported:.4f} nats per example; the "
+            f"optimum is {best:.4f}",
             symptom="reported above" if found.reported > best else "reported below",
         )
-    words = (
+    summary = (
         f"{best - found.elbo:.5f} nats per example below the optimum of probabilistic PCA, "
-        f"{best - found.reported:.5f} by its own KL"
+        f"{best - found.reported:.5f} by the subject's own KL"
     )
-    return Finding(facts={"linear VAE": words})
+    return Finding(facts={"linear VAE": summary})
 
 
 @_claim(
@@ -57,7 +58,7 @@ def linear_optimum(probe: Probe) -> Finding:
     statement="The columns of the linear decoder span the principal subspace.",
     formula=r"\mathrm{span}\,W = \mathrm{span}(u_1, \dots, u_q)",
     source=_SOURCE,
-    tolerance="the largest principal angle is below 0.02; the noise of training leaves 0.001",
+    tolerance="a largest principal angle of 0.02; the noise of training leaves 0.001",
     kills=("z-detached-mu", "z-no-mu"),
 )
 def principal_subspace(probe: Probe) -> None:
@@ -78,11 +79,11 @@ def principal_subspace(probe: Probe) -> None:
     kills=("kl-no-half", "z-half-exp-logvar"),
 )
 def posterior_variances(probe: Probe) -> None:
-    due, found = optimum(probe).variances, solution(probe).variances
-    ratio = found / due
+    right, found = optimum(probe).variances, solution(probe).variances
+    ratio = found / right
     if not bool(((ratio - 1).abs() <= _RATIO).all()):
         worst = int((ratio - 1).abs().argmax())
         raise Violation(
-            f"a posterior variance is {float(found[worst]):.4g}, not {float(due[worst]):.4g}",
+            f"a posterior variance is {float(found[worst]):.4g}, not {float(right[worst]):.4g}",
             symptom="large" if ratio[worst] > 1 else "small",
         )

@@ -1,4 +1,4 @@
-"""Why the text does as it does: logvar, the reparameterization, both terms of the loss."""
+"""Claims about the reasons that the guide gives for logvar, the sampler and the loss."""
 
 import math
 from functools import partial
@@ -7,29 +7,31 @@ import torch
 from torch import Tensor
 
 from vae_ref.conformance.answers.statistics import normal_quantile
+from vae_ref.conformance.claims.guide import GUIDE
 from vae_ref.conformance.claims.registry import claim
 from vae_ref.conformance.probe.networks import Networks
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import Finding, NotApplicable, Violation
 from vae_ref.conformance.trainings import scoring
-from vae_ref.conformance.trainings.trained import Variant, numbers, require_textbook, trained
+from vae_ref.conformance.trainings.trained import Variant, as_inputs, require_textbook, trained
 
 _claim = partial(claim, slot="train", level="trained", seconds=120.0)
 _NEEDS = ("module", "course", "encode", "decode", "loss")
 ALONE = Variant("KL alone", distortion=0.0)
 _DRAWS = 20_000
+"""How many draws of each estimator of the gradient are compared."""
 
 
 @_claim(
     "training/kl-alone",
-    statement="With the KL alone q becomes the prior, and nothing moves the decoder: an image is "
-    "decoded as it was before.",
+    statement="Trained with the KL alone, q becomes the prior, and the decoder does not change: "
+    "it decodes every code as before.",
     formula=r"\min_q \mathrm{KL}(q\,\|\,p) = 0 \text{ at } \mu = 0,\; \log \sigma^2 = 0;"
     r" \quad \partial\,\mathrm{KL} / \partial\,\mathrm{decoder} = 0",
-    source="the text; Kingma and Welling 2014, equation 3",
+    source=f"Kingma and Welling 2014, equation 3; {GUIDE}",
     needs=(*_NEEDS, "forward"),
     kind="statistical",
-    tolerance="a measure outside the interval of the reference's seeds; decoded bit for bit",
+    tolerance="a measure outside the interval of the reference's seeds; outputs bit for bit",
     kills=("kl-no-mu", "kl-no-variance"),
     builds_on=("kl/closed-form", "kl/gradient-mu", "kl/gradient-logvar"),
 )
@@ -40,10 +42,10 @@ def kl_alone(probe: Probe) -> Finding:
         before = Networks.of(probe).decode(z)
     run = trained(probe, ALONE)
     with run.loaded() as networks:
-        mu, logvar = scoring.encode(networks, numbers(probe, probe.course.held_out))
+        mu, logvar = scoring.encode(networks, as_inputs(probe, probe.course.held_out))
         after = networks.decode(z)
     if not torch.equal(before, after):
-        raise Violation("the KL alone changes what codes decode to", symptom="decoder moves")
+        raise Violation("training with the KL alone changes the decoder", symptom="decoder moves")
     values = {
         "log10 of the KL": math.log10(run.scores[probe.course.brief].divergence),
         "rms of mu": float(mu.square().mean().sqrt()),
@@ -54,10 +56,10 @@ def kl_alone(probe: Probe) -> Finding:
 
 @_claim(
     "training/why-logvar",
-    statement="A head that is read as sigma is negative for some inputs, and the first step of "
-    "its loss makes the encoder's weights NaN; read as logvar, every gradient is finite.",
+    statement="The second head is negative for some inputs. If it is read as sigma, the gradients "
+    "of the KL are then NaN; if it is read as logvar, every gradient is finite.",
     formula=r"\log \sigma \text{ is NaN for } \sigma < 0; \quad e^{\mathrm{logvar}/2} > 0",
-    source="the text: why the encoder outputs log sigma^2",
+    source=f"Kingma and Welling 2014, appendix C.2; {GUIDE}: why the encoder outputs log sigma^2",
     needs=(*_NEEDS, "kl|loss"),
     kind="identity",
     tolerance="none",
@@ -69,14 +71,14 @@ def why_logvar(probe: Probe) -> Finding:
     assert module is not None  # noqa: S101
     if probe.conventions.spread != "logvar":
         raise NotApplicable(f"the second head is declared to be {probe.conventions.spread}")
-    x = numbers(probe, probe.course.held_out[:1000])
+    x = as_inputs(probe, probe.course.held_out[:1000])
     with torch.no_grad():
         _, head = networks.encode(x)
     negative = float((head < 0).double().mean())
     if negative == 0:
         raise Violation(
-            "no output of the second head is negative: it cannot be log sigma^2, which must be "
-            "able to be",
+            "no output of the second head is negative, so it is not log sigma^2, which is "
+            "negative for a sigma below 1",
             symptom="never negative",
         )
     outcomes = {}
@@ -91,12 +93,13 @@ def why_logvar(probe: Probe) -> Finding:
         outcomes[reading] = [bool(torch.isfinite(g).all()) for g in found]
     if all(outcomes["sigma"]):
         raise Violation(
-            "a head read as sigma has finite gradients, though a negative number has no logarithm",
+            "if the second head is read as sigma, the gradients of the KL are finite, though a "
+            "negative number has no logarithm",
             symptom="sigma survives",
         )
     if not all(outcomes["logvar"]):
         raise Violation(
-            "the gradients of the KL are not finite for a head read as logvar",
+            "if the second head is read as logvar, the gradients of the KL are not finite",
             symptom="logvar fails",
         )
     return Finding(facts={"second head": f"{100 * negative:.0f} % of its outputs are negative"})
@@ -104,8 +107,8 @@ def why_logvar(probe: Probe) -> Finding:
 
 @_claim(
     "training/why-reparameterize",
-    statement="Through a plain draw from q no gradient of the reconstruction reaches the encoder; "
-    "through z = mu + sigma eps it reaches all that mu and logvar depend on.",
+    statement="If z is a plain draw from q, no gradient of the reconstruction reaches mu and "
+    "logvar; if z = mu + sigma eps, it reaches both.",
     formula=r"\partial f(z) / \partial \mu = 0 \text{ if } z \text{ is a number};"
     r" \quad = f'(z) \text{ if } z = \mu + \sigma \varepsilon",
     source="Kingma and Welling 2014, section 2.4",
@@ -117,19 +120,19 @@ def why_logvar(probe: Probe) -> Finding:
 )
 def why_reparameterize(probe: Probe) -> None:
     probe.require_gradient("reparameterize")
-    networks, x = Networks.of(probe), numbers(probe, probe.course.held_out[:50])
-    for drawn in ("plain", "reparameterized"):
+    networks, x = Networks.of(probe), as_inputs(probe, probe.course.held_out[:50])
+    for kind in ("plain", "reparameterized"):
         mu, logvar = networks.encode(x)
-        if drawn == "plain":
+        if kind == "plain":
             z = torch.distributions.Normal(mu, torch.exp(logvar / 2)).sample()
         else:
             z = probe.z(mu, logvar)
         outputs = networks.decode(z).square().sum()
         heads = torch.autograd.grad(outputs, [mu, logvar], allow_unused=True)
         reached = [g is not None and bool((g != 0).any()) for g in heads]
-        if drawn == "plain" and any(reached):
-            raise Violation("a plain draw carries a gradient", symptom="plain draw")
-        if drawn == "reparameterized" and not all(reached):
+        if kind == "plain" and any(reached):
+            raise Violation("a gradient passes through a plain draw", symptom="plain draw")
+        if kind == "reparameterized" and not all(reached):
             lost = " and ".join(n for n, r in zip(("mu", "logvar"), reached, strict=True) if not r)
             raise Violation(f"no gradient of the reconstruction reaches {lost}", symptom=lost)
 
@@ -137,9 +140,10 @@ def why_reparameterize(probe: Probe) -> None:
 def estimators(probe: Probe) -> tuple[Tensor, Tensor, Tensor]:
     """Return draws of three estimators of the gradient of -E_q[log p(x | z)] in mu.
 
-    The reparameterized gradient, the score-function estimator, and that with a baseline.
+    They are the reparameterized gradient, the score function, and the score function with a
+    baseline.
     """
-    run, x = trained(probe), numbers(probe, probe.course.held_out[:1])
+    run, x = trained(probe), as_inputs(probe, probe.course.held_out[:1])
     with run.loaded(brief=True) as networks:
         mu, logvar = scoring.encode(networks, x)
         eps = probe.normal("score function", _DRAWS, mu.shape[1]).double()
@@ -158,13 +162,14 @@ def estimators(probe: Probe) -> tuple[Tensor, Tensor, Tensor]:
 @_claim(
     "training/score-function",
     statement="The score-function estimator has the same mean as the reparameterized gradient "
-    "and a variance that is larger by orders of magnitude; a baseline gives some of it back.",
+    "and a variance that is larger by orders of magnitude; a baseline makes it smaller.",
     formula=r"E\big[f(z)\,\nabla_\mu \log q(z)\big] = E\big[\nabla_z f(z)\big],"
     r" \quad f = -\log p(x \mid z)",
     source="Kingma and Welling 2014, section 2.2; Mohamed et al. 2020, section 4",
     needs=(*_NEEDS, "forward"),
     kind="statistical",
-    tolerance="equal means up to 20,000 draws' noise; ratios outside the reference's intervals",
+    tolerance="equal means, up to the noise of 20,000 draws; ratios outside the reference's "
+    "intervals",
     kills=("loss-no-kl", "loss-kl-weight-1e-6"),
     builds_on=("training/loss", "objective/beta"),
 )
@@ -173,7 +178,7 @@ def score_function(probe: Probe) -> Finding:
     path, score, centred = estimators(probe)
     difference = path - score
     t = difference.mean(0) / difference.std(0) * math.sqrt(_DRAWS)
-    limit = normal_quantile(probe.alpha / 2 / (2 * len(t)))  # half of the share; by Bonferroni
+    limit = normal_quantile(probe.alpha / 2 / (2 * len(t)))  # half of alpha, by Bonferroni
     if not float(t.abs().max()) <= limit:
         raise Violation(
             f"the score-function estimator and the reparameterized gradient differ by "
@@ -186,5 +191,5 @@ def score_function(probe: Probe) -> Finding:
         "log10 of the variance ratio with a baseline": centred.var(0).sum() / variance,
     }
     logs = {name: float(ratio.log10()) for name, ratio in ratios.items()}
-    plain, centred_too = logs
-    return Finding(measures=logs, order=((plain, centred_too),))
+    without_baseline, with_baseline = logs
+    return Finding(measures=logs, order=((without_baseline, with_baseline),))

@@ -1,4 +1,4 @@
-"""The registry: a claim is written once, as a decorated function; everything else is generated."""
+"""The registry of claims: each is written once, as a decorated function."""
 
 from collections.abc import Callable
 from typing import cast, get_args
@@ -28,7 +28,7 @@ def claim(
     """Register a function as the check of a claim; see `Claim` for the arguments."""
     part = identifier.partition("/")[0]
     if part not in get_args(Part):
-        raise ValueError(f"{identifier} names no part of a VAE")
+        raise ValueError(f"{identifier} does not begin with a part of a VAE")
 
     def register(check: Check) -> Check:
         if identifier in registered:

@@ -1,4 +1,4 @@
-"""What is true of z = mu + sigma eps."""
+"""Claims about the sampler, z = mu + sigma eps."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vae_ref.conformance.answers import statistics
-from vae_ref.conformance.answers.comparison import agree
+from vae_ref.conformance.answers.comparison import require_agreement
 from vae_ref.conformance.answers.statistics import Sample
 from vae_ref.conformance.claims import registry
 from vae_ref.conformance.probe.draws import LATENTS, draws
@@ -20,17 +20,21 @@ _SOURCE = "Kingma and Welling 2014, section 2.4"
 _ROUNDED = "32 roundings of |mu| + sigma |eps|"
 _AFFINE = ("reparameterization/affine",)
 
+_SMIRNOV = 200_000
+"""How many draws suffice to find a distribution function that is wrong by 0.02 anywhere."""
+
 
 def _shape(probe: Probe) -> tuple[int, int]:
     return 3, probe.latents[0]
 
 
-def _holds(probe: Probe, mu: Tensor, logvar: Tensor, name: str) -> None:
+def _require_affine(probe: Probe, mu: Tensor, logvar: Tensor, name: str) -> None:
+    """Raise `Violation` unless z is mu + sigma eps, with the eps of the same seed."""
     seed = probe.number(name)
     eps = probe.eps((mu.shape[0], mu.shape[1]), seed)
     sigma = torch.exp(logvar.double() / 2)
-    agree(
-        "z under the noise that gives eps at mu = 0, logvar = 0,",
+    require_agreement(
+        "z, with the noise that gives eps at mu = 0, logvar = 0,",
         probe.z(mu, logvar, seed),
         mu.double() + sigma * eps.double(),
         scale=mu.double().abs() + sigma * eps.double().abs(),
@@ -41,7 +45,7 @@ def _holds(probe: Probe, mu: Tensor, logvar: Tensor, name: str) -> None:
 
 @claim(
     "reparameterization/affine",
-    statement="z is mu plus sigma times a noise that depends on neither mu nor logvar.",
+    statement="z is mu plus sigma times noise that depends on neither mu nor logvar.",
     formula=r"z = \mu + \sigma\varepsilon, \qquad \sigma = e^{\frac12 \log\sigma^2}",
     source=_SOURCE,
     needs=_NEEDS,
@@ -52,14 +56,15 @@ def _holds(probe: Probe, mu: Tensor, logvar: Tensor, name: str) -> None:
 def affine(probe: Probe) -> None:
     one = torch.ones(1, probe.latents[-1], dtype=probe.dtype)
     for m, s in ((1.0, 0.0), (0.0, 2.0), (0.0, -2.0), (1.0, 1.0)):
-        _holds(probe, m * one, s * one, "affine small")
+        _require_affine(probe, m * one, s * one, "affine small")
     shape = _shape(probe)
-    _holds(probe, probe.normal("mu", *shape), 2 * probe.normal("logvar", *shape), "affine")
+    mu, logvar = probe.normal("mu", *shape), 2 * probe.normal("logvar", *shape)
+    _require_affine(probe, mu, logvar, "affine")
 
 
 @claim(
     "reparameterization/extremes",
-    statement="z stays right where sigma is very small or very large.",
+    statement="z is right for a very small and a very large sigma too.",
     formula=r"z = \mu + \sigma\varepsilon, \quad |\log\sigma^2| \le 30",
     source=_SOURCE,
     needs=_NEEDS,
@@ -71,10 +76,11 @@ def affine(probe: Probe) -> None:
 def extremes(probe: Probe) -> None:
     one = torch.ones(1, probe.latents[-1], dtype=probe.dtype)
     for s in (-8.0, 8.0, -15.0, 15.0, -30.0, 30.0):
-        _holds(probe, 0 * one, s * one, "extremes")
+        _require_affine(probe, 0 * one, s * one, "extremes")
 
 
-def _derivative(probe: Probe, with_respect_to: str) -> None:
+def _require_derivative(probe: Probe, with_respect_to: str) -> None:
+    """Raise `Violation` unless z has the right derivative in mu, sigma or logvar."""
     shape, seed = _shape(probe), probe.number("gradient")
     mu, logvar = probe.normal("mu", *shape), probe.normal("logvar", *shape)
     cotangent = 1 + probe.uniform("cotangent", *shape)
@@ -87,7 +93,7 @@ def _derivative(probe: Probe, with_respect_to: str) -> None:
         "sigma": (by_logvar * 2 / sigma, v * eps, v * eps.abs()),
         "logvar": (by_logvar, v * sigma * eps / 2, v * sigma * eps.abs() / 2),
     }[with_respect_to]
-    agree(
+    require_agreement(
         f"dz/d{with_respect_to}",
         got / v,
         exact / v,
@@ -109,7 +115,7 @@ def _derivative(probe: Probe, with_respect_to: str) -> None:
     builds_on=_AFFINE,
 )
 def gradient_mu(probe: Probe) -> None:
-    _derivative(probe, "mu")
+    _require_derivative(probe, "mu")
 
 
 @claim(
@@ -124,7 +130,7 @@ def gradient_mu(probe: Probe) -> None:
     builds_on=_AFFINE,
 )
 def gradient_sigma(probe: Probe) -> None:
-    _derivative(probe, "sigma")
+    _require_derivative(probe, "sigma")
 
 
 @claim(
@@ -139,7 +145,7 @@ def gradient_sigma(probe: Probe) -> None:
     builds_on=_AFFINE,
 )
 def gradient_logvar(probe: Probe) -> None:
-    _derivative(probe, "logvar")
+    _require_derivative(probe, "logvar")
 
 
 @claim(
@@ -165,9 +171,9 @@ def fresh_noise(probe: Probe) -> None:
 
 @claim(
     "reparameterization/reproducible",
-    statement="Under one seed the noise is the same, under another it is not.",
+    statement="The same seed gives the same noise, and another seed gives other noise.",
     formula=r"\varepsilon(s) = \varepsilon(s), \quad \varepsilon(s) \ne \varepsilon(s')",
-    source="reproducibility; see docs/notation",
+    source="the contract of a generator that is seeded",
     needs=_NEEDS,
     kind="metamorphic",
     tolerance="none: bit for bit",
@@ -176,22 +182,23 @@ def fresh_noise(probe: Probe) -> None:
 )
 def reproducible(probe: Probe) -> None:
     if not probe.conventions.seeded:
-        raise NotApplicable("declared: the noise cannot be repeated by seeding")
+        raise NotApplicable("it is declared that seeding does not repeat the noise")
     zero = torch.zeros(_shape(probe), dtype=probe.dtype)
     seeds = probe.number("one"), probe.number("other")
     one, again, other = (probe.z(zero, zero, seed).detach() for seed in (*seeds[:1], *seeds))
     if not torch.equal(one, again):
         raise Violation(
-            "z differs under one seed: the noise does not come from the generator that is seeded",
+            "with the same seed, z differs: its noise comes from a generator that is not seeded",
             symptom="not-repeated",
         )
     if torch.equal(one, other):
-        raise Violation("z is the same under two seeds", symptom="frozen")
+        raise Violation("two seeds give the same z", symptom="frozen")
 
 
 @claim(
     "reparameterization/samples-in-evaluation",
-    statement="In evaluation z is sampled too; with the mean in its place the loss is no ELBO.",
+    statement="In evaluation mode too, z is sampled; with the mean in its place, the loss is no "
+    "ELBO.",
     formula=r"z \sim q(z \mid x) \text{ in evaluation as in training}",
     source="Kingma, pytorch/examples pull request 419",
     needs=_NEEDS,
@@ -204,21 +211,23 @@ def samples_in_evaluation(probe: Probe) -> Finding:
     zero = torch.zeros(_shape(probe), dtype=probe.dtype)
     with probe.mode(training=False):
         z = probe.z(zero, zero).detach()
-    taken = not bool(z.any())
+    is_mean = not bool(z.any())
     if probe.conventions.evaluation == "mean":
-        if not taken:
-            raise Violation("in evaluation z is sampled, but the mean is declared")
-        words = "takes the mean, as declared: its loss is not the ELBO"
-        return Finding(facts={"evaluation": words})
-    if taken:
+        if not is_mean:
+            raise Violation("in evaluation mode z is sampled, but the mean is declared")
+        return Finding(
+            facts={"evaluation": "z is the mean, as declared: the loss is not the ELBO"}
+        )
+    if is_mean:
         raise Violation(
-            "in evaluation mode z is mu: the loss computed there is not the ELBO",
+            "in evaluation mode z is mu: the loss computed from it is not the ELBO",
             symptom="mean-in-evaluation",
         )
     return Finding()
 
 
 def _require_likely(p: float, alpha: float, what: str, symptom: str = "") -> None:
+    """Raise `Violation` with what was found if its p-value is below the level."""
     if not p >= alpha:  # true for nan too
         raise Violation(f"{what} (p = {p:.1g}, level {alpha:.1g})", symptom=symptom)
 
@@ -253,8 +262,8 @@ def mean(probe: Probe) -> None:
 )
 def sigma(probe: Probe) -> None:
     eps = draws(probe).first
-    root = float((eps**2).mean()) ** 0.5
-    found = f"the deviation of (z - mu) / sigma is {root:.4f} over {eps.size:,} draws, not 1"
+    deviation = float((eps**2).mean()) ** 0.5
+    found = f"the deviation of (z - mu) / sigma is {deviation:.4f} over {eps.size:,} draws, not 1"
     _require_likely(statistics.chi_square(eps), probe.alpha, found)
 
 
@@ -272,7 +281,8 @@ def sigma(probe: Probe) -> None:
 def symmetry(probe: Probe) -> None:
     values = statistics.legendre(draws(probe).first, 3)
     found = f"the noise is skewed: its third Legendre score is {values.mean():.4f}, not 0"
-    _require_likely(statistics.score(values, 7**0.5), probe.alpha, found)
+    p = statistics.score(values, statistics.legendre_bound(3))
+    _require_likely(p, probe.alpha, found)
 
 
 @claim(
@@ -290,12 +300,13 @@ def fourth_moment(probe: Probe) -> None:
     eps = draws(probe).first
     values = statistics.legendre(eps, 4)
     found = f"the fourth moment of the noise is {(eps**4).mean():.3f}, not 3"
-    _require_likely(statistics.score(values, 3.0), probe.alpha, found)
+    p = statistics.score(values, statistics.legendre_bound(4))
+    _require_likely(p, probe.alpha, found)
 
 
 @claim(
     "reparameterization/tails",
-    statement="As much noise lies beyond three standard deviations as should.",
+    statement="The right share of the noise lies beyond three standard deviations.",
     formula=r"P(|\varepsilon| > 3) = 2\Phi(-3) \approx 0.0027",
     source="the binomial test",
     needs=_NEEDS,
@@ -306,8 +317,8 @@ def fourth_moment(probe: Probe) -> None:
 )
 def tails(probe: Probe) -> None:
     eps = draws(probe).first
-    part = float((abs(eps) > 3).mean())
-    found = f"{100 * part:.3f} % of the noise lie beyond 3 sigma, not 0.270 %"
+    share = float((abs(eps) > 3).mean())
+    found = f"{100 * share:.3f} % of the noise lies beyond 3 sigma, not 0.270 %"
     _require_likely(statistics.tails(eps), probe.alpha, found)
 
 
@@ -323,7 +334,7 @@ def tails(probe: Probe) -> None:
     builds_on=("reparameterization/mean", "reparameterization/sigma"),
 )
 def normal(probe: Probe) -> None:
-    eps = draws(probe).first.ravel()[:200_000]
+    eps = draws(probe).first.ravel()[:_SMIRNOV]
     _require_likely(
         statistics.kolmogorov_smirnov(eps), probe.alpha, "the noise is not standard normal"
     )
@@ -332,6 +343,7 @@ def normal(probe: Probe) -> None:
 def _require_independent(
     probe: Probe, pairs: list[tuple[str, Sample, Sample]], symptom: str
 ) -> None:
+    """Raise `Violation` if two samples of a pair are correlated."""
     alpha = probe.alpha / len(pairs)
     for what, a, b in pairs:
         _require_likely(
@@ -341,7 +353,7 @@ def _require_independent(
 
 @claim(
     "reparameterization/independent-examples",
-    statement="Examples of a batch get independent noise.",
+    statement="The examples of a batch get independent noise.",
     formula=r"E[\varepsilon_n \varepsilon_m] = 0, \quad n \ne m",
     source=_SOURCE,
     needs=_NEEDS,
@@ -364,7 +376,7 @@ def independent_examples(probe: Probe) -> None:
 
 @claim(
     "reparameterization/independent-latents",
-    statement="Latents get independent noise.",
+    statement="The latents of an example get independent noise.",
     formula=r"E[\varepsilon_d \varepsilon_e] = 0, \quad d \ne e",
     source=_SOURCE,
     needs=_NEEDS,
@@ -388,7 +400,7 @@ def independent_latents(probe: Probe) -> None:
 
 @claim(
     "reparameterization/independent-calls",
-    statement="Calls get independent noise.",
+    statement="Two calls get independent noise.",
     formula=r"E[\varepsilon^{(1)} \varepsilon^{(2)}] = 0",
     source=_SOURCE,
     needs=_NEEDS,
@@ -414,7 +426,7 @@ def independent_calls(probe: Probe) -> None:
     builds_on=("reparameterization/gradient-mu", "reparameterization/gradient-logvar"),
 )
 def unbiased_gradient(probe: Probe) -> None:
-    """At mu = 1 the gradient 2z is normal; at mu = 0, d(z^2)/dlogvar / sigma^2 is chi-square."""
+    """At mu = 1 the gradient 2z is normal. At mu = 0, d(z^2)/dlogvar / sigma^2 is chi-square."""
     alpha, sigma = probe.alpha / 2, 0.5
     examples = statistics.draws_for_sigma(1.01, alpha) // LATENTS + 1
     shape = (examples, LATENTS * probe.latents[-1])

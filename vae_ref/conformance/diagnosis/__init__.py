@@ -1,1 +1,1 @@
-"""From failures to the name of the bug."""
+"""The diagnosis: from the failures of a run to the name of the bug."""

@@ -1,4 +1,4 @@
-"""From failures to the name of the bug: fold what one cause explains, find the nearest mutant."""
+"""Explain failures: fold those that have one cause, and name the bug by the nearest mutant."""
 
 import json
 from collections.abc import Sequence
@@ -20,21 +20,36 @@ from vae_ref.conformance.subject import Conventions
 __all__ = ["FAILED", "explain", "kill_matrix"]
 
 FAILED = ("fail", "error", "timeout")
-_SURE = 0.97
-"""The similarity from which a mutant is the name of the bug.
+"""The statuses that a diagnosis explains."""
 
-Two runs of one bug differ by the noise of the statistical marks alone, a hundredth; the nearest
-two bugs of the bank differ by more than three hundredths. Below, a transformation may be the name.
+_SURE = 0.97
+"""The similarity from which the nearest mutant is the bug; below it, a transformation may be.
+
+Measured for every mutant, with five seeds of the probe and other noise than its own: the mutants
+of a KL, a reconstruction term, a loss and a bound have a similarity of 1 with themselves, and of
+at most 0.96 with any other of their slot. Samplers share more: 31 of 33 have at least 0.996 with
+themselves, but 15 also have 0.97 to 0.99 with another. There the nearest one counts.
 """
 
 _LIKE = 0.8
-"""The similarity from which a mutant is named at all: most numbers agree in all their digits."""
+"""The similarity from which a mutant is named at all.
+
+Measured on the wrong programs of tests/conformance/implementations.py: the nearest mutant has at
+least 0.96 if it is the bug, and at most 0.73 if the bank lacks the bug. In the bank, 78 of the 90
+mutants that are no samplers have less than 0.8 with every other of their slot.
+"""
 
 _SAME_SYMPTOMS = 0.5
-"""The share of symptoms in common from which a bug of networks or loop is named: most of them."""
+"""The share of symptoms in common from which a bug of the networks or the loop is named.
+
+Measured with other weights and other noise: of 90 runs of mutants of the networks, 88 have just
+the symptoms of the kill matrix, and two have others; the share with any other mutant is at most
+0.5. Of 26 runs of mutants of the loop, all have a share of at least 0.75; with any other mutant
+it is at most 0.71.
+"""
 
 _SECONDS = 20.0
-"""The CPU time that naming one bug may take."""
+"""The seconds of CPU time that the search for the name of one bug may take."""
 
 
 @cache
@@ -50,10 +65,10 @@ def kill_matrix() -> dict[str, dict[str, str]]:
 def explain(
     probe: Probe, results: Sequence[Result]
 ) -> tuple[tuple[Result, ...], tuple[Note, ...]]:
-    """Fold every failure under the most basic one that explains it, and name those that remain.
+    """Fold every failure under the most basic one that explains it, and name the bugs that remain.
 
     Returns:
-        The results, and a note for every search for a name that itself failed.
+        The results, and a note for every search for a name that failed itself.
     """
     folded = _fold(results)
     roots = [result for result in folded if result.status in FAILED and not result.explained_by]
@@ -69,7 +84,7 @@ def explain(
             continue
         slot = _slot(probe, result)
         if slot not in names:
-            # What hangs would hang here too.
+            # A function that hangs would hang in the search too.
             hangs = result.status == "timeout"
             failed = roots if slot != "train" else [r for r in results if r.status in FAILED]
             names[slot] = None if hangs else _name(probe, slot, failed, notes)
@@ -81,13 +96,13 @@ def explain(
             script = reproduce(slot, diagnosis.bug, result.counterexample)
             result = replace(result, diagnosis=replace(diagnosis, reproduction=script))  # noqa: PLW2901
         answers.append(result)
-    return tuple(_across(answers)), tuple(notes)
+    return tuple(_fold_across_parts(answers)), tuple(notes)
 
 
 def _fold(results: Sequence[Result]) -> list[Result]:
-    """Fold failures under those of the claims they build on, or that said the same before.
+    """Fold failures under those of the claims that they build on, or that have the same message.
 
-    Every root points at one that was found before it, so that nothing explains itself.
+    A failure is explained only by one that was found before it, so that none explains itself.
     """
     failed = {result.claim.id: result for result in results if result.status in FAILED}
 
@@ -98,22 +113,22 @@ def _fold(results: Sequence[Result]) -> list[Result]:
         return result
 
     roots: dict[str, str] = {}
-    said: dict[str, str] = {}
+    messages: dict[str, str] = {}
     answers = []
     for result in results:
         if result.claim.id in failed:
             base = basis(result)
-            alike = said.get(base.message) if base.status != "timeout" else None
-            root = roots.setdefault(base.claim.id, alike or base.claim.id)
-            said.setdefault(result.message, root)
+            earlier = messages.get(base.message) if base.status != "timeout" else None
+            root = roots.setdefault(base.claim.id, earlier or base.claim.id)
+            messages.setdefault(result.message, root)
             if root != result.claim.id:
                 result = replace(result, explained_by=root)  # noqa: PLW2901
         answers.append(result)
     return answers
 
 
-def _across(results: Sequence[Result]) -> list[Result]:
-    """Fold what the named bug of another part is known to break as well."""
+def _fold_across_parts(results: Sequence[Result]) -> list[Result]:
+    """Fold the failures that a named bug of another part is known to cause too."""
     named = [r for r in results if r.diagnosis and r.diagnosis.score >= _SURE]
     answers = []
     for result in results:
@@ -125,16 +140,17 @@ def _across(results: Sequence[Result]) -> list[Result]:
 
 
 def _breaks(diagnosis: Diagnosis | None, result: Result) -> bool:
+    """Return whether the bug that was named is known to violate a claim."""
     return diagnosis is not None and result.claim.id in kill_matrix().get(diagnosis.bug, {})
 
 
 def _explains(diagnosis: Diagnosis, result: Result) -> bool:
-    """Whether a failure of the same function needs no other cause than the one that was named."""
+    """Return whether the bug that was named explains another failure of the same function."""
     return diagnosis.score >= _SURE or _breaks(diagnosis, result)
 
 
 def _slot(probe: Probe, result: Result) -> Slot:
-    """Return where to look: without a loop of its own, a training shows bugs of the networks."""
+    """Return the slot of the bug: a training without the subject's own loop tests its networks."""
     slot = result.claim.slot
     return "net" if slot == "train" and probe.subject.train is None else slot
 
@@ -142,7 +158,7 @@ def _slot(probe: Probe, result: Result) -> Slot:
 def _name(
     probe: Probe, slot: Slot, roots: Sequence[Result], notes: list[Note]
 ) -> Diagnosis | None:
-    """Name the bug of a function; a subject that breaks the search too stays without a name."""
+    """Name the bug of a function; note it if the search itself fails."""
     try:
         with guards.global_state_kept(), guards.quiet(), guards.time_limit(_SECONDS):
             if slot in ("net", "train"):
@@ -170,7 +186,7 @@ def _diagnosis(mutant: Mutant, score: float, runner_up: str | None) -> Diagnosis
 
 
 def _by_symptoms(slot: Slot, failed: Sequence[Result]) -> Diagnosis | None:
-    """Compare which claims about networks or loop fail, and how, with what each mutant shows."""
+    """Name a bug of the networks or the loop by the claims that fail, and how they fail."""
     parts = ("training",) if slot == "train" else ("model", "training")
     seen = {(r.claim.id, r.symptom) for r in failed if r.claim.part in parts}
     scores = {}
@@ -185,13 +201,15 @@ def _by_symptoms(slot: Slot, failed: Sequence[Result]) -> Diagnosis | None:
 
 
 def _by_fingerprint(probe: Probe, slot: Slot, slots: list[Slot]) -> Diagnosis | None:
-    """Compare values and gradients of a function with those it has in every mutant."""
+    """Name a bug of a function by its values and gradients: compare them with every mutant's."""
     sizes = Sizes(probe.latents, probe.pixels if slot in ("nll", "loss") else ())
     own = fingerprint(probe, slot, sizes)
-    alone = probe.subject.kl is None and slot == "kl"
+    from_loss = probe.subject.kl is None and slot == "kl"
 
     def score(name: str) -> float:
-        known = _known(name, slot, sizes, probe.seed, probe.conventions.dtype, alone=alone)
+        known = _fingerprint_of(
+            name, slot, sizes, probe.seed, probe.conventions.dtype, from_loss=from_loss
+        )
         return similarity(own, known)
 
     candidates = [mutant for mutant in BANK.values() if mutant.slot in slots]
@@ -199,7 +217,7 @@ def _by_fingerprint(probe: Probe, slot: Slot, slots: list[Slot]) -> Diagnosis | 
     ranked = sorted(scores, key=lambda name: (-scores[name], slots.index(BANK[name].slot)))
     best, second = ranked[0], ranked[1]
     if score("") >= scores[best]:
-        return None  # what is wrong shows elsewhere
+        return None  # it is nearest to the right function: the fingerprint does not show the bug
     if scores[best] < _SURE:
         found = transformations.explain(probe, slot)
         if found:
@@ -210,20 +228,24 @@ def _by_fingerprint(probe: Probe, slot: Slot, slots: list[Slot]) -> Diagnosis | 
 
 
 @cache
-def _known(
-    name: str, slot: Slot, sizes: Sizes, seed: int, dtype: Any, *, alone: bool
+def _fingerprint_of(
+    name: str, slot: Slot, sizes: Sizes, seed: int, dtype: Any, *, from_loss: bool
 ) -> tuple[Mark, ...]:
-    """Return the fingerprint of a mutant, or of the specimen if there is no name."""
+    """Return the fingerprint of a mutant, or of the right function if the name is empty."""
     subject = replace(
         BANK[name].subject() if name else specimen(), conventions=Conventions(dtype=dtype)
     )
-    if alone:
+    if from_loss:
         subject = replace(subject, kl=None)
     return tuple(fingerprint(Probe(subject, seed), slot, sizes))
 
 
 def _suspects(probe: Probe, slot: Slot, roots: Sequence[Result]) -> list[Slot]:
-    """A loss may hold a wrong KL or reconstruction: first those that fail, last those unseen."""
+    """Return the slots of the mutants to compare with, the most suspect first.
+
+    A loss may contain a wrong KL or reconstruction term. Those that fail themselves come first,
+    those that the subject does not give by themselves come last.
+    """
     if slot != "loss":
         return [slot]
     parts: list[tuple[Slot, str, bool]] = [
@@ -231,5 +253,5 @@ def _suspects(probe: Probe, slot: Slot, roots: Sequence[Result]) -> list[Slot]:
         ("nll", "likelihood", probe.subject.nll is None),
     ]
     failing = [s for s, part, _ in parts if any(r.claim.part == part for r in roots)]
-    unseen = [s for s, _, hidden in parts if hidden and s not in failing]
-    return [*failing, slot, *unseen]
+    hidden = [s for s, _, in_loss in parts if in_loss and s not in failing]
+    return [*failing, slot, *hidden]

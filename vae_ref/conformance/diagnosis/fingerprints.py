@@ -1,4 +1,4 @@
-"""Numbers that tell bugs apart: values and gradients of a function at a few fixed points."""
+"""Fingerprints tell bugs apart: values and gradients of a function at a few fixed points."""
 
 import contextlib
 import math
@@ -17,45 +17,58 @@ from vae_ref.conformance.records import Slot
 __all__ = ["Mark", "Sizes", "fingerprint", "similarity"]
 
 _DIGITS = 14
+"""How many digits count; a difference in later digits is rounding."""
+
+_ZERO = 1e-12
+"""The size of a number below which it is 0, up to rounding."""
+
+_ZERO_INTERCEPT = 1e-9
+"""The same for an intercept, which adds up the rounding of many numbers."""
+
+_DECADES = 1.5
+"""By how many powers of ten a difference has to exceed a tolerance to be a difference in full."""
+
+_DRAWS = 20_000
+"""The examples whose noise is drawn for its moments and correlations."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One number of a fingerprint; a statistical one is known up to ``tolerance`` only."""
+    """One number of a fingerprint; a statistical one is known only up to its ``tolerance``."""
 
     value: float
     tolerance: float = 0.0
 
     def distance(self, other: "Mark") -> float:
-        """Return 0 for the same, 1 for unlike; in between, how many digits differ."""
+        """Return 0 for equal, 1 for different numbers; in between, the share of wrong digits."""
         a, b = self.value, other.value
         if not (math.isfinite(a) and math.isfinite(b)):
             return float(repr(a) != repr(b))
         if self.tolerance:
-            apart = abs(a - b) / self.tolerance
-            return min(1.0, math.log10(max(apart, 1.0)) / 1.5)
+            ratio = abs(a - b) / self.tolerance
+            return min(1.0, math.log10(max(ratio, 1.0)) / _DECADES)
         size = max(abs(a), abs(b))
-        relative = abs(a - b) / size if size > 1e-12 else 0.0
+        relative = abs(a - b) / size if size > _ZERO else 0.0
         return min(1.0, max(0.0, (math.log10(relative) if relative else -99) / _DIGITS + 1))
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes at which subject and mutant are compared: those the subject can take."""
+    """The numbers of latents and pixels at which a subject is compared with mutants."""
 
     latents: tuple[int, ...]
     pixels: tuple[int, ...]
 
 
 def similarity(a: Sequence[Mark], b: Sequence[Mark]) -> float:
-    """Return how much of two fingerprints agrees, from 0 to 1."""
+    """Return the share of two fingerprints that agrees, from 0 to 1."""
     if len(a) != len(b):
         return 0.0
     return 1 - sum(x.distance(y) for x, y in zip(a, b, strict=True)) / len(a)
 
 
 def fingerprint(probe: Probe, slot: Slot, sizes: Sizes) -> list[Mark]:
-    """Compute the fingerprint of a subject's function; nan marks what raises."""
+    """Return the fingerprint of a subject's function; a number that raises is NaN."""
     makers: dict[Slot, Callable[[Probe, Sizes], Iterator[Mark]]] = {
         "kl": _kl,
         "nll": _nll,
@@ -66,7 +79,7 @@ def fingerprint(probe: Probe, slot: Slot, sizes: Sizes) -> list[Mark]:
     return list(makers[slot](probe, sizes))
 
 
-_FLAGS = {"sum": 0.0, "mean": 1.0, "neither": 2.0}
+_REDUCTIONS = {"sum": 0.0, "mean": 1.0, "neither": 2.0}
 
 
 def _value(function: Callable[..., Tensor], *inputs: Tensor) -> Mark:
@@ -75,8 +88,8 @@ def _value(function: Callable[..., Tensor], *inputs: Tensor) -> Mark:
     return Mark(math.nan)
 
 
-def _slopes(probe: Probe, function: Callable[..., Tensor], *inputs: Tensor) -> Iterator[Mark]:
-    """Yield, for each input, the gradient in a fixed direction."""
+def _gradients(probe: Probe, function: Callable[..., Tensor], *inputs: Tensor) -> Iterator[Mark]:
+    """Yield the gradient with respect to each input, in a fixed direction."""
     try:
         gradients = probe.gradient(function, *inputs)
     except Exception:
@@ -96,11 +109,11 @@ def _posterior(probe: Probe, examples: int, latents: int) -> tuple[Tensor, Tenso
 
 
 def _kl(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
-    """A KL that is taken from a loss is known up to its value at the prior."""
+    """Yield the marks of a KL less its value at the prior, which a loss does not give."""
     raw = probe.kl_as_is if probe.subject.kl is not None else probe.in_loss[1].raw
     unit = sizes.latents[-1]
     batch = terms.batch_reduction(raw, *_posterior(probe, 3, sizes.latents[0]))
-    yield Mark(_FLAGS[batch])
+    yield Mark(_REDUCTIONS[batch])
 
     def total(mu: Tensor, logvar: Tensor) -> Tensor:
         value = raw(mu, logvar).sum() * (len(mu) if batch == "mean" else 1)
@@ -109,17 +122,18 @@ def _kl(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
     for examples, latents in ((3, sizes.latents[0]), (4, sizes.latents[1])):
         point = _posterior(probe, examples, latents)
         yield _value(total, *point)
-        yield from _slopes(probe, total, *point)
+        yield from _gradients(probe, total, *point)
     for mu, logvar in ((1.0, 0.0), (0.0, 1.0), (0.5, -2.0), (0.0, 25.0), (0.0, -25.0), (0.0, -38)):
         point = tuple(torch.full((1, unit), float(v), dtype=probe.dtype) for v in (mu, logvar))  # type: ignore[assignment]
         yield _value(total, *point)
-        yield from _slopes(probe, total, *point)
+        yield from _gradients(probe, total, *point)
     if probe.subject.kl is not None:
         zero = torch.zeros(1, unit, dtype=probe.dtype)
         yield _value(raw, zero, zero)
 
 
 def _nll(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
+    """Yield the marks of a reconstruction term, of probabilities even if it takes logits."""
     raw = probe.nll_as_is if probe.subject.nll is not None else probe.in_loss[0].raw
     logits = probe.conventions.likelihood in ("bernoulli-logits", "continuous-bernoulli-logits")
 
@@ -134,7 +148,7 @@ def _nll(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
         )
 
     batch = terms.batch_reduction(function, *point(3, sizes.pixels[0]))
-    yield Mark(_FLAGS[batch])
+    yield Mark(_REDUCTIONS[batch])
 
     def total(outputs: Tensor, x: Tensor) -> Tensor:
         return function(outputs, x).sum() * (len(x) if batch == "mean" else 1)
@@ -142,15 +156,16 @@ def _nll(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
     for examples, pixels in ((3, sizes.pixels[0]), (4, sizes.pixels[-1])):
         outputs, x = point(examples, pixels)
         yield _value(total, outputs, x)
-        yield from _slopes(probe, lambda o, x=x: total(o, x), outputs)
+        yield from _gradients(probe, lambda o, x=x: total(o, x), outputs)
     x = torch.full((1, sizes.pixels[0]), 0.3, dtype=probe.dtype)
     for probability in (0.5, 0.3, 1e-4, 0.999):
         outputs = torch.full_like(x, probability)
         yield _value(total, outputs, x)
-        yield from _slopes(probe, lambda o: total(o, x), outputs)
+        yield from _gradients(probe, lambda o: total(o, x), outputs)
 
 
 def _loss(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
+    """Yield the marks of a loss, away from the prior and near it."""
     for examples, i in ((3, 0), (4, -1)):
         pixels, name = sizes.pixels[i], f"fingerprint loss {examples}"
         outputs = 0.05 + 0.9 * probe.uniform(f"{name} outputs", examples, pixels)
@@ -161,22 +176,27 @@ def _loss(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
             return probe.loss_as_is(o, x, mu, logvar).sum()
 
         yield _value(whole, outputs, *posterior)
-        yield from _slopes(probe, whole, outputs, *posterior)
+        yield from _gradients(probe, whole, outputs, *posterior)
         yield _value(whole, outputs, *(0 * p for p in posterior))
-        yield from _slopes(probe, whole, outputs, *(0.1 * p for p in posterior))
+        yield from _gradients(probe, whole, outputs, *(0.1 * p for p in posterior))
 
 
 def _bound(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
+    """Yield the marks of an importance-weighted bound."""
     for examples, samples in ((1, 1), (1, 2), (3, 5)):
         log_w = 2 * probe.normal(f"fingerprint {samples}", examples, samples) - 3
         yield _value(probe.bound, log_w)
-        yield from _slopes(probe, probe.bound, log_w)
+        yield from _gradients(probe, probe.bound, log_w)
     yield _value(probe.bound, log_w - 1000)
     yield _value(probe.bound, log_w + 1000)
 
 
 def _sample(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
-    """Regress z and its gradients on the noise: intercept and slope do not depend on it."""
+    """Yield the marks of a sampler: how it is seeded, its formula, and its noise.
+
+    For the formula, z and its gradients are regressed on the noise: then intercept and slope are
+    the same for any noise.
+    """
     shape, seed = (30, sizes.latents[0]), probe.number("fingerprint")
     zero = torch.zeros(shape, dtype=probe.dtype)
     eps, again = probe.z(zero, zero, seed).detach(), probe.z(zero, zero, seed).detach()
@@ -189,32 +209,33 @@ def _sample(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
         yield Mark(float(not probe.z(zero, zero).detach().any()))
     for m, s in ((1.0, 0.0), (0.0, 1.0), (0.5, -2.0), (0.0, 12.0), (0.0, -16.0)):
         mu, logvar = zero + m, zero + s
-        if not torch.equal(eps, again):  # there is no noise to regress on
+        if not torch.equal(eps, again):  # the noise is not known
             yield from (Mark(math.nan) for _ in range(6))
             continue
         yield from _regress(eps, probe.z(mu, logvar, seed).detach())
         try:
-            by = probe.gradient(lambda mu, logvar: probe.z(mu, logvar, seed), mu, logvar)
+            gradients = probe.gradient(lambda mu, logvar: probe.z(mu, logvar, seed), mu, logvar)
         except Exception:
             yield from (Mark(math.nan) for _ in range(4))
             continue
-        for gradient in by:
+        for gradient in gradients:
             yield from _regress(eps, gradient)
-    yield from _law(probe, 6 * sizes.latents[-1])
+    yield from _noise(probe, 6 * sizes.latents[-1])
 
 
 def _regress(eps: Tensor, values: Tensor) -> Iterator[Mark]:
+    """Yield the intercept and the slope of values over the noise."""
     e, v = eps.double().flatten(), values.double().flatten()
-    spread = e - e.mean()
-    slope = float((spread * v).sum() / (spread**2).sum()) if spread.any() else 0.0
+    centred = e - e.mean()
+    slope = float((centred * v).sum() / (centred**2).sum()) if centred.any() else 0.0
     intercept = float(v.mean() - slope * e.mean())
-    yield Mark(intercept if abs(intercept) > 1e-9 else 0.0)
-    yield Mark(slope if abs(slope) > 1e-12 else 0.0)
+    yield Mark(intercept if abs(intercept) > _ZERO_INTERCEPT else 0.0)
+    yield Mark(slope if abs(slope) > _ZERO else 0.0)
 
 
-def _law(probe: Probe, latents: int) -> Iterator[Mark]:
-    """Yield the moments of the noise and its correlations, each with its standard error."""
-    zero, n = torch.zeros(20_000, latents, dtype=probe.dtype), 20_000 * latents
+def _noise(probe: Probe, latents: int) -> Iterator[Mark]:
+    """Yield moments and correlations of the noise; the tolerance is a few standard errors."""
+    zero, n = torch.zeros(_DRAWS, latents, dtype=probe.dtype), _DRAWS * latents
     probe.subject.seed(probe.number("law"))
     eps, second = (probe.z(zero, zero).detach().double().numpy() for _ in range(2))
     error, half = 4 / math.sqrt(n), len(eps) // 2
@@ -224,13 +245,14 @@ def _law(probe: Probe, latents: int) -> Iterator[Mark]:
     standard = eps / scale if scale else eps
     yield Mark(float(statistics.legendre(standard, 3).mean()), error)
     yield Mark(float(statistics.legendre(standard, 4).mean()), error)
+    # Clipped noise has nothing out there. The share varies less than a mean.
     yield Mark(float((abs(standard) > 2.95).mean()), 0.1 * error)
-    yield Mark(float(len(np.unique(standard[:500])) > 100))
+    yield Mark(float(len(np.unique(standard[:500])) > 100))  # few values: the noise is rounded
     for a, b in (
         (eps[0::2], eps[1::2]),
         (eps[:half], eps[half:]),
         (eps[:, 0::2], eps[:, 1::2]),
         (eps, second),
     ):
-        sizes = float(np.sqrt((a**2).mean() * (b**2).mean()))
-        yield Mark(float((a * b).mean()) / sizes if sizes else 0.0, 2 * error)
+        size = float(np.sqrt((a**2).mean() * (b**2).mean()))
+        yield Mark(float((a * b).mean()) / size if size else 0.0, 2 * error)

@@ -1,4 +1,4 @@
-"""A script of at most eight lines that shows the bug, with NumPy alone."""
+"""Write a script of at most eight lines that shows the bug with NumPy alone."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from vae_ref.conformance.records import Slot
 
 __all__ = ["reproduce"]
 
-_LONG = 12  # numbers that one can still read
+_LEGIBLE = 9 * 12  # characters: as many numbers as one can still read
 _INPUTS: dict[Slot, dict[str, list[list[float]]]] = {
     "kl": {"mu": [[1.0, 2.0], [0.0, -1.0]], "logvar": [[0.5, -1.0], [0.0, 1.0]]},
     "sample": {"mu": [[1.0, 0.0]], "logvar": [[0.5, -1.0]], "eps": [[0.3, -1.2]]},
@@ -23,18 +23,18 @@ _RIGHT: dict[Slot, str] = {
 
 
 def reproduce(slot: Slot, bug: str, counterexample: dict[str, Any] | None) -> str:
-    """Return the script, or nothing where the bug has no formula of numbers."""
+    """Return the script, or an empty text if the bug has no NumPy formula."""
     mutant = BANK.get(bug)
     if mutant is None or mutant.slot != slot or not mutant.numpy:
         return ""
     inputs: dict[str, Any] = dict(_INPUTS[slot])
     found = (counterexample or {}).get("inputs", {})
-    small = all(len(str(found.get(name, ""))) < 9 * _LONG for name in inputs)
-    told = ""
+    small = all(len(str(found.get(name, ""))) < _LEGIBLE for name in inputs)
+    returned = ""
     if set(inputs) <= set(found) and small and found != inputs:
         inputs = {name: found[name] for name in inputs}
         if "got" in (counterexample or {}):
-            told = f"  # yours returned {counterexample['got']:.6g}" if counterexample else ""
+            returned = f"  # yours returned {counterexample['got']:.6g}" if counterexample else ""
     lines = [f"{name} = np.array({_rounded(value)})" for name, value in inputs.items()]
     return "\n".join(
         [
@@ -42,7 +42,7 @@ def reproduce(slot: Slot, bug: str, counterexample: dict[str, Any] | None) -> st
             *lines,
             f"right = {_RIGHT[slot]}",
             f"yours = {mutant.numpy}",
-            f'print("right", right, "yours", yours){told}',
+            f'print("right", right, "yours", yours){returned}',
         ]
     )
 

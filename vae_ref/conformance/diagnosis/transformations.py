@@ -1,7 +1,6 @@
-"""What turns the right answer into a wrong one, where no mutant of the bank does."""
+"""Name a bug that is not in the bank by what turns the right answer into the subject's."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,16 +8,32 @@ from torch import Tensor
 
 from vae_ref.conformance.answers import oracles
 from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.probe.terms import ratio_tolerance
 from vae_ref.conformance.records import Diagnosis, Slot
 
 __all__ = ["explain"]
 
 _SAME = 1e-6
+"""How far ratios may differ, relatively: far more than rounding in double precision."""
+
+_SAME_CONSTANT, _NO_CONSTANT = 1e-5, 1e-9
+"""How far constants may differ, relatively; and from which size they are constants."""
+
+_IMPRECISE = 0.02
+"""The relative error below which a KL is the right one computed imprecisely."""
+
+_CLAMPED = 1e-4
+"""The relative error from which a KL is wrong for a logvar."""
+
+_LARGEST_LOGVAR = 40
 
 
 @dataclass(frozen=True)
 class _Point:
-    """A case: its sizes, the subject's answer and the oracle's."""
+    """The sizes of a case, with the subject's answer and the right one.
+
+    The features are latents or pixels.
+    """
 
     examples: int
     features: int
@@ -27,7 +42,7 @@ class _Point:
 
 
 def explain(probe: Probe, slot: Slot) -> Diagnosis | None:
-    """Search for a ratio, a constant, a sign, an order, a bound, a precision or a dead input."""
+    """Look for a factor, a constant, a sign, swapped arguments, a clamp, or a lost gradient."""
     if slot == "kl":
         return _kl(probe)
     if slot == "nll":
@@ -35,12 +50,15 @@ def explain(probe: Probe, slot: Slot) -> Diagnosis | None:
     return None
 
 
-def _found(name: str, explanation: str, yours: str, right: str) -> Diagnosis:
+def _named(name: str, explanation: str, yours: str, right: str) -> Diagnosis:
     return Diagnosis(bug=name, explanation=explanation, score=1.0, yours=yours, right=right)
 
 
-def _names(name: str, feature: str, points: list[_Point]) -> tuple[str, str] | None:
-    """Name the one factor between answers and oracle, as a number or as a size."""
+def _factor(name: str, feature: str, points: list[_Point]) -> tuple[str, str] | None:
+    """Return a name and a phrase for the factor that all answers have, if there is one.
+
+    It is a number, or one over a size.
+    """
     ratios = [point.got / point.expected for point in points]
 
     def constant(values: list[float]) -> bool:
@@ -55,6 +73,8 @@ def _names(name: str, feature: str, points: list[_Point]) -> tuple[str, str] | N
     }
     if constant(ratios):
         factor = ratios[0]
+        if abs(factor - 1) < _SAME:
+            return None
         known = {
             2.0: "2",
             0.5: "1/2",
@@ -68,14 +88,14 @@ def _names(name: str, feature: str, points: list[_Point]) -> tuple[str, str] | N
         return f"{name}-times-{text.replace(' ', '-')}", f"is {text} times what it should be"
     for what, values in scaled.items():
         if constant(values):
-            times = "" if abs(values[0] - 1) < _SAME else f"{values[0]:.6g} times over "
+            times = "" if abs(values[0] - 1) < _SAME else f"multiplied by {values[0]:.6g} and "
             short = what.removeprefix("the ").replace(" ", "-")
             return f"{name}-over-{short}", f"is {times}divided by {what}"
     return None
 
 
 def _constant(points: list[_Point]) -> str | None:
-    """Name an additive constant, per example or per number."""
+    """Return a phrase for the constant by which all answers are too large, if there is one."""
     shifts = [p.got - p.expected for p in points]
     for what, values in {
         "": shifts,
@@ -84,9 +104,8 @@ def _constant(points: list[_Point]) -> str | None:
             s / (p.examples * p.features) for s, p in zip(shifts, points, strict=True)
         ],
     }.items():
-        if abs(values[0]) > 1e-9 and all(
-            abs(v - values[0]) <= 1e-5 * abs(values[0]) + 1e-9 for v in values
-        ):
+        allowed = _SAME_CONSTANT * abs(values[0]) + _NO_CONSTANT
+        if abs(values[0]) > _NO_CONSTANT and all(abs(v - values[0]) <= allowed for v in values):
             return f"{values[0]:.6g}{what}"
     return None
 
@@ -101,38 +120,38 @@ def _kl(probe: Probe) -> Diagnosis | None:
         _Point(len(m), m.shape[1], float(probe.kl(m, s)), float(oracles.kl(m, s).sum()))
         for m, s in cases
     ]
-    if ratio := _names("kl", "latents", points):
-        return _found(ratio[0], f"your KL {ratio[1]}", ratio[1], right)
+    if factor := _factor("kl", "latents", points):
+        return _named(factor[0], f"your KL {factor[1]}", factor[1], right)
     if constant := _constant(points):
-        return _found("kl-plus-constant", f"your KL is {constant} too large", "KL + c", right)
+        return _named("kl-plus-constant", f"your KL is {constant} too large", "KL + c", right)
     swapped = [float(oracles.kl(s, m).sum()) for m, s in cases]
     if all(abs(p.got - e) <= _SAME * abs(e) for p, e in zip(points, swapped, strict=True)):
-        return _found("kl-swapped-arguments", "your KL takes (logvar, mu)", "KL(logvar, μ)", right)
+        return _named("kl-swapped-arguments", "your KL takes (logvar, mu)", "KL(logvar, μ)", right)
     errors = [abs(p.got / p.expected - 1) for p in points]
     if max(errors) <= _SAME:
-        return _bounds(probe, right) or _slopes(probe, probe.kl, cases[0], ("mu", "logvar"), right)
-    if max(errors) < 0.02:
+        return _clamp(probe, right) or _wrong_gradient(probe, *cases[0], right)
+    if max(errors) < _IMPRECISE:
         digits = -math.log10(max(errors))
-        return _found(
+        return _named(
             "kl-imprecise",
-            f"your KL has only {digits:.0f} correct digits: it is computed in lower precision, or "
-            "has something small added",
+            f"your KL has only {digits:.0f} correct digits: it is computed in a lower precision, "
+            "or something small is added to it",
             "KL + error",
             right,
         )
     return None
 
 
-def _bounds(probe: Probe, right: str) -> Diagnosis | None:
-    """Look for the logvar from which a KL that is right elsewhere goes wrong."""
+def _clamp(probe: Probe, right: str) -> Diagnosis | None:
+    """Look for the logvar from which on a KL is wrong that is right elsewhere."""
     for sign in (1.0, -1.0):
         last = 0.0
-        for step in range(1, 81):
+        for step in range(1, 2 * _LARGEST_LOGVAR + 1):
             s = sign * step / 2
             logvar = torch.full((1, probe.latents[-1]), s, dtype=probe.dtype)
             exact = oracles.kl(0 * logvar, logvar).sum()
-            if not abs(float(probe.kl(0 * logvar, logvar) / exact) - 1) <= 1e-4:
-                return _found(
+            if not abs(float(probe.kl(0 * logvar, logvar) / exact) - 1) <= _CLAMPED:
+                return _named(
                     "kl-clamped",
                     f"your KL is right for logvar up to {last:g} and wrong from {s:g} on: it is "
                     "clamped or overflows there",
@@ -143,29 +162,29 @@ def _bounds(probe: Probe, right: str) -> Diagnosis | None:
     return None
 
 
-def _slopes(
-    probe: Probe,
-    function: Callable[..., Tensor],
-    inputs: tuple[Tensor, ...],
-    names: tuple[str, ...],
-    right: str,
-) -> Diagnosis | None:
-    """Tell which gradient of a function with the right value is wrong, or missing."""
-    gradients = probe.gradient(function, *inputs)
-    for name, gradient in zip(names, gradients, strict=True):
+def _wrong_gradient(probe: Probe, mu: Tensor, logvar: Tensor, right: str) -> Diagnosis | None:
+    """Say which gradient of a KL with the right value is missing or wrong."""
+    if not probe.kl.differentiable:
+        return None
+    gradients, allowed = probe.gradient(probe.kl, mu, logvar), ratio_tolerance(probe.dtype)
+    exact = {"mu": mu, "logvar": torch.expm1(logvar) / 2}
+    for (name, expected), gradient in zip(exact.items(), gradients, strict=True):
         if not gradient.any():
-            return _found(
-                f"{names[0]}-dead-{name}",
-                f"the value is right, but no gradient reaches {name}",
+            return _named(
+                f"kl-dead-{name}",
+                f"the value of your KL is right, but no gradient reaches {name}",
                 f"stop({name})",
                 right,
             )
-    return _found(
-        "gradient-wrong",
-        "the value is right, but its gradient is not: part of it is cut or scaled",
-        "stop(…)",
-        right,
-    )
+        if not torch.allclose(gradient, expected, rtol=allowed, atol=allowed):
+            return _named(
+                f"kl-wrong-gradient-{name}",
+                f"the value of your KL is right, but the gradient in {name} is not: part of it is "
+                "detached or scaled",
+                "stop(…)",
+                right,
+            )
+    return None
 
 
 def _nll(probe: Probe) -> Diagnosis | None:
@@ -176,9 +195,9 @@ def _nll(probe: Probe) -> Diagnosis | None:
         x = probe.uniform(f"t x {examples}", examples, pixels)
         exact = float(probe.likelihood.nll(outputs.double(), x.double()).sum())
         points.append(_Point(examples, pixels, float(probe.nll(outputs, x)), exact))
-    if ratio := _names("nll", "pixels", points):
-        return _found(ratio[0], f"your reconstruction term {ratio[1]}", ratio[1], right)
+    if factor := _factor("nll", "pixels", points):
+        return _named(factor[0], f"your reconstruction term {factor[1]}", factor[1], right)
     if constant := _constant(points):
         explanation = f"your reconstruction term is {constant} too large"
-        return _found("nll-plus-constant", explanation, "NLL + c", right)
+        return _named("nll-plus-constant", explanation, "NLL + c", right)
     return None

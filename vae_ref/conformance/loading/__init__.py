@@ -1,1 +1,1 @@
-"""From a file, a module or a class to a subject."""
+"""Make a subject of a file, a module or a class."""

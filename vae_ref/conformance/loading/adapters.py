@@ -1,4 +1,4 @@
-"""Make a subject of a torch module in the textbook's form and the functions beside it."""
+"""Make a subject of a torch module in the textbook's form and of the functions beside it."""
 
 import dataclasses
 import inspect
@@ -22,14 +22,14 @@ KL = ("kl_divergence", "kl_loss")
 
 
 class NeedsArgumentsError(Exception):
-    """A class that cannot be instantiated without arguments."""
+    """A class cannot be instantiated without arguments."""
 
 
 def instance_of(model: Any) -> Any:
-    """Make an instance of a class; an instance stays what it is."""
+    """Return an instance of a class; return anything else as it is."""
     if not inspect.isclass(model):
         return model
-    if required := signatures.required(model):
+    if required := signatures.required_arguments(model):
         raise NeedsArgumentsError(f"{model.__name__} needs arguments ({', '.join(required)})")
     return model()
 
@@ -42,7 +42,8 @@ def subject_of(module: ModuleType, model: Any, name: str) -> Subject:
         return next((f for f in candidates if f and signatures.takes(f, arguments)), None)
 
     loss = find(LOSS, 4)
-    sample, kl = (find(names, 2) or find(names, 1) for names in (SAMPLE, KL))  # 1: a distribution
+    # Two arguments are mu and logvar; one is a distribution.
+    sample, kl = (find(names, 2) or find(names, 1) for names in (SAMPLE, KL))
     nll = find(LOSS, 2) if loss is None else None
     spread = signatures.spread_of(loss, kl) or signatures.spread_of(sample) or "logvar"
 
@@ -61,13 +62,13 @@ def subject_of(module: ModuleType, model: Any, name: str) -> Subject:
 
 
 def _with_networks(subject: Subject, model: nn.Module) -> Subject:
-    """Add encoder, decoder and forward pass; what they return is found out by trying them."""
+    """Add the encoder, decoder and forward pass; what they return is found out by a call."""
     encode, decode = getattr(model, "encode", None), getattr(model, "decode", None)
     subject = dataclasses.replace(
         subject,
         module=model,
         encode=encode and (lambda x: signatures.posterior(encode(x))),
-        decode=decode and (lambda z: signatures.first(decode(z))),
+        decode=decode and (lambda z: signatures.main_value(decode(z))),
         forward=model,
     )
     probe = Probe(subject)
@@ -87,9 +88,9 @@ def _with_networks(subject: Subject, model: nn.Module) -> Subject:
         conventions = dataclasses.replace(conventions, latent_shape=latents)
 
     def forward(x: Tensor) -> Any:
-        answer = model(x)  # first, so that its noise is that of the seed
-        known = signatures.posterior(encode(x), heads) if encode else None
-        return signatures.outputs(answer, x, known)
+        answer = model(x)  # called before the encoder, which may draw noise too
+        encoded = signatures.posterior(encode(x), heads) if encode else None
+        return signatures.forward_answer(answer, x, encoded)
 
     return dataclasses.replace(
         subject,

@@ -1,4 +1,4 @@
-"""Find the VAE in a stranger's file: the textbook's names need no adapter."""
+"""Find the VAE in a file or a module; one with the textbook's names needs no adapter."""
 
 import contextlib
 import dataclasses
@@ -30,14 +30,14 @@ from vae_ref.support.errors import UserError
 __all__ = ["TargetError", "load"]
 
 _IMPORT_SECONDS = 60.0
-"""The CPU time that importing a target may take."""
+"""The seconds of CPU time that importing a target may take."""
 
 IMPORT_PATIENCE = 300.0
-"""How long that may take by the clock on the wall, on a machine that is busy elsewhere."""
+"""The seconds of wall time that it may take, on a machine that is busy with other work."""
 
 
 class TargetError(UserError, ValueError):
-    """A target that cannot be loaded, or has no VAE; the message says what to do."""
+    """A target cannot be loaded, or has no VAE; the message says what to do."""
 
 
 def load(target: str, declarations: Mapping[str, str] | None = None) -> Subject:
@@ -48,7 +48,7 @@ def load(target: str, declarations: Mapping[str, str] | None = None) -> Subject:
 
     Args:
         target: What to load.
-        declarations: Conventions by name, as text; see `Conventions`.
+        declarations: The values of conventions by their names, as text; see `Conventions`.
 
     Raises:
         TargetError: If it cannot be imported or has no VAE.
@@ -57,16 +57,16 @@ def load(target: str, declarations: Mapping[str, str] | None = None) -> Subject:
     place, colon, name = target.rpartition(":")
     if not colon or not name.replace(".", "").isidentifier() or Path(target).is_file():
         place, name = target, ""
-    with _guarded(f"importing {place}", place, hint=_MAIN):
+    with _guarded(f"importing {place}", place, hint=_MAIN_HINT):
         module = _import(place)
         found: Any = module
         for attribute in filter(None, name.split(".")):
             if not hasattr(found, attribute):
-                raise TargetError(f"{place} has no {name}. {_names(module)}")
+                raise TargetError(f"{place} has no {name}. {_definitions(module)}")
             found = getattr(found, attribute)
         if found is module:
             found = _subject(module, place) or _model(module, place)
-        elif not isinstance(found, (Subject, nn.Module)) and not _is_class(found):
+        elif not isinstance(found, (Subject, nn.Module)) and not _is_module_class(found):
             raise TargetError(
                 f"{target} is {type(found).__name__}, neither a torch module nor a "
                 "vae_ref.conformance.Subject"
@@ -78,12 +78,12 @@ def load(target: str, declarations: Mapping[str, str] | None = None) -> Subject:
     return dataclasses.replace(subject, conventions=conventions)
 
 
-_MAIN = '; put what trains under if __name__ == "__main__":'
+_MAIN_HINT = '; put what trains under if __name__ == "__main__":'
 
 
 @contextlib.contextmanager
 def _guarded(doing: str, place: str, hint: str = "") -> Iterator[None]:
-    """Turn whatever a stranger's code does into one clear sentence."""
+    """Run a stranger's code with limits; turn whatever it raises into a `TargetError`."""
     arguments, sys.argv = sys.argv, [place]
     try:
         with (
@@ -98,7 +98,7 @@ def _guarded(doing: str, place: str, hint: str = "") -> Iterator[None]:
     except NeedsArgumentsError as error:
         raise TargetError(f"{error}; name an instance, as in {place}:model") from None
     except guards.TimeLimit as limit:
-        raise TargetError(f"{doing} took more than {_spent(limit)}{hint}") from None
+        raise TargetError(f"{doing} took more than {_in_words(limit)}{hint}") from None
     except BaseException as error:
         frames = traceback.extract_tb(error.__traceback__)
         kit = Path(__file__).parents[1]
@@ -113,7 +113,7 @@ def _guarded(doing: str, place: str, hint: str = "") -> Iterator[None]:
         sys.argv = arguments
 
 
-def _spent(limit: guards.TimeLimit) -> str:
+def _in_words(limit: guards.TimeLimit) -> str:
     if limit.by_wall_clock:
         return f"{IMPORT_PATIENCE:g} s"
     return f"{_IMPORT_SECONDS:g} s of CPU time"
@@ -141,8 +141,8 @@ def _import(place: str) -> ModuleType:
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise TargetError(f"there is no file {path}")
-    # As if it were run: its own imports are found, now and when its functions are called. Its
-    # name is not that of any other module, whatever the file is called.
+    # As if the file were run: its own imports are found, now and when its functions are called.
+    # The module has a name that no other module has, whatever the file is called.
     sys.path.insert(0, str(path.resolve().parent))
     name = f"vae_ref_target_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -154,12 +154,12 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _is_class(value: Any) -> bool:
+def _is_module_class(value: Any) -> bool:
     return inspect.isclass(value) and issubclass(value, nn.Module)
 
 
-def _named(module: ModuleType, wanted: Callable[[Any], bool]) -> dict[str, Any]:
-    """Return the objects of a module that are wanted, each under its first name."""
+def _objects(module: ModuleType, wanted: Callable[[Any], bool]) -> dict[str, Any]:
+    """Return the wanted objects of a module, each under its first name."""
     found: dict[int, tuple[str, Any]] = {}
     for name, value in vars(module).items():
         if wanted(value):
@@ -167,8 +167,8 @@ def _named(module: ModuleType, wanted: Callable[[Any], bool]) -> dict[str, Any]:
     return dict(found.values())
 
 
-def _one(found: dict[str, Any], place: str, what: str) -> Any:
-    """Return the one object that was found, or nothing; raise if there are several."""
+def _require_at_most_one(found: dict[str, Any], place: str, what: str) -> Any:
+    """Return the object that was found, or None; raise `TargetError` if there are several."""
     if len(found) > 1:
         names = ", ".join(found)
         raise TargetError(
@@ -178,41 +178,49 @@ def _one(found: dict[str, Any], place: str, what: str) -> Any:
 
 
 def _subject(module: ModuleType, place: str) -> Subject | None:
-    found: Subject | None = _one(
-        _named(module, lambda value: isinstance(value, Subject)), place, "subjects"
+    found: Subject | None = _require_at_most_one(
+        _objects(module, lambda value: isinstance(value, Subject)), place, "subjects"
     )
     return found
 
 
 def _model(module: ModuleType, place: str) -> Any:
-    """Find the VAE: by its name, or as the only class or instance that encodes and decodes."""
+    """Find the VAE by its name, or as the only class or instance with encode and decode."""
 
-    def own(value: Any) -> bool:
+    def encodes_and_decodes(value: Any) -> bool:
         kind = value if inspect.isclass(value) else type(value)
         both = hasattr(value, "encode") and hasattr(value, "decode")
         return both and kind.__module__ == module.__name__
 
-    named = getattr(module, "VAE", None)
-    if _is_class(named) or isinstance(named, nn.Module):
-        return named
-    classes = _named(module, lambda value: _is_class(value) and own(value))
-    instances = _named(module, lambda value: isinstance(value, nn.Module) and own(value))
+    vae = getattr(module, "VAE", None)
+    if _is_module_class(vae) or isinstance(vae, nn.Module):
+        return vae
+    classes = _objects(
+        module, lambda value: _is_module_class(value) and encodes_and_decodes(value)
+    )
+    instances = _objects(
+        module, lambda value: isinstance(value, nn.Module) and encodes_and_decodes(value)
+    )
     kind = type(next(iter(instances.values()), None))
     if len(instances) == 1 and all(issubclass(kind, other) for other in classes.values()):
         return next(iter(instances.values()))
-    found = _one(classes or instances, place, "VAEs")
+    found = _require_at_most_one(classes or instances, place, "VAEs")
     if found is None and not any(hasattr(module, name) for name in (*LOSS, *KL, *SAMPLE)):
         raise TargetError(
             f"{place} has no VAE: neither a class VAE, nor one module with encode and decode, nor "
-            f"loss_function, reparameterize or kl_divergence. {_names(module)}"
+            f"loss_function, reparameterize or kl_divergence. {_definitions(module)}"
         )
     return found
 
 
-def _names(module: ModuleType) -> str:
+_MOST_NAMES = 12
+
+
+def _definitions(module: ModuleType) -> str:
+    """Say what a module defines, as a sentence."""
     names = [
         name
         for name, value in vars(module).items()
         if getattr(value, "__module__", None) == module.__name__ and not name.startswith("_")
     ]
-    return f"It defines {', '.join(names[:12])}." if names else "It defines nothing."
+    return f"It defines {', '.join(names[:_MOST_NAMES])}." if names else "It defines nothing."

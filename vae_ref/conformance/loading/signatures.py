@@ -1,4 +1,4 @@
-"""Read the names of arguments and results: who calls something log_sigma has declared it so."""
+"""Read the names of arguments and results: what is called log_sigma is taken for log sigma."""
 
 import inspect
 import re
@@ -13,10 +13,10 @@ from vae_ref.conformance.subject import Spread, from_spread, to_spread
 __all__ = [
     "adapt",
     "deterministic_entries",
-    "first",
-    "outputs",
+    "forward_answer",
+    "main_value",
     "posterior",
-    "required",
+    "required_arguments",
     "spread_of",
     "takes",
 ]
@@ -41,13 +41,13 @@ _SPREADS: tuple[tuple[Spread, str], ...] = (
 )
 
 
-def _bare(name: str) -> str:
-    """Drop what says whose it is: z_mean, q_logvar, mu_z."""
+def _without_affixes(name: str) -> str:
+    """Drop what names the distribution, as in z_mean, q_logvar and mu_z."""
     return re.sub(r"^(z|q|latent|enc|post)_|_(z|q|latent)$", "", name.lower())
 
 
 def _role(name: str) -> Role | None:
-    return next((role for role, p in _ROLES if re.fullmatch(p, _bare(name))), None)
+    return next((role for role, p in _ROLES if re.fullmatch(p, _without_affixes(name))), None)
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -57,14 +57,14 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
         return []
 
 
-def required(function: Callable[..., Any]) -> list[str]:
-    """Name the arguments without which a function cannot be called."""
+def required_arguments(function: Callable[..., Any]) -> list[str]:
+    """Return the names of the arguments without which a function cannot be called."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [p.name for p in _parameters(function) if p.kind in named and p.default is p.empty]
 
 
 def takes(function: Any, arguments: int) -> bool:
-    """Whether something of the file's own can be called with so many arguments."""
+    """Return whether a function can be called with this many arguments, and is not a library's."""
     foreign = str(getattr(function, "__module__", "")).partition(".")[0] in ("torch", "numpy")
     if not callable(function) or foreign or type(function).__module__.startswith("torch"):
         return False
@@ -76,23 +76,24 @@ def takes(function: Any, arguments: int) -> bool:
 
 
 def spread_of(*functions: Callable[..., Any] | None) -> Spread | None:
-    """Tell from the names of arguments what the second head is."""
+    """Return what the second head is, by the names of the functions' arguments."""
     for function in functions:
         for parameter in _parameters(function) if function else ():
             if _role(parameter.name) == "spread":
-                bare = _bare(parameter.name)
-                return next((s for s, p in _SPREADS if re.fullmatch(p, bare)), None)
+                name = _without_affixes(parameter.name)
+                return next((s for s, p in _SPREADS if re.fullmatch(p, name)), None)
     return None
 
 
 def adapt(
     function: Callable[..., Any], order: Sequence[Role], spread: Spread
 ) -> Callable[..., Any]:
-    """Call a function with arguments in the textbook's order, by its own names if they tell.
+    """Return a function that takes its arguments in the textbook's order.
 
-    A function that calls its second head otherwise than the rest gets what it asks for.
+    If the names of its own arguments tell what they are, the order follows from them. If its name
+    for the second head differs from that of the other functions, the values are converted.
     """
-    roles = {_role(name): name for name in required(function)}
+    roles = {_role(name): name for name in required_arguments(function)}
     by_name = set(order) <= set(roles)
     own = spread_of(function) or spread
 
@@ -102,14 +103,14 @@ def adapt(
             arguments = (*rest, *to_spread(own, *from_spread(spread, (mu, second))))
         if by_name and len(arguments) == len(order):
             pairs = zip(order, arguments, strict=True)
-            return first(function(**{roles[role]: argument for role, argument in pairs}))
-        return first(function(*arguments))
+            return main_value(function(**{roles[role]: argument for role, argument in pairs}))
+        return main_value(function(*arguments))
 
     return call
 
 
-def first(answer: Any) -> Any:
-    """Return the loss, or the z, of an answer that has more to it."""
+def main_value(answer: Any) -> Any:
+    """Return the loss, or z, from an answer that holds more than that."""
     if isinstance(answer, dict):
         known = ("loss", "total_loss", "total", "elbo", "z", "sample")
         named = [answer[key] for key in known if key in answer]
@@ -120,7 +121,7 @@ def first(answer: Any) -> Any:
 
 
 def deterministic_entries(one: Any, again: Any) -> tuple[int, ...]:
-    """Return which entries of a tuple do not change from call to call: a sample of z does."""
+    """Return the indices of the entries of a tuple that two calls share; a sample of z differs."""
     if not isinstance(one, (tuple, list)) or len(one) <= 2:
         return ()
     pairs = [(a, b) for a, b in zip(one, again, strict=True)]
@@ -130,7 +131,7 @@ def deterministic_entries(one: Any, again: Any) -> tuple[int, ...]:
 
 
 def posterior(answer: Any, heads: tuple[int, ...] = ()) -> Any:
-    """Return (mu, logvar) from a tuple, a dict or an object; a distribution as it is."""
+    """Return (mu, logvar) from a tuple, a dict or an object; return a distribution as it is."""
     if isinstance(answer, torch.distributions.Distribution):
         return answer
     if isinstance(answer, (tuple, list)):
@@ -147,26 +148,30 @@ def _by_role(answer: Any) -> dict[Role | None, Tensor]:
     return {_role(str(key)): value for key, value in items if isinstance(value, Tensor)}
 
 
-def outputs(answer: Any, x: Tensor, known: Any) -> Any:
+def forward_answer(answer: Any, x: Tensor, encoded: Any) -> Any:
     """Return (outputs, mu, logvar) from what a forward pass returned.
 
-    Of a tuple, the reconstruction is the first entry of an image's size, and mu and logvar are
-    entries of a code's size: those that the encoder returns, in the order in which they come,
-    whatever stands between them.
+    In a tuple, the reconstruction is the first entry that has the size of an image. mu and logvar
+    are the entries that the encoder returns too, in the order of the tuple.
+
+    Args:
+        answer: What the forward pass returned.
+        x: Its input.
+        encoded: What the encoder returns for the same input.
     """
     if not isinstance(answer, (tuple, list)):
         found = _by_role(answer)
         return (
             tuple(found[role] for role in ("outputs", "mu", "spread") if role in found) or answer
         )
-    laws = [v for v in answer if isinstance(v, torch.distributions.Distribution)]
+    distributions = [v for v in answer if isinstance(v, torch.distributions.Distribution)]
     tensors = [v for v in answer if isinstance(v, Tensor)]
-    heads = [h for h in known if isinstance(h, Tensor)] if isinstance(known, tuple) else []
+    heads = [h for h in encoded if isinstance(h, Tensor)] if isinstance(encoded, tuple) else []
     codes = [v for v in tensors if heads and v.shape == heads[0].shape]
     equal = [v for v in codes if any(torch.allclose(v, h) for h in heads)]
     images = [v for v in tensors if v.numel() == x.numel() and not any(v is c for c in codes)]
-    if laws and tensors:
-        return (images or tensors)[0], laws[0]
+    if distributions and tensors:
+        return (images or tensors)[0], distributions[0]
     if len(codes) < 2 or not images:
         return tuple(answer[:3])
     return ((images or tensors)[0], *(equal if len(equal) >= 2 else codes)[:2])

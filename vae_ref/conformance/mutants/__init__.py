@@ -1,4 +1,4 @@
-"""The bank of bugs: it tests the kit, and it is the dictionary of the diagnosis."""
+"""The bank of bugs: it tests the kit, and the diagnosis takes the names of bugs from it."""
 
 from vae_ref.conformance.mutants import (
     kl,

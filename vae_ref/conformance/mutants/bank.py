@@ -1,4 +1,4 @@
-"""What a bug of the bank is, and the decorator that puts it there."""
+"""The mutant, a bug of the bank, and the decorator that registers it."""
 
 import re
 from collections.abc import Callable
@@ -27,17 +27,17 @@ class Mutant:
     """A bug: a small variation of a correct subject.
 
     Attributes:
-        id: Its name.
+        id: The name of the bug.
         slot: Which function of the specimen it replaces.
-        explanation: The bug in a sentence, addressed to whoever wrote it.
-        wrong: The formula that it computes, as text.
-        right: The formula that it should compute.
+        explanation: The bug in a sentence, addressed to the author of the code.
+        wrong: The formula that the code computes, as text.
+        right: The formula that it should compute, as text.
         numpy: The wrong formula as a NumPy expression of ``mu, logvar``, ``outputs, x`` or
-            ``log_w``, where that is possible.
-        seen: Where it was seen: ``owner/repository#thread``, or in words.
-        deterministic: Whether the same inputs always show it.
-        function: What takes the place of the correct function.
-        changes: Further changes of the specimen.
+            ``log_w``, where there is one.
+        seen: Where the bug was seen: ``owner/repository#thread``, or in words.
+        deterministic: Whether the same inputs always show the bug.
+        function: The function that replaces the correct one.
+        changes: Other parts of the specimen that are replaced, by name.
     """
 
     id: str
@@ -53,17 +53,17 @@ class Mutant:
 
     @property
     def part(self) -> Part:
-        """The part of a VAE that it breaks."""
+        """The part of a VAE that the bug is in."""
         return _PARTS[self.slot]
 
     @property
     def level(self) -> Level:
-        """The level at which it shows."""
+        """The level of the claims that notice the bug."""
         return "trained" if self.slot == "train" else "standard"
 
     @property
     def links(self) -> tuple[str, ...]:
-        """Where known reports of it can be read."""
+        """The addresses of the places where the bug was seen."""
         return tuple(
             f"https://github.com/{place.replace('#', '/issues/')}"
             for place in self.seen
@@ -101,7 +101,7 @@ def mutant(
     deterministic: bool = True,
     **changes: Callable[..., Any],
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Put a function into the bank as a bug."""
+    """Register a function in the bank as a bug; see `Mutant` for the arguments."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         if identifier in BANK:

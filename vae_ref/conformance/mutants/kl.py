@@ -1,4 +1,4 @@
-"""Wrong KL divergences."""
+"""Bugs in the KL divergence."""
 
 import math
 from functools import partial
@@ -99,7 +99,7 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
 
 @mutant(
     "kl-log-sigma-as-logvar",
-    "your KL halves logvar: it takes log sigma^2 for what is its double",
+    "your KL has logvar / 2 where logvar belongs",
     wrong="½ Σ_d (μ² + exp(logvar/2) − logvar/2 − 1)",
     numpy="0.5 * np.sum(mu**2 + np.exp(logvar / 2) - 1 - logvar / 2, axis=1)",
 )
@@ -152,7 +152,7 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
 
 @mutant(
     "kl-reversed",
-    "your KL is that of the prior from the posterior, KL(p || q), the wrong way round",
+    "your KL is the wrong way round: KL(p || q), of the prior from the posterior",
     wrong="½ Σ_d ((1 + μ²)/σ² + log σ² − 1)",
     numpy="0.5 * np.sum((1 + mu**2) / np.exp(logvar) - 1 + logvar, axis=1)",
 )
@@ -213,7 +213,7 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
 
 @mutant(
     "kl-free-bits",
-    "your KL is raised to a floor per latent (free bits): it is no KL below it",
+    "your KL has a floor per latent (free bits): below the floor it is not the KL",
     wrong="Σ_d max(½, ½ (μ² + σ² − log σ² − 1))",
     numpy="np.sum(np.maximum(0.5, 0.5 * (mu**2 + np.exp(logvar) - 1 - logvar)), axis=1)",
     seen=("CAREamics/careamics#277",),
@@ -271,7 +271,7 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
 
 @mutant(
     "kl-straight-through",
-    "your KL has the right value, but the gradient of sigma^2 is cut",
+    "your KL has the right value, but sigma^2 is detached in it, so its gradient is wrong",
     wrong="½ Σ_d (μ² + stop(σ²) − log σ² − 1)",
 )
 def _(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -280,7 +280,7 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
 
 @mutant(
     "kl-single-precision",
-    "your KL is computed in single precision whatever it is given; declare dtype=float32 if that "
+    "your KL is computed in single precision, whatever it is given; declare dtype=float32 if that "
     "is meant",
     wrong="KL₃₂(μ, logvar)",
     numpy="0.5 * np.sum((mu**2 + np.exp(logvar.astype('f4')) - 1 - logvar).astype('f4'), axis=1)",
@@ -301,7 +301,7 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
 
 @mutant(
     "kl-max-over-latents",
-    "your KL is the largest over the latent dimensions, not the sum",
+    "your KL is the maximum over the latent dimensions, not the sum",
     wrong="max_d ½ (μ² + σ² − log σ² − 1)",
     numpy="0.5 * np.max(mu**2 + np.exp(logvar) - 1 - logvar, axis=1)",
 )
@@ -311,7 +311,7 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
 
 @mutant(
     "kl-first-latent-only",
-    "your KL sees the first latent only",
+    "your KL uses only the first latent",
     wrong="½ (μ₁² + σ₁² − log σ₁² − 1)",
     numpy="0.5 * (mu**2 + np.exp(logvar) - 1 - logvar)[:, 0]",
 )
@@ -321,7 +321,7 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
 
 @mutant(
     "kl-latents-weighted",
-    "your KL weighs the latents differently",
+    "your KL gives the latents different weights",
     wrong="½ Σ_d w_d (μ² + σ² − log σ² − 1)",
     numpy="0.5 * np.sum((1 + np.arange(mu.shape[1])) * (mu**2 + np.exp(logvar) - 1 - logvar),"
     " axis=1)",
@@ -333,7 +333,7 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
 
 @mutant(
     "kl-first-example-only",
-    "your KL sees the first example of the batch only",
+    "your KL uses only the first example of the batch",
     wrong="KL(μ₁, logvar₁)",
     numpy="0.5 * np.sum(mu**2 + np.exp(logvar) - 1 - logvar, axis=1)[0]",
 )
@@ -343,7 +343,7 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
 
 @mutant(
     "kl-batch-mean-of-mu",
-    "your KL is that of the batch's mean parameters, not the mean of the KLs",
+    "your KL is computed from the batch means of mu and logvar, not averaged over the batch",
     wrong="KL(mean_n μ, mean_n logvar)",
     numpy="0.5 * np.sum(mu.mean(0)**2 + np.exp(logvar.mean(0)) - 1 - logvar.mean(0))",
 )
@@ -374,7 +374,7 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
 
 @mutant(
     "kl-zero-times-infinity",
-    "your KL is not a number where the variance is tiny: 0 * inf in a reordered formula",
+    "your KL is NaN where the variance is tiny: its formula multiplies 0 by infinity",
     wrong="½ Σ_d (μ² + σ² (1 − log σ² / σ²) − 1)",
     numpy="0.5 * np.sum(mu**2 + np.exp(logvar) * (1 - logvar / np.exp(logvar)) - 1, axis=1)",
     seen=("an early version of this project",),

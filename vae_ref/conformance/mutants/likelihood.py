@@ -1,4 +1,4 @@
-"""Wrong reconstruction terms."""
+"""Bugs in the reconstruction term."""
 
 import math
 from functools import partial
@@ -106,7 +106,7 @@ def _(outputs: Tensor, x: Tensor) -> Tensor:
 
 @mutant(
     "nll-cubed-error",
-    "your reconstruction term is the sum of |x - outputs|^3, the likelihood of nothing usual",
+    "your reconstruction term is the sum of |x - outputs|^3, which is no usual likelihood",
     wrong="Σ_i |x − x̂|³",
     numpy="np.sum(np.abs(x - outputs) ** 3, axis=1)",
 )
@@ -116,7 +116,7 @@ def _(outputs: Tensor, x: Tensor) -> Tensor:
 
 @mutant(
     "nll-root-of-squares",
-    "your reconstruction term is the root of the squared error: a norm, no sum over pixels",
+    "your reconstruction term is the root of the squared error: a norm, not a sum over pixels",
     wrong="√Σ_i (x − x̂)²",
     numpy="np.sqrt(np.sum((x - outputs) ** 2, axis=1))",
 )
@@ -126,7 +126,8 @@ def _(outputs: Tensor, x: Tensor) -> Tensor:
 
 @mutant(
     "nll-optimal-variance",
-    "your Gaussian variance is estimated from the batch: its examples are coupled",
+    "your Gaussian variance is estimated from the batch, so the loss of an example depends on the "
+    "others",
     wrong="NP/2 log mean (x − x̂)²",
     numpy="0.5 * x.size * np.log(np.mean((x - outputs) ** 2))",
     seen=("orybkin/sigma-vae-pytorch",),
@@ -158,7 +159,7 @@ def _(outputs: Tensor, x: Tensor) -> Tensor:
 
 @mutant(
     "nll-offset",
-    "your reconstruction term has a constant too much",
+    "your reconstruction term has a constant added to it",
     wrong="0.1 − Σ_i [x log x̂ + (1 − x) log(1 − x̂)]",
     numpy=f"0.1 - np.sum({_TERMS}, axis=1)",
 )
@@ -192,7 +193,7 @@ def _(outputs: Tensor, x: Tensor) -> Tensor:
 
 @mutant(
     "nll-zero-at-half",
-    "the gradient of your reconstruction term vanishes where the logit is 0, as by |logit|",
+    "the gradient of your reconstruction term is 0 where the logit is 0, as that of |logit| is",
     wrong="∂NLL/∂x̂ = 0 at x̂ = ½",
     seen=("an early version of this project",),
 )
@@ -202,7 +203,7 @@ def _(outputs: Tensor, x: Tensor) -> Tensor:
 
 @mutant(
     "nll-first-example-only",
-    "your reconstruction term sees the first example of the batch only",
+    "your reconstruction term uses only the first example of the batch",
     wrong="NLL₁",
     numpy=f"-np.sum({_TERMS}, axis=1)[0]",
 )
@@ -233,7 +234,7 @@ def _(outputs: Tensor, x: Tensor) -> Tensor:
 
 @mutant(
     "nll-pixels-weighted",
-    "your reconstruction term weighs the pixels differently",
+    "your reconstruction term gives the pixels different weights",
     wrong="−Σ_i w_i [x log x̂ + (1 − x) log(1 − x̂)]",
     numpy=f"-np.sum(np.linspace(0.5, 1.5, x.shape[1]) * ({_TERMS}), axis=1)",
 )

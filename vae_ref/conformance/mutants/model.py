@@ -1,4 +1,4 @@
-"""Wrong networks, and functions that leave traces."""
+"""Bugs in the networks, and functions with side effects."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,7 @@ from vae_ref.conformance.mutants.specimen import HIDDEN, LATENTS, PIXELS, Net, s
 
 mutant = partial(_mutant, "net")
 
-Bend = Callable[[Tensor], Tensor]
+Activation = Callable[[Tensor], Tensor]
 
 
 @mutant("model-one-head", "your mu and logvar come from one head", wrong="logvar = μ")
@@ -33,27 +33,27 @@ class _HeadsOfOtherSizes(Net):
         return mu, logvar[:, :1]
 
 
-class _Bent(Net):
-    """Heads that go through a nonlinearity."""
+class _HeadsWithActivation(Net):
+    """A network whose heads go through an activation function."""
 
-    bend_mu: Bend = staticmethod(torch.clone)
-    bend_logvar: Bend = staticmethod(torch.clone)
+    mu_activation: Activation = staticmethod(torch.clone)
+    logvar_activation: Activation = staticmethod(torch.clone)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mu, logvar = super().encode(x)
-        return self.bend_mu(mu), self.bend_logvar(logvar)
+        return self.mu_activation(mu), self.logvar_activation(logvar)
 
 
 @mutant(
     "model-relu-on-mu", "your mu goes through a ReLU: it is never negative", wrong="μ = ReLU(·)"
 )
-class _ReluOnMu(_Bent):
-    bend_mu: Bend = staticmethod(F.relu)
+class _ReluOnMu(_HeadsWithActivation):
+    mu_activation: Activation = staticmethod(F.relu)
 
 
 @mutant("model-tanh-on-mu", "your mu goes through a tanh: it is bounded", wrong="μ = tanh(·)")
-class _TanhOnMu(_Bent):
-    bend_mu: Bend = staticmethod(torch.tanh)
+class _TanhOnMu(_HeadsWithActivation):
+    mu_activation: Activation = staticmethod(torch.tanh)
 
 
 @mutant(
@@ -62,8 +62,8 @@ class _TanhOnMu(_Bent):
     wrong="logvar = ReLU(·)",
     seen=("TensorflowProjects (pull request 1)",),
 )
-class _ReluOnLogvar(_Bent):
-    bend_logvar: Bend = staticmethod(F.relu)
+class _ReluOnLogvar(_HeadsWithActivation):
+    logvar_activation: Activation = staticmethod(F.relu)
 
 
 @mutant(
@@ -72,8 +72,8 @@ class _ReluOnLogvar(_Bent):
     wrong="logvar = softplus(·)",
     seen=("wohlert/semi-supervised-pytorch",),
 )
-class _SoftplusOnLogvar(_Bent):
-    bend_logvar: Bend = staticmethod(F.softplus)
+class _SoftplusOnLogvar(_HeadsWithActivation):
+    logvar_activation: Activation = staticmethod(F.softplus)
 
 
 @mutant(
@@ -81,8 +81,8 @@ class _SoftplusOnLogvar(_Bent):
     "your logvar is never positive: no sigma is above 1",
     wrong="logvar = −softplus(·)",
 )
-class _NegativeLogvar(_Bent):
-    bend_logvar: Bend = staticmethod(lambda logvar: -F.softplus(logvar))
+class _NegativeLogvar(_HeadsWithActivation):
+    logvar_activation: Activation = staticmethod(lambda logvar: -F.softplus(logvar))
 
 
 @mutant(
@@ -90,8 +90,8 @@ class _NegativeLogvar(_Bent):
     "your logvar goes through a tanh: it is bounded",
     wrong="logvar = tanh(·)",
 )
-class _TanhOnLogvar(_Bent):
-    bend_logvar: Bend = staticmethod(torch.tanh)
+class _TanhOnLogvar(_HeadsWithActivation):
+    logvar_activation: Activation = staticmethod(torch.tanh)
 
 
 @mutant(
@@ -159,7 +159,7 @@ class _DecoderMixesBatch(Net):
 
 @mutant(
     "model-half-the-pixels",
-    "your encoder sees a part of the pixels only",
+    "your encoder uses only a part of the pixels",
     wrong="x ↦ encode(x_{1…P/2})",
 )
 class _HalfThePixels(Net):
@@ -191,7 +191,7 @@ class _DecoderIgnoresCode(Net):
 
 @mutant(
     "model-unused-layer",
-    "a layer of yours is never used: no gradient reaches its weights",
+    "one of your layers is never used: no gradient reaches its weights",
     wrong="∂L/∂θ_j does not exist",
     seen=("CompVis/latent-diffusion (logvar)",),
 )
@@ -203,7 +203,7 @@ class _UnusedLayer(Net):
 
 @mutant(
     "model-frozen-layer",
-    "a layer of yours does not require a gradient: it never learns",
+    "one of your layers does not require gradients: it never learns",
     wrong="requires_grad = False",
 )
 class _FrozenLayer(Net):
@@ -260,7 +260,7 @@ class _OutputsSwapped(Net):
 
 @mutant(
     "model-unregistered-layer",
-    "a layer of yours is kept in a list: the module does not know its weights",
+    "one of your layers is in a plain list: the module does not know its weights",
     wrong="θ_j ∉ parameters()",
 )
 class _UnregisteredLayer(Net):
@@ -275,7 +275,7 @@ class _UnregisteredLayer(Net):
 
 @mutant(
     "model-casts-to-float32",
-    "your networks cast to single precision whatever they are given",
+    "your networks cast to single precision, whatever they are given",
     wrong="x.float()",
 )
 class _CastsToFloat32(Net):

@@ -1,4 +1,4 @@
-"""Wrong losses and importance-weighted bounds, of right parts."""
+"""Bugs in the loss and in the importance-weighted bound; the terms themselves are right."""
 
 import math
 from functools import partial
@@ -28,21 +28,21 @@ def _weighing(weight: float) -> Any:
 
 loss(
     "loss-beta-4",
-    "your loss weighs the KL with 4; declare beta if that is meant",
+    "your loss gives the KL a weight of 4; declare beta if that is meant",
     wrong="NLL + 4 KL",
 )(_weighing(4.0))
 loss(
     "loss-kl-weight-1e-6",
-    "your loss weighs the KL with 1e-6: it is hardly there",
+    "your loss gives the KL a weight of 1e-6, which is almost none",
     wrong="NLL + 1e-6 KL",
     seen=("CompVis/latent-diffusion#227",),
 )(_weighing(1e-6))
 loss(
     "loss-kl-without-half",
-    "your loss holds twice the KL: its factor 1/2 is missing, or beta is 2",
+    "your loss contains twice the KL: its factor 1/2 is missing, or beta is 2",
     wrong="NLL + 2 KL",
 )(_weighing(2.0))
-loss("loss-kl-halved", "your loss holds half the KL", wrong="NLL + ½ KL")(_weighing(0.5))
+loss("loss-kl-halved", "your loss contains half the KL", wrong="NLL + ½ KL")(_weighing(0.5))
 loss(
     "loss-kl-negated",
     "your loss subtracts the KL",
@@ -160,7 +160,7 @@ def _(outputs: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
 
 @loss(
     "loss-free-bits",
-    "your KL has a floor in the loss: below it no gradient flows",
+    "the KL in your loss has a floor: below it, no gradient flows",
     wrong="NLL + max(2, KL)",
 )
 def _(outputs: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ def _(outputs: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
 
 @loss(
     "loss-capacity",
-    "your loss draws the KL to a capacity, |KL - C|: it is no bound of log p(x)",
+    "your loss pulls the KL to a capacity, |KL - C|: it is not a bound of log p(x)",
     wrong="NLL + |KL − C|",
     seen=("1Konny/Beta-VAE",),
 )
@@ -177,12 +177,12 @@ def _(outputs: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     return nll(outputs, x).sum() + (kl(mu, logvar) - 1.5).abs().sum()
 
 
-@loss("loss-offset", "your loss has a constant too much", wrong="NLL + KL + 1")
+@loss("loss-offset", "your loss has a constant added to it", wrong="NLL + KL + 1")
 def _(outputs: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     return sum(_sums(outputs, x, mu, logvar), torch.tensor(float(len(x)), dtype=x.dtype))
 
 
-@loss("loss-kl-detached", "the KL of your loss is detached", wrong="NLL + stop(KL)")
+@loss("loss-kl-detached", "the KL in your loss is detached", wrong="NLL + stop(KL)")
 def _(outputs: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     reconstruction, divergence = _sums(outputs, x, mu, logvar)
     return reconstruction + divergence.detach() + 0 * (mu + logvar).sum()
@@ -190,7 +190,7 @@ def _(outputs: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
 
 @loss(
     "loss-reconstruction-detached",
-    "the reconstruction of your loss is detached",
+    "the reconstruction term in your loss is detached",
     wrong="stop(NLL) + KL",
 )
 def _(outputs: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
@@ -220,7 +220,7 @@ def _(log_w: Tensor) -> Tensor:
 
 @weighted(
     "iw-mean-of-logs",
-    "your bound is the mean of the log weights: the ELBO, whatever K is",
+    "your bound is the mean of the log weights, which is the ELBO for every K",
     wrong="1/K Σ_k log w_k",
     numpy="np.mean(log_w, axis=1)",
     seen=("generative-tf, issue 1",),
@@ -231,8 +231,8 @@ def _(log_w: Tensor) -> Tensor:
 
 @weighted(
     "iw-self-normalised",
-    "your bound weighs the log weights by the normalised weights: its gradient is right, but its "
-    "value is no bound",
+    "your bound is the mean of the log weights under the normalised weights: its gradient is "
+    "right, but its value is not a bound",
     wrong="Σ_k w̃_k log w_k",
     numpy="np.sum(np.exp(log_w) / np.exp(log_w).sum(1, keepdims=True) * log_w, axis=1)",
     seen=("clementchadebec/benchmark_VAE", "xqding/Importance_Weighted_Autoencoders"),
@@ -243,7 +243,7 @@ def _(log_w: Tensor) -> Tensor:
 
 @weighted(
     "iw-wrong-sign",
-    "your bound weighs the worst samples most: the softmax has the wrong sign",
+    "your bound gives the worst samples the largest weights: the softmax has the wrong sign",
     wrong="Σ_k softmax(−log w)_k log w_k",
     numpy="np.sum(np.exp(-log_w) / np.exp(-log_w).sum(1, keepdims=True) * log_w, axis=1)",
     seen=("AntixK/PyTorch-VAE#34",),
@@ -254,7 +254,7 @@ def _(log_w: Tensor) -> Tensor:
 
 @weighted(
     "iw-no-shift",
-    "your bound exponentiates the weights without shifting them first: it overflows",
+    "your bound exponentiates the log weights without shifting them first, so it overflows",
     wrong="log (1/K) Σ_k exp(log w_k), unshifted",
     numpy="np.log(np.mean(np.exp(log_w), axis=1))",
     seen=("xqding/Importance_Weighted_Autoencoders#3",),

@@ -1,4 +1,4 @@
-"""Wrong samplers."""
+"""Bugs in the sampler."""
 
 import math
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
 
 @mutant(
     "z-sigma-inverse",
-    "your sigma is exp(-logvar / 2), its inverse",
+    "your sigma is exp(-logvar / 2), the inverse of sigma",
     wrong="z = μ + ε·exp(−logvar/2)",
     numpy="mu + eps * np.exp(-logvar / 2)",
 )
@@ -128,7 +128,7 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
 
 @mutant(
     "z-detached-sigma",
-    "your z is detached from logvar: the encoder learns no sigma from the reconstruction",
+    "your z is detached from logvar: sigma does not learn from the reconstruction",
     wrong="z = μ + ε·stop(exp(logvar/2))",
 )
 def _(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -166,7 +166,9 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
 _kept: dict[tuple[int, ...], Tensor] = {}
 
 
-@mutant("z-frozen-noise", "your noise is drawn once and used again", wrong="ε⁽¹⁾ = ε⁽²⁾ = …")
+@mutant(
+    "z-frozen-noise", "your noise is drawn once and used again and again", wrong="ε⁽¹⁾ = ε⁽²⁾ = …"
+)
 def _(mu: Tensor, logvar: Tensor) -> Tensor:
     if tuple(mu.shape) not in _kept:
         _kept[tuple(mu.shape)] = torch.randn(mu.shape, dtype=torch.float64)
@@ -183,7 +185,7 @@ _own = torch.Generator().manual_seed(1)
 
 @mutant(
     "z-noise-of-its-own",
-    "your noise comes from a generator that seeding does not reach; pass Subject.seed",
+    "your noise comes from a generator that torch's seed does not reach; pass Subject.seed",
     wrong="ε(s) ≠ ε(s)",
     deterministic=False,
 )

@@ -1,4 +1,4 @@
-"""A correct subject, small and in the textbook's form, for bugs to be put into."""
+"""The specimen: a small correct subject in the textbook's form, to put bugs into."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -54,7 +54,7 @@ def bound(log_w: Tensor) -> Tensor:
 
 
 class Net(nn.Module):
-    """The textbook's networks; a bug overrides a method."""
+    """The textbook's networks; a mutant overrides a method."""
 
     def __init__(self, pixels: int = PIXELS, hidden: int = HIDDEN, latents: int = LATENTS) -> None:
         super().__init__()
@@ -63,12 +63,12 @@ class Net(nn.Module):
         self.logvar = nn.Linear(hidden, latents)
         self.outer = nn.Linear(latents, hidden)
         self.pixels = nn.Linear(hidden, pixels)
-        self.bend = F.relu if (pixels, hidden, latents) == TEXTBOOK else torch.tanh
+        self.activation = F.relu if (pixels, hidden, latents) == TEXTBOOK else torch.tanh
         self.sampler: Function = sample
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return (mu, logvar)."""
-        h = self.bend(self.inner(x))
+        h = self.activation(self.inner(x))
         return self.mu(h), self.logvar(h)
 
     def reparameterize(self, mu: Tensor, logvar: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class Net(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Return probabilities."""
-        return torch.sigmoid(self.pixels(self.bend(self.outer(z))))
+        return torch.sigmoid(self.pixels(self.activation(self.outer(z))))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return (probabilities, mu, logvar)."""
@@ -114,7 +114,7 @@ def evaluate(module: nn.Module, loss: Function, images: Tensor) -> float:
 
 @cache
 def halves() -> Course:
-    """Return images that differ in one bit: the left or the right half is lit, nearly all."""
+    """Return the course of images of which either the left or the right half is nearly all lit."""
     generator = torch.Generator().manual_seed(0)
     drawn = torch.rand(8400, 1 + PIXELS, generator=generator, dtype=torch.float32)
     lit = (drawn[:, :1] > 0.5) ^ (torch.arange(PIXELS) < PIXELS // 2)
@@ -135,7 +135,7 @@ def specimen(
     sizes: tuple[int, int, int] = SIZES,
     seed: int = 0,
 ) -> Subject:
-    """Put a subject together from its parts; what is not given is correct."""
+    """Return a subject made of the given parts; the parts that are not given are correct."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         default = torch.get_default_dtype()
@@ -146,25 +146,25 @@ def specimen(
             torch.set_default_dtype(default)
     module.sampler = sample
 
-    def whole(outputs: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Any:
+    def sum_of_terms(outputs: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Any:
         return nll(outputs, x).sum() + kl(mu, logvar).sum()
 
-    whole = loss or whole
+    whole_loss = loss or sum_of_terms
 
-    def run(images: Tensor, held_out: Tensor, epochs: int) -> Losses:
-        return train(module, whole, images, held_out, epochs)
+    def train_module(images: Tensor, held_out: Tensor, epochs: int) -> Losses:
+        return train(module, whole_loss, images, held_out, epochs)
 
     return Subject(
         name=name,
         kl=kl,
         reparameterize=module.reparameterize,
         nll=nll,
-        loss=whole,
+        loss=whole_loss,
         importance_weighted=bound,
         encode=module.encode,
         decode=module.decode,
         forward=module,
         module=module,
-        train=run,
+        train=train_module,
         course=halves,
     )

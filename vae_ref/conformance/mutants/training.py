@@ -1,4 +1,4 @@
-"""Wrong training loops around a right model and a right loss."""
+"""Bugs in the training loop; the model and the loss are right."""
 
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +24,7 @@ Loop = Callable[[Net, Function, Tensor, Tensor, int], Losses]
 
 
 def _without(names: tuple[str, ...]) -> Loop:
-    """Return a loop whose optimiser lacks some layers: their weights are put back."""
+    """Return a loop whose optimiser seems to lack some layers: their weights are put back."""
 
     def loop(module: Net, loss: Function, images: Tensor, held_out: Tensor, epochs: int) -> Losses:
         parts = [getattr(module, name) for name in names]
@@ -53,7 +53,7 @@ mutant(
 
 @mutant(
     "train-gradients-not-zeroed",
-    "your gradients are not zeroed: each step follows the sum of all before it",
+    "your gradients are not zeroed: each step follows the sum of all gradients so far",
     wrong="∂θ ← ∂θ + ∂L/∂θ",
 )
 def _(module: Net, loss: Function, images: Tensor, held_out: Tensor, epochs: int) -> Losses:
@@ -77,7 +77,7 @@ def _batch(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor
 
 @mutant(
     "train-evaluates-mu",
-    "your test loss decodes mu: it is not the ELBO, and too good",
+    "your test loss decodes mu, not z: it is not the ELBO, and it is too good",
     wrong="L_test = NLL(decode(μ)) + KL",
     seen=("pytorch/examples#419",),
 )
@@ -89,14 +89,14 @@ def _(module: Net, loss: Function, images: Tensor, held_out: Tensor, epochs: int
 
 
 class _Regularised(Net):
-    """A network that computes something else in training than in evaluation."""
+    """A network that computes something else in training mode than in evaluation mode."""
 
     def __init__(self, *sizes: int) -> None:
         super().__init__(*sizes)
         self.scale = nn.Parameter(torch.ones(()))
 
     def decode(self, z: Tensor) -> Tensor:
-        h = torch.nn.functional.dropout(self.bend(self.outer(z)), 0.8, self.training)
+        h = torch.nn.functional.dropout(self.activation(self.outer(z)), 0.8, self.training)
         return torch.sigmoid(self.pixels(h * self.scale))
 
 
@@ -115,7 +115,7 @@ def _(module: Net, loss: Function, images: Tensor, held_out: Tensor, epochs: int
 
 @mutant(
     "train-first-batch-tested",
-    "your test loss is that of the first batch, divided by all test images",
+    "your test loss is that of the first batch, divided by the number of all test images",
     wrong="L_test = Σ_{n ≤ 128} L_n / N",
     seen=("YannDubs/disentangling-vae",),
 )
@@ -146,7 +146,7 @@ def _(module: Net, loss: Function, images: Tensor, held_out: Tensor, epochs: int
 
 @mutant(
     "train-kl-over-batch",
-    "your loop divides the KL by the batch size and not the reconstruction",
+    "your loop divides the KL by the batch size, but not the reconstruction",
     wrong="Σ_n NLL_n + (1/N) Σ_n KL_n",
     seen=("pytorch/examples#234", "pytorch/examples#290"),
 )
@@ -180,7 +180,7 @@ def _(module: Net, loss: Function, images: Tensor, held_out: Tensor, epochs: int
 
 @mutant(
     "train-reseeds-every-step",
-    "your loop seeds the generator in every step: the noise of all steps is equal",
+    "your loop seeds the generator in every step: all steps have the same noise",
     wrong="manual_seed(0) before each step",
 )
 def _(module: Net, loss: Function, images: Tensor, held_out: Tensor, epochs: int) -> Losses:
@@ -192,7 +192,7 @@ def _(module: Net, loss: Function, images: Tensor, held_out: Tensor, epochs: int
     orders = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
     before, module.sampler = module.sampler, seeded
     for _ in range(epochs):
-        # The order is drawn elsewhere, or seeding would repeat it as well.
+        # The order comes from another generator, or seeding would repeat it too.
         shuffled = images[torch.randperm(len(images), generator=orders)]
         yield from train(module, loss, shuffled, held_out, 1)
     module.sampler = before
@@ -200,7 +200,7 @@ def _(module: Net, loss: Function, images: Tensor, held_out: Tensor, epochs: int
 
 @mutant(
     "train-pixels-divided-twice",
-    "your loop divides pixels by 255 that were divided already: it trains on black images",
+    "your loop divides the pixels by 255 a second time: it trains on images that are nearly black",
     wrong="x / 255, x ∈ [0, 1]",
 )
 def _(module: Net, loss: Function, images: Tensor, held_out: Tensor, epochs: int) -> Losses:
@@ -209,8 +209,8 @@ def _(module: Net, loss: Function, images: Tensor, held_out: Tensor, epochs: int
 
 @mutant(
     "train-collapsed",
-    "your posterior has collapsed, under a KL weighed with the batch size; the loss looks good "
-    "because it is divided by the pixels",
+    "your posterior has collapsed, because the KL is multiplied by the batch size; the loss looks "
+    "good because it is divided by the number of pixels",
     wrong="(1/D) Σ_n (NLL_n + N KL_n)",
 )
 def _(module: Net, loss: Function, images: Tensor, held_out: Tensor, epochs: int) -> Losses:

@@ -1,1 +1,1 @@
-"""A subject as the claims see it: its functions in nats, its networks, its draws."""
+"""How the claims see a subject: its functions in nats, its networks and its draws."""

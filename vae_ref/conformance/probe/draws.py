@@ -1,4 +1,4 @@
-"""The draws that all statistical claims about the sampler share, and how many they are."""
+"""Draw the noise of a sampler, once for all statistical claims about it."""
 
 import time
 from dataclasses import dataclass
@@ -15,13 +15,20 @@ from vae_ref.conformance.records import Inconclusive
 __all__ = ["BUDGET", "LATENTS", "Draws", "draws", "needed"]
 
 LATENTS = 6
-"""An even number, so that latents pair up."""
+"""How many latents are drawn: an even number, so that they pair up."""
 
 BUDGET = 3.0
-"""The seconds of CPU time that the draws may take: the wall clock decides nothing."""
+"""The seconds of CPU time that the draws may take; the wall clock decides nothing."""
 
-_FIRST, _LARGEST = 256, 2**15
-"""The examples of the first call and of the largest; each call takes twice those of the last."""
+_FIRST_CALL, _LARGEST_CALL = 256, 2**15
+"""The examples of the first call and of the largest; each call takes twice as many as the last."""
+
+# The discrepancies that the claims say they find.
+_MEAN, _SIGMA_RATIO, _CORRELATION, _SKEWNESS, _EXCESS_KURTOSIS = 0.02, 1.01, 0.02, 0.1, 0.3
+# The Legendre scores of degree 3 and 4 projected on the Hermite polynomials: a density with a
+# small skewness s has a mean score of 1.588 s / 3!, one with a small excess kurtosis k of
+# 1.510 k / 4! (Gram and Charlier's series).
+_SCORE_OF_SKEWNESS, _SCORE_OF_KURTOSIS = 1.588, 1.510
 
 
 @dataclass(frozen=True)
@@ -29,9 +36,9 @@ class Draws:
     """Noise of a sampler: (z - mu) / sigma, shape (examples, latents).
 
     Attributes:
-        first: The noise of some calls, one after the other.
-        second: The noise of as many further calls, each made right after one of the first.
-        calls: The examples of each call.
+        first: The noise of every other call, joined.
+        second: The noise of the calls between: each was made right after one of the first.
+        calls: How many examples each of the first calls has.
     """
 
     first: Sample
@@ -39,29 +46,32 @@ class Draws:
     calls: tuple[int, ...]
 
     def halves(self) -> tuple[Sample, Sample]:
-        """Return the first halves of the batches, and their second halves."""
+        """Return the first halves of the batches, and the second halves."""
         parts = np.split(self.first, np.cumsum(self.calls)[:-1])
         pairs = [np.split(part, 2) for part in parts]
         return np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs])
 
 
 def needed(alpha: float) -> int:
-    """Return the draws that find every declared discrepancy at this level."""
+    """Return how many draws find every declared discrepancy at this level of significance."""
+    skewness, kurtosis = (
+        _SKEWNESS * _SCORE_OF_SKEWNESS / 6,
+        _EXCESS_KURTOSIS * _SCORE_OF_KURTOSIS / 24,
+    )
     return max(
-        statistics.draws_for_mean(0.02, alpha),
-        statistics.draws_for_sigma(1.01, alpha),
-        2 * statistics.draws_for_correlation(0.02, alpha / 2),
-        # What a skewness of 0.1 and an excess kurtosis of 0.3 do to the Legendre scores.
-        statistics.draws_for_score(0.1 * 1.588 / 6, 7**0.5, alpha),
-        statistics.draws_for_score(0.3 * 1.510 / 24, 3.0, alpha),
+        statistics.draws_for_mean(_MEAN, alpha),
+        statistics.draws_for_sigma(_SIGMA_RATIO, alpha),
+        2 * statistics.draws_for_correlation(_CORRELATION, alpha / 2),
+        statistics.draws_for_score(skewness, statistics.legendre_bound(3), alpha),
+        statistics.draws_for_score(kurtosis, statistics.legendre_bound(4), alpha),
     )
 
 
 def draws(probe: Probe) -> Draws:
-    """Sample in pairs of calls, from one seed, until there are enough draws.
+    """Return the draws: call the sampler in pairs, from one seed, until there are enough.
 
     Raises:
-        Inconclusive: If the budget is spent before.
+        Inconclusive: If the CPU time is spent first.
     """
     return probe.once("draws", lambda: _draw(probe))
 
@@ -80,16 +90,17 @@ def _draw(probe: Probe) -> Draws:
     probe.subject.seed(probe.number("draws"))
     first: list[Tensor] = []
     second: list[Tensor] = []
-    drawn, count, start = 0, _FIRST, time.process_time()
+    drawn, count, start = 0, _FIRST_CALL, time.process_time()
     while drawn < examples:
         spent = time.process_time() - start
         if spent > BUDGET:
             raise Inconclusive(
-                f"{2 * examples * latents:,} draws are needed, and {2 * drawn * latents:,} took "
-                f"{spent:.1f} s of CPU time; fewer do not find what the claim says it finds"
+                f"{2 * examples * latents:,} draws are needed, but {2 * drawn * latents:,} took "
+                f"{spent:.1f} s of CPU time; fewer would miss the discrepancy that the claim "
+                "states"
             )
         first.append(noise(count))
         second.append(noise(count))
-        drawn, count = drawn + count, min(2 * count, _LARGEST)
+        drawn, count = drawn + count, min(2 * count, _LARGEST_CALL)
     calls = tuple(len(part) for part in first)
     return Draws(torch.cat(first).numpy(), torch.cat(second).numpy(), calls)

@@ -1,4 +1,4 @@
-"""The networks of a subject as the claims see them: flat codes and images, weights put back."""
+"""The networks of a subject, as the claims call them: codes and outputs are flat."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,15 +14,15 @@ from vae_ref.conformance.subject import from_spread
 
 __all__ = ["Networks", "changed"]
 
-_SHAPES = ((784,), (1, 28, 28), (1, 32, 32), (3, 32, 32), (3, 64, 64), (1, 64, 64))
+_USUAL_SHAPES = ((784,), (1, 28, 28), (1, 32, 32), (3, 32, 32), (3, 64, 64), (1, 64, 64))
 
 
 class Networks:
-    """Encoder, decoder and forward pass, in the subject's shapes and precision."""
+    """The encoder, decoder and forward pass of a subject, in its shapes and its precision."""
 
     @classmethod
     def of(cls, probe: Probe) -> "Networks":
-        """Return the networks of a probe; shapes are found once, with the weights as they are."""
+        """Return the networks of a probe; they are made once, with the shapes found then."""
         return probe.once("networks", lambda: cls(probe))
 
     def __init__(self, probe: Probe) -> None:
@@ -38,27 +38,29 @@ class Networks:
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """The shape of an input: as declared, or the first that the subject takes."""
+        """The shape of an input: the declared one, or else the first that the subject takes."""
         if self.conventions.pixel_shape:
             return self.conventions.pixel_shape
         module = self.subject.module
         linear = [m for m in module.modules() if isinstance(m, nn.Linear)] if module else []
-        candidates = [*((layer.in_features,) for layer in linear[:1]), *_SHAPES]
+        candidates = [*((layer.in_features,) for layer in linear[:1]), *_USUAL_SHAPES]
         function = self.subject.encode or self.subject.forward
         last: Exception | None = None
         for shape in candidates:
             try:
-                if function is None or _two(function(torch.full((2, *shape), 0.5).to(self.dtype))):
+                if function is None or _has_two(
+                    function(torch.full((2, *shape), 0.5).to(self.dtype))
+                ):
                     return shape
             except Exception as error:
                 last = last or error
         raise Violation(
-            f"no input of a usual shape is taken ({last}); declare pixel_shape",
+            f"the subject takes no input of a usual shape ({last}); declare pixel_shape",
             symptom="no-input",
         )
 
     def images(self, n: int, name: str = "images") -> Tensor:
-        """Draw inputs: of each pixel, uniform in [0, 1]."""
+        """Draw inputs whose pixels are uniform in [0, 1)."""
         pixels = torch.Size(self.shape).numel()
         x = self.probe.uniform(name, n, pixels).to(self.dtype)
         return x.reshape(n, *self.shape)
@@ -66,16 +68,16 @@ class Networks:
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return (mu, logvar), flat."""
         assert self.subject.encode is not None  # noqa: S101 - the claim needs it
-        return self._read("encode", "(mu, logvar)", self.subject.encode(x.clone()))
+        return self._posterior("encode", "(mu, logvar)", self.subject.encode(x.clone()))
 
-    def _read(self, name: str, due: str, answer: Any) -> tuple[Tensor, Tensor]:
-        """Read an answer as (mu, logvar), flat."""
+    def _posterior(self, name: str, expected: str, answer: Any) -> tuple[Tensor, Tensor]:
+        """Convert an answer to (mu, logvar), flat."""
         try:
             mu, logvar = from_spread(self.conventions.spread, answer)
             return mu.reshape(len(mu), -1), logvar.reshape(len(logvar), -1)
         except (TypeError, ValueError, AttributeError) as error:
             raise Violation(
-                f"{name} returned {_kind(answer)}, not {due}", symptom="no-pair"
+                f"{name} returned {_kind(answer)}, not {expected}", symptom="no-pair"
             ) from error
 
     @cached_property
@@ -84,7 +86,7 @@ class Networks:
         if self.conventions.latent_shape:
             return torch.Size(self.conventions.latent_shape).numel()
         if self.subject.encode is None:
-            raise NotApplicable("nothing tells the size of a code; declare latent_shape")
+            raise NotApplicable("the size of a code is not known; declare latent_shape")
         return self.encode(self.images(2))[0].shape[1]
 
     def codes(self, n: int, scale: float = 1.0) -> Tensor:
@@ -103,17 +105,19 @@ class Networks:
         assert self.subject.forward is not None  # noqa: S101 - the claim needs it
         answer: Any = self.subject.forward(x.clone())
         entries = list(answer) if isinstance(answer, (tuple, list)) else [answer]
-        due = "(reconstruction, mu, logvar)"
+        expected = "(reconstruction, mu, logvar)"
         if len(entries) < 2 or not isinstance(entries[0], Tensor):
-            raise Violation(f"forward returned {_kind(answer)}, not {due}", symptom="no-triple")
+            raise Violation(
+                f"forward returned {_kind(answer)}, not {expected}", symptom="no-triple"
+            )
         outputs, *posterior = entries
-        law = self.conventions.spread == "distribution"
-        mu, logvar = self._read("forward", due, posterior[0] if law else posterior)
+        whole = self.conventions.spread == "distribution"
+        mu, logvar = self._posterior("forward", expected, posterior[0] if whole else posterior)
         return outputs.reshape(len(x), -1), mu, logvar
 
 
-def _two(answer: Any) -> bool:
-    """Whether an answer to two examples is about two examples, as far as can be seen."""
+def _has_two(answer: Any) -> bool:
+    """Return whether every tensor of an answer has two entries on its first axis."""
     entries = answer if isinstance(answer, (tuple, list)) else [answer]
     return all(len(t) == 2 for t in entries if isinstance(t, Tensor) and t.ndim)
 
@@ -132,9 +136,9 @@ def changed(
     signs: torch.Generator | None = None,
     dtype: torch.dtype | None = None,
 ) -> Iterator[None]:
-    """Scale the weights of a module, flip signs of some, or give them another precision.
+    """Scale the weights of a module, flip some of their signs, or convert their precision.
 
-    They are put back afterwards.
+    Afterwards the module has its own weights again, whatever the block did to them.
     """
     if module is None:
         yield

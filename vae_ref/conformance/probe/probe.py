@@ -1,4 +1,4 @@
-"""The probe: a subject as the claims see it, in nats, its conventions undone."""
+"""The probe, through which the claims call a subject: in nats, its conventions undone."""
 
 import contextlib
 import hashlib
@@ -22,7 +22,14 @@ from vae_ref.conformance.subject import Subject, to_spread
 __all__ = ["Probe"]
 
 _TEXTBOOK_PIXELS = 784
+_LATENTS, _PIXELS = (5, 2, 1), (7, 11)
+"""The lengths of the first axes of codes and images that are tried.
+
+They differ from each other, and from the usual numbers of examples: bugs hide where sizes agree.
+"""
+
 _ALPHA = 1e-8
+"""The level of a claim outside a run, about a claim's share of the budget of a run."""
 
 T = TypeVar("T")
 
@@ -30,9 +37,9 @@ T = TypeVar("T")
 class Probe:
     """A subject's functions, of codes ``(examples, latents)`` and pixels ``(examples, pixels)``.
 
-    The parts of the loss are sums over examples. A subject without a KL or a reconstruction of its
-    own is asked for them through its loss: at the prior the KL is 0, and reconstructions may be
-    all but perfect.
+    The parts of the loss are sums over examples. If a subject has no KL or no reconstruction term
+    of its own, the probe takes it from the loss: at the prior the KL is 0, and the reconstruction
+    term nearly vanishes if the outputs nearly equal x.
 
     Args:
         subject: What is under test.
@@ -55,16 +62,16 @@ class Probe:
     def once(
         self, key: Hashable, make: Callable[[], T], *, failed: NotApplicable | None = None
     ) -> T:
-        """Return what ``make`` returns, made once for each key.
+        """Return the result of ``make``, which is called once for each key.
 
-        That there is no answer, because it does not apply or could not be decided, is remembered
-        too.
+        If ``make`` raises `NotApplicable` or `Inconclusive`, that is remembered and raised again.
 
         Args:
-            key: What it is.
-            make: Makes it.
-            failed: What is raised from then on if ``make`` raises anything else. Without it,
-                ``make`` is called again; so it is if all that stopped it was a busy machine.
+            key: Names the result.
+            make: Makes the result.
+            failed: Is raised from then on if ``make`` raises anything else. Without it, ``make``
+                is called again. It is also called again if it was stopped because the machine
+                was busy.
         """
         if key not in self.answers:
             try:
@@ -82,21 +89,21 @@ class Probe:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What has been inferred of the subject so far."""
-        known = vars(self)  # a cached property lies there once it was asked for
+        """What has been inferred about the subject so far."""
+        known = vars(self)  # which holds a cached property once it was asked for
         facts: dict[str, str] = {}
         if found := known.get("inferred_likelihood"):
             facts["likelihood"] = found.name
         for name, part in (("KL", "kl"), ("reconstruction", "nll")):
             if part in known:
                 taken = "" if getattr(self.subject, part) else "taken from the loss, "
-                facts[name] = taken + _OVER[known[part].batch]
+                facts[name] = taken + _REDUCTION[known[part].batch]
         return facts
 
-    # What is random: every claim draws from a generator of its own.
+    # Random numbers: every claim draws from a generator of its own.
 
     def generator(self, name: str) -> torch.Generator:
-        """Return a generator that is a function of the seed and a name."""
+        """Return a generator that is seeded by the probe's seed and a name."""
         digest = hashlib.sha256(f"{self.seed} {name}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
@@ -116,18 +123,18 @@ class Probe:
 
     # Calling the subject.
 
-    def _codes(self, codes: Tensor) -> Tensor:
+    def _as_codes(self, codes: Tensor) -> Tensor:
         tail = (self.conventions.latent_shape or (1,))[1:]
         return codes.reshape(len(codes), -1, *tail).clone()
 
     def as_pixels(self, pixels: Tensor) -> Tensor:
-        """Give flat pixels the subject's shape."""
+        """Return flat pixels in the subject's shape."""
         tail = (self.conventions.pixel_shape or (1,))[1:]
         return pixels.reshape(len(pixels), -1, *tail).clone()
 
     def posterior(self, mu: Tensor, logvar: Tensor) -> tuple[Any, ...]:
         """Return the arguments that stand for (mu, logvar) in the subject's convention."""
-        return to_spread(self.conventions.spread, self._codes(mu), self._codes(logvar))
+        return to_spread(self.conventions.spread, self._as_codes(mu), self._as_codes(logvar))
 
     def _call(self, part: str, *arguments: Any) -> Tensor:
         answer = getattr(self.subject, part)(*arguments)
@@ -164,7 +171,7 @@ class Probe:
     def gradient(self, function: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
         """Differentiate the sum of what a function returns."""
         if not getattr(function, "differentiable", True):
-            raise NotApplicable("the function brings no gradient")
+            raise NotApplicable("the function comes without a gradient")
         leaves = [tensor.detach().clone().requires_grad_() for tensor in inputs]
         value = function(*leaves)
         if not value.requires_grad:
@@ -175,31 +182,35 @@ class Probe:
         try:
             gradients = torch.autograd.grad(value.sum(), leaves, allow_unused=True)
         except NoGradientError as error:
-            raise NotApplicable("the function brings no gradient") from error
+            raise NotApplicable("the function comes without a gradient") from error
         return [
             torch.zeros_like(leaf) if gradient is None else gradient
             for leaf, gradient in zip(leaves, gradients, strict=True)
         ]
 
     def require_gradient(self, part: str) -> None:
-        """Raise `NotApplicable` if a part is of another library and brings no gradient."""
+        """Raise `NotApplicable` if a part is from another library and comes without a gradient."""
         if not getattr(getattr(self.subject, part), "differentiable", True):
-            raise NotApplicable("the function brings no gradient")
+            raise NotApplicable("the function comes without a gradient")
 
     # The sampler.
 
     def z(self, mu: Tensor, logvar: Tensor, seed: int | None = None) -> Tensor:
-        """Sample z, flat; with a seed, from that state of the subject's noise."""
+        """Sample z, flat; with a seed, the subject's noise is seeded first."""
         if seed is not None:
             self.subject.seed(seed)
         z = self._call("reparameterize", *self.posterior(mu, logvar))
         if z.numel() != mu.numel():
-            found, due = tuple(z.shape), tuple(mu.shape)
-            raise Violation(f"z has shape {found} for mu of shape {due}", symptom="shape")
+            found, expected = tuple(z.shape), tuple(mu.shape)
+            raise Violation(f"z has shape {found} for mu of shape {expected}", symptom="shape")
         return z.reshape(mu.shape)
 
     def eps(self, shape: tuple[int, int], seed: int) -> Tensor:
-        """Return the noise that a seed stands for: z at the prior; seeds must repeat it."""
+        """Return the noise that a seed gives: z at mu = 0, logvar = 0.
+
+        Raises:
+            NotApplicable: If seeding does not repeat it.
+        """
         zero = torch.zeros(shape, dtype=self.dtype)
         noise = self.z(zero, zero, seed).detach()
         if not self.conventions.seeded or not torch.equal(noise, self.z(zero, zero, seed)):
@@ -207,7 +218,7 @@ class Probe:
         return noise
 
     def sampler(self, seed: int, cotangent: Tensor) -> Callable[..., Tensor]:
-        """Return the sampler with its noise held fast, as a function to differentiate."""
+        """Return z times a cotangent, always with the noise of one seed, to be differentiated."""
         self.require_gradient("reparameterize")
         return lambda mu, logvar: self.z(mu, logvar, seed) * cotangent
 
@@ -230,39 +241,36 @@ class Probe:
 
     @cached_property
     def course(self) -> Course:
-        """What the claims that train use."""
+        """The course that the claims use that train."""
         if self.subject.course is None:
             raise NotApplicable("there is no course: no images to train on")
         return self.subject.course()
 
     @cached_property
     def latents(self) -> tuple[int, ...]:
-        """How many latents the functions are tried with; several, pairwise different, if they can.
-
-        The sizes of batch, latents and pixels are always different: bugs hide where they agree.
-        """
+        """The numbers of latents that the functions are tried with."""
         unit = 1
         for size in (self.conventions.latent_shape or (1,))[1:]:
             unit *= size
-        return (5 * unit, 2 * unit, unit)
+        return tuple(count * unit for count in _LATENTS)
 
     @cached_property
     def pixels(self) -> tuple[int, ...]:
-        """How many pixels the functions are tried with; a loss may be tied to one number."""
+        """The numbers of pixels that the functions are tried with: one, if they take no other."""
         unit = 1
         for size in (self.conventions.pixel_shape or (1,))[1:]:
             unit *= size
-        if self.subject.loss is None and self.subject.nll is None:
-            return (7 * unit, 11 * unit)
+        sizes = tuple(count * unit for count in _PIXELS)
         try:
-            for pixels in (7 * unit, 11 * unit):
-                self._try(pixels)
+            for pixels in sizes:
+                self._call_with(pixels)
         except Exception:
             shape = self.conventions.pixel_shape
             return (unit * shape[0] if shape else _TEXTBOOK_PIXELS,)
-        return (7 * unit, 11 * unit)
+        return sizes
 
-    def _try(self, pixels: int) -> None:
+    def _call_with(self, pixels: int) -> None:
+        """Call what takes pixels, to see whether it takes that many."""
         half = torch.full((3, pixels), 0.5, dtype=self.dtype)
         if self.subject.nll is not None:
             self.nll_as_is(half, half)
@@ -271,7 +279,7 @@ class Probe:
             self.loss_as_is(half, half, code, code)
 
     def perfect(self, examples: int, pixels: int) -> tuple[Tensor, Tensor]:
-        """Return outputs and x that agree so well that the reconstruction all but vanishes."""
+        """Return outputs and x that agree so well that the reconstruction term nearly vanishes."""
         x = (self.uniform("perfect", examples, pixels) > 0.5).to(self.dtype)
         near = x + 0.001 * (1 - 2 * x)
         return (near if self.likelihood.bounded else self.likelihood.best(near)), x
@@ -289,7 +297,7 @@ class Probe:
 
     @cached_property
     def in_loss(self) -> tuple[Term, Term]:
-        """The reconstruction and the KL as they stand in the loss, with their weights."""
+        """The reconstruction term and the KL as the loss has them, weights included."""
         if self.subject.loss is None:
             raise NotApplicable("there is no loss")
         differentiable = getattr(self.subject.loss, "differentiable", True)
@@ -304,57 +312,60 @@ class Probe:
         return found[0], found[1]
 
     @cached_property
-    def _weighed(self) -> tuple[list[float | None], list[float | None]]:
+    def _weights_by_pixels(self) -> tuple[list[float | None], list[float | None]]:
         """The weights of reconstruction and KL in the loss, for every number of pixels."""
         reconstruction, divergence = self.in_loss
         sizes = [(3, self.latents[0]), (4, self.latents[1]), (2, self.latents[0])]
-        own: list[float | None] = []
-        other: list[float | None] = []
+        of_reconstruction: list[float | None] = []
+        of_divergence: list[float | None] = []
         for pixels in self.pixels:
             found = terms.family_of(reconstruction, self.uniform, pixels)
-            own.append(found[1] if found else None)
-            whole = replace(divergence, raw=partial(self._kl_from_loss, pixels=pixels))
-            other.append(terms.kl_weight(whole, self.uniform, sizes))
-        return own, other
+            of_reconstruction.append(found[1] if found else None)
+            kl = replace(divergence, raw=partial(self._kl_from_loss, pixels=pixels))
+            of_divergence.append(terms.kl_weight(kl, self.uniform, sizes))
+        return of_reconstruction, of_divergence
 
-    def _equal(self, values: list[float]) -> bool:
-        return all(abs(v - values[0]) <= terms.same(self.dtype) * abs(values[0]) for v in values)
+    def _all_equal(self, values: list[float]) -> bool:
+        allowed = terms.ratio_tolerance(self.dtype) * abs(values[0])
+        return all(abs(value - values[0]) <= allowed for value in values)
 
     @cached_property
     def weights(self) -> tuple[float | None, float | None]:
         """The constant weights of reconstruction and KL in the loss; None where there is none.
 
-        Weights that change with the number of pixels, but both alike, scale the loss as a whole.
+        Both weights may change with the number of pixels, if their ratio does not: that only
+        scales the loss as a whole.
         """
-        own, other = self._weighed
-        if None in own or None in other:
-            known = None not in own and self._equal(_numbers(own))
-            return (own[0] if known else None), other[0]
-        a, b = _numbers(own), _numbers(other)
-        alike = self._equal([x / y for x, y in zip(b, a, strict=True)])
-        return (a[0] if alike or self._equal(a) else None), b[0]
+        reconstruction, divergence = self._weights_by_pixels
+        if None in reconstruction or None in divergence:
+            constant = None not in reconstruction and self._all_equal(_known(reconstruction))
+            return (reconstruction[0] if constant else None), divergence[0]
+        a, b = _known(reconstruction), _known(divergence)
+        constant_ratio = self._all_equal([x / y for x, y in zip(b, a, strict=True)])
+        return (a[0] if constant_ratio or self._all_equal(a) else None), b[0]
 
     @property
     def per_pixel(self) -> bool:
         """Whether the whole loss is divided by the number of pixels: nats per pixel."""
-        own = [w * n for w, n in zip(self._weighed[0], self.pixels, strict=True) if w is not None]
-        return len(own) > 1 and self._equal(own) and None not in self.weights
+        pairs = zip(self._weights_by_pixels[0], self.pixels, strict=True)
+        products = [weight * pixels for weight, pixels in pairs if weight is not None]
+        return len(products) > 1 and self._all_equal(products) and None not in self.weights
 
     @cached_property
     def likelihood(self) -> Likelihood:
-        """The distribution of a pixel: as declared, as inferred, or as the textbook has it."""
+        """The distribution of a pixel: declared, else inferred, else the textbook's."""
         return self.found_likelihood or FAMILIES["bernoulli"]
 
     @cached_property
     def found_likelihood(self) -> Likelihood | None:
-        """The distribution that was declared or could be inferred."""
+        """The distribution of a pixel, if it was declared or could be inferred."""
         if self.conventions.likelihood:
             return FAMILIES[self.conventions.likelihood]
         return self.inferred_likelihood
 
     @cached_property
     def inferred_likelihood(self) -> Likelihood | None:
-        """The distribution that the reconstruction term is seen to score."""
+        """The distribution of which the reconstruction term is the negative log-likelihood."""
         if self.subject.nll is not None:
             raw: Callable[..., Tensor] = self.nll_as_is
         elif self.subject.loss is not None:
@@ -371,7 +382,7 @@ class Probe:
             term, weight = self.in_loss[1], self.weights[1]
             if weight == 0:
                 raise NotApplicable("the loss has no KL; see objective/beta")
-            return term.weighing(weight)
+            return term.without_weight(weight)
         shape = (3, self.latents[0])
         batch = terms.batch_reduction(
             self.kl_as_is, self.uniform("a", *shape), 0.5 - self.uniform("b", *shape)
@@ -380,13 +391,13 @@ class Probe:
         averaged = self.conventions.kl_reduction == "mean"
         return Term(self.kl_as_is, differentiable, batch, averaged=averaged)
 
-    def rounded(self, scale: Tensor) -> Tensor:
-        """Return the scale of rounding errors of the KL: larger, if it is taken from a loss."""
-        return (scale + self._kl_floor) * self.kl.slack
+    def kl_rounding(self, scale: Tensor) -> Tensor:
+        """Return the scale of the rounding errors of the KL; it is larger for one from a loss."""
+        return (scale + self._added_to_kl) * self.kl.tolerance_factor
 
     @cached_property
-    def _kl_floor(self) -> float:
-        """What a KL taken from the loss has to be told from: the terms it is added to."""
+    def _added_to_kl(self) -> float:
+        """The size of what a loss adds to the KL, whose rounding errors enter the KL too."""
         if self.subject.kl is not None:
             return 0.0
         outputs, x = self.perfect(4, self.pixels[0])
@@ -401,7 +412,7 @@ class Probe:
             term, weight = self.in_loss[0], self.weights[0]
             if self.per_pixel and weight is not None:
                 return replace(term, averaged=True, weight=weight * self.pixels[0])
-            return term.weighing(weight if self.constant_weights else None)
+            return term.without_weight(weight if self.constant_weights else None)
         shape = (3, self.pixels[0])
         pair = (self.uniform("a", *shape) * 0.9 + 0.05, 1 - 0.8 * self.uniform("b", *shape))
         batch = terms.batch_reduction(self.nll_as_is, *pair)
@@ -413,21 +424,21 @@ class Probe:
     def constant_weights(self) -> bool:
         """Whether the loss is reconstruction and KL with constant weights.
 
-        A number of pixels that cannot be varied may hide in a weight; then only a loss scaled as
-        a whole, which changes nothing, is taken for constant.
+        If the number of pixels cannot be varied, it may be part of a weight. Then the weights
+        are taken for constant only if they are equal, so that they scale the loss as a whole.
         """
         reconstruction, divergence = self.weights
         if not reconstruction or not divergence:
             return False
-        whole = abs(reconstruction / divergence - 1) < terms.same(self.dtype)
+        whole = abs(reconstruction / divergence - 1) < terms.ratio_tolerance(self.dtype)
         return len(self.pixels) > 1 or whole or not self.likelihood.absolute
 
 
-def _numbers(values: list[float | None]) -> list[float]:
+def _known(values: list[float | None]) -> list[float]:
     return [value for value in values if value is not None]
 
 
-_OVER: dict[terms.BatchReduction, str] = {
+_REDUCTION: dict[terms.BatchReduction, str] = {
     "sum": "summed over the batch",
     "mean": "averaged over the batch",
     "neither": "neither summed nor averaged over the batch",

@@ -1,4 +1,4 @@
-"""Read a subject's KL, reconstruction and loss as sums over examples, whatever their reduction."""
+"""Call a subject's KL and reconstruction as sums over examples, whatever their reduction."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,14 +10,32 @@ from torch import Tensor
 from vae_ref.conformance.answers import oracles
 from vae_ref.conformance.answers.oracles import FAMILIES, Likelihood
 
-__all__ = ["BatchReduction", "Term", "batch_reduction", "constant_ratio", "family_of", "same"]
+__all__ = [
+    "BatchReduction",
+    "Term",
+    "batch_reduction",
+    "constant_ratio",
+    "family_of",
+    "kl_weight",
+    "ratio_tolerance",
+]
 
 BatchReduction = Literal["sum", "mean", "neither"]
 
 
-def same(dtype: torch.dtype) -> float:
-    """Return how far ratios may differ: far above rounding, far below any bug."""
-    return max(1e-5, 2e4 * torch.finfo(dtype).eps)
+_RATIO, _RATIO_ROUNDINGS = 1e-5, 2e4
+
+_MEASURED = 64.0
+"""By how much tolerances grow for a term whose weight in the loss was measured."""
+
+
+def ratio_tolerance(dtype: torch.dtype) -> float:
+    """Return how far two ratios may differ and still be the same.
+
+    1e-5, or 20,000 roundings where that is more, as the 0.24 % of single precision: far more than
+    sums of a few hundred numbers lose, and less than any bug of the bank changes.
+    """
+    return max(_RATIO, _RATIO_ROUNDINGS * torch.finfo(dtype).eps)
 
 
 @dataclass(frozen=True)
@@ -25,11 +43,12 @@ class Term:
     """A part of the loss as a number: the sum over the examples of a batch.
 
     Attributes:
-        raw: The function as the subject has it.
-        differentiable: Whether it brings a gradient.
-        batch: How it treats the batch; undone here, because it only scales the loss.
-        weight: A constant weight it has in the loss; undone here, judged by the objective.
-        averaged: Whether it is declared to be averaged over latents or pixels.
+        raw: The subject's own function.
+        differentiable: Whether the function comes with a gradient.
+        batch: How the function reduces the batch. This is undone, because it only scales the loss.
+        weight: The constant weight of the term in the loss. This is undone here; the claims about
+            the objective judge it.
+        averaged: Whether the term is declared to be averaged over latents or pixels.
     """
 
     raw: Callable[..., Tensor]
@@ -45,41 +64,51 @@ class Term:
         return self.raw(*arguments).sum() * factor / self.weight
 
     @property
-    def slack(self) -> float:
-        """How much a weight that had to be measured adds to the rounding errors."""
-        return 1.0 if self.weight == 1 else 64.0
+    def tolerance_factor(self) -> float:
+        """The factor on tolerances: a weight that was measured has rounding errors of its own."""
+        return 1.0 if self.weight == 1 else _MEASURED
 
-    def weighing(self, weight: float | None) -> "Term":
-        """Return the term without a constant weight."""
+    def without_weight(self, weight: float | None) -> "Term":
+        """Return the term with a constant weight undone."""
         return self if weight is None else replace(self, weight=weight)
 
 
 def batch_reduction(raw: Callable[..., Tensor], *arguments: Tensor) -> BatchReduction:
-    """Tell a sum over the batch from a mean by giving every example twice."""
+    """Return whether a function sums or averages over the batch: give it every example twice."""
     once = raw(*arguments).detach().sum()
     twice = raw(*(torch.cat([argument, argument]) for argument in arguments)).detach().sum()
     ratio = float(twice / once) if once else 2.0
-    if abs(ratio - 2) < same(once.dtype):
+    if abs(ratio - 2) < ratio_tolerance(once.dtype):
         return "sum"
-    return "mean" if abs(ratio - 1) < same(once.dtype) else "neither"
+    return "mean" if abs(ratio - 1) < ratio_tolerance(once.dtype) else "neither"
 
 
 def constant_ratio(values: list[Tensor], expected: list[Tensor]) -> float | None:
-    """Return the one factor between two lists of numbers, or None if there is none."""
+    """Return the one factor between two lists of numbers, or None if there is none.
+
+    A factor that all but equals 1 is returned as 1: then there is nothing to undo.
+    """
     ratios = torch.stack([v.detach().double() / e for v, e in zip(values, expected, strict=True)])
     centre = ratios.mean()
-    constant = bool(((ratios - centre).abs() <= same(values[0].dtype) * centre.abs()).all())
+    constant = bool(
+        ((ratios - centre).abs() <= ratio_tolerance(values[0].dtype) * centre.abs()).all()
+    )
     if not constant:
         return None
-    return 1.0 if abs(float(centre) - 1) < same(values[0].dtype) / 100 else float(centre)
+    return (
+        1.0 if abs(float(centre) - 1) < ratio_tolerance(values[0].dtype) / 100 else float(centre)
+    )
 
 
 def family_of(
     nll: Callable[[Tensor, Tensor], Tensor], draw: Callable[[str, int, int], Tensor], pixels: int
 ) -> tuple[Likelihood, float] | None:
-    """Find the distribution whose negative log-likelihood a function is, up to a + b f.
+    """Find the distribution whose negative log-likelihood is b times a function, up to a constant.
 
-    Differences between outputs are compared, so that a dropped constant does not matter.
+    Differences between outputs are compared, so that a constant that is left out does not matter.
+
+    Returns:
+        The distribution and the factor of the function, 1 / b; or None if there is none.
     """
     x = draw("family x", 2, pixels)
     outputs = [0.05 + 0.9 * draw(f"family {i}", 2, pixels) for i in range(5)]
@@ -99,7 +128,7 @@ def kl_weight(
     draw: Callable[[str, int, int], Tensor],
     sizes: list[tuple[int, int]],
 ) -> float | None:
-    """Return the constant weight of the KL in a sum over examples, if there is one."""
+    """Return the constant weight of the KL in a sum over examples, or None if there is none."""
     values, expected = [], []
     for examples, latents in sizes:
         mu = draw("mu", examples, latents) - 0.4

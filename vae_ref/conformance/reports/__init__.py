@@ -1,1 +1,1 @@
-"""A report in words, on the terminal, in files, as a page with charts."""
+"""A report in words: on the terminal, as JSON, JUnit and HTML, with charts."""

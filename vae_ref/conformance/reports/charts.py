@@ -1,4 +1,4 @@
-"""Pictures of a subject against its oracles, as SVG to stand in a page."""
+"""Draw a subject's answers beside the right ones, as SVG for a page."""
 
 import functools
 import io
@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["KILL_MATRIX", "pictures"]
 
 KILL_MATRIX = Path(__file__).parents[1] / "diagnosis" / "kill_matrix.json"
-"""Which claims notice which bugs of the bank."""
+"""The file that says which claims notice which bugs of the bank."""
 
-_SECONDS = 15.0  # of CPU time, for one picture, the subject's included
+_SECONDS = 15.0  # of CPU time for one picture, with the calls of the subject
 _DRAWS = 100_000
+_STANDARD_ERRORS = 3  # the width of a band to either side
 
-# Stand-ins that the SVG has replaced by the page's own colours, for light and for dark.
+# Colours of the figure, each of which the page replaces by one of its own, light or dark.
 _INK, _FOUND, _RIGHT, _WRONG, _QUIET = "#000001", "#000002", "#000003", "#000004", "#000005"
 _COLOURS = {
     "#000000": "currentColor",
@@ -40,8 +41,8 @@ _COLOURS = {
     _WRONG: "var(--red)",
     _QUIET: "var(--quiet)",
 }
-# What matplotlib writes for a file of its own: its metadata, a style that would hold for the whole
-# page, namespaces, names that would not be unique, fonts.
+# What matplotlib writes for a file and a page does not need: metadata, a style that would apply
+# to the whole page, namespaces, ids that would not be unique, fonts.
 _SUPERFLUOUS = [
     re.compile(pattern, re.DOTALL)
     for pattern in (
@@ -55,15 +56,15 @@ _SUPERFLUOUS = [
 
 
 def pictures(report: Report, probe: Probe) -> list[Picture]:
-    """Draw what helps to understand a report.
+    """Return the pictures that help to understand a report.
 
     Args:
         report: The report of a run on the subject.
         probe: The subject; its functions are called again, with the seed of the probe.
 
     Returns:
-        The pictures in the order in which they are to be read. Where the subject lacks what a
-        picture needs, or raises, its caption says so.
+        The pictures in reading order. If a picture is missing, because the subject lacks what it
+        needs or raises, its caption says so.
     """
     kl, z = "kl|loss", "reparameterize"
     by_mu, by_logvar = (functools.partial(_kl_gradient, which) for which in (0, 1))
@@ -123,7 +124,7 @@ def _noise(probe: Probe, figure: "Figure") -> str:
 
 
 def _monte_carlo(probe: Probe, figure: "Figure") -> str:
-    """Draw the case of the claim kl/monte-carlo, with noise of the kit's own."""
+    """Draw a case of the claim kl/monte-carlo, with its noise."""
     axes = figure.add_subplot()
     mu = probe.normal("monte-carlo", 1, probe.latents[0])
     logvar = torch.full_like(mu, -1.0)
@@ -138,7 +139,7 @@ def _monte_carlo(probe: Probe, figure: "Figure") -> str:
     mean = (ratio.sum(1).cumsum(0).numpy())[count - 1] / count
     # The variance of one draw of log q - log p, exactly.
     variance = float(((sigma**2 - 1) ** 2 / 2 + m**2 * sigma**2).sum())
-    error = 3 * math.sqrt(variance) / np.sqrt(count)
+    error = _STANDARD_ERRORS * math.sqrt(variance) / np.sqrt(count)
     axes.fill_between(count, exact - error, exact + error, color=_QUIET, alpha=0.3, lw=0)
     axes.plot(count, mean, color=_INK, lw=1.2, label="mean of log q - log p")
     agrees = abs(value - exact) <= error[-1]
@@ -147,8 +148,8 @@ def _monte_carlo(probe: Probe, figure: "Figure") -> str:
     axes.set(xscale="log", xlabel="draws", ylabel="nats", xlim=(10, _DRAWS))
     axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
     return (
-        f"The mean over the kit's own draws converges to {mean[-1]:.4f}; the band is the exact "
-        f"value, {exact:.4f}, and three standard errors. The subject's KL is {value:.4f}, "
+        f"The mean over the kit's own draws converges to {mean[-1]:.4f}; the band is three "
+        f"standard errors around the exact value, {exact:.4f}. The subject's KL is {value:.4f}, "
         f"{'within' if agrees else 'outside'} the band at its end."
     )
 
@@ -203,14 +204,14 @@ def _kill_matrix(matrix: dict[str, Any], report: Report, probe: Probe, figure: "
         if label.get_text() in {*failed, *named, "this subject"}:
             label.set(color=_WRONG if failed else _INK, fontweight="bold")
     return (
-        "Every row is a bug planted in the textbook's code, every square a claim that notices it. "
-        "The first row is the subject; bold are the claims that it violates, and the bugs that "
-        "this was traced to."
+        "Every row is a bug of the bank, and every square is a claim that notices it. The first "
+        "row is the subject. The claims that it violates, and the bugs that explain this, are in "
+        "bold."
     )
 
 
 def _svg(figure: "Figure", name: str) -> str:
-    """Return a figure as an element that takes its colours and its fonts from the page."""
+    """Return a figure as an SVG element, which takes its colours and fonts from the page."""
     from matplotlib import rc_context
 
     figure.patch.set_visible(False)
@@ -218,7 +219,7 @@ def _svg(figure: "Figure", name: str) -> str:
         axes.patch.set_visible(False)
         axes.spines[["top", "right"]].set_visible(False)
     buffer = io.StringIO()
-    # Text stays text, equal runs give equal bytes, and pictures of one page share no identifier.
+    # Text stays text, equal runs give equal bytes, and no two pictures of a page share an id.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue()

@@ -1,4 +1,4 @@
-"""A report as data: JSON with a schema, and JUnit."""
+"""Write a report as JSON, which has a schema, or as JUnit XML."""
 
 import dataclasses
 from collections import Counter
@@ -14,7 +14,7 @@ from vae_ref.support.atomic import replacing
 __all__ = ["SCHEMA_VERSION", "as_json", "as_junit", "write"]
 
 SCHEMA_VERSION = 2
-"""Of report.schema.json; a key that is removed or changes its meaning raises it."""
+"""The version of report.schema.json; it rises when a key is removed or changes its meaning."""
 
 _JUNIT: dict[Status, str] = {
     "fail": "failure",
@@ -30,7 +30,7 @@ _JUNIT: dict[Status, str] = {
 def as_json(report: Report) -> dict[str, Any]:
     """Return a report as data for strict JSON, as report.schema.json describes it.
 
-    NaN and the infinities, which JSON has no numbers for, are the strings ``nan``, ``inf`` and
+    JSON has no numbers for NaN and the infinities; they are the strings ``nan``, ``inf``,
     ``-inf``.
     """
     data: dict[str, Any] = plain(
@@ -58,7 +58,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def as_junit(report: Report) -> str:
-    """Return a report as JUnit XML, one test case per claim that was selected."""
+    """Return a report as JUnit XML, with one test case for each claim that was selected."""
     outcomes = Counter(_JUNIT.get(result.status) for result in report.results)
     suites = ElementTree.Element("testsuites", name="vae-ref verify")
     suite = ElementTree.SubElement(
@@ -83,11 +83,11 @@ def as_junit(report: Report) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Replace a file whole or not at all; see `replacing`.
+    """Write a file as a whole or not at all; see `replacing`.
 
     Args:
         path: The file to create or replace.
-        text: What it is to hold, in UTF-8.
+        text: The text to write, in UTF-8.
 
     Raises:
         OSError: If it cannot be written; the error names ``path``.
@@ -130,6 +130,6 @@ def _testcase(result: Result) -> ElementTree.Element:
 
 def _details(result: Result) -> list[str]:
     diagnosis = result.diagnosis
-    said = [diagnosis.explanation] if diagnosis else []
-    said += [f"{label}: {text}" for label, text in rows(result)]
-    return said + ([diagnosis.reproduction] if diagnosis and diagnosis.reproduction else [])
+    lines = [diagnosis.explanation] if diagnosis else []
+    lines += [f"{label}: {text}" for label, text in rows(result)]
+    return lines + ([diagnosis.reproduction] if diagnosis and diagnosis.reproduction else [])

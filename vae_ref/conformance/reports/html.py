@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: no network, no script, no picture beside."""
+"""Write a report as one HTML file, which needs no network, no script and no other file."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -14,7 +14,7 @@ __all__ = ["as_html"]
 
 
 def as_html(report: Report, pictures: Sequence[Picture] = ()) -> str:
-    """Return a report as a page, with pictures of the subject against its oracles.
+    """Return a report as a page, with pictures of the subject's answers beside the right ones.
 
     Args:
         report: The report of a run.
@@ -40,5 +40,5 @@ def as_html(report: Report, pictures: Sequence[Picture] = ()) -> str:
 
 
 def _literal(value: Any) -> Any:
-    """Spell out control characters in whatever the template shows, but for what is HTML."""
+    """Spell out the control characters in all that the template shows, except in HTML."""
     return value if hasattr(value, "__html__") else wording.printable(str(value))

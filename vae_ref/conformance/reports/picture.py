@@ -1,4 +1,4 @@
-"""A picture of a report: what it shows, and the reason if there is none."""
+"""A picture in a report, or the reason why it is missing."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,13 +10,13 @@ Width = Literal["third", "half", "whole"]
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, or the reason why there is none.
+    """A picture, or the reason why it is missing.
 
     Attributes:
-        title: What it shows.
-        caption: What to see in it; of a picture that is missing, why.
+        title: What the picture shows.
+        caption: What can be seen in the picture; why it is missing, if it is.
         svg: The picture; empty if it is missing.
-        width: The share of the page's width that it takes.
+        width: The share of the page's width that the picture takes.
     """
 
     title: str

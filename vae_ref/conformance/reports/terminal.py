@@ -1,4 +1,4 @@
-"""A report on the terminal, or in a log."""
+"""Print a report on a terminal or in a log."""
 
 import textwrap
 from collections.abc import Iterable
@@ -34,19 +34,21 @@ _OPEN: tuple[tuple[str, Status], ...] = (
 )
 
 _LEFT_OUT = ("formula", "source")
-"""What is left to ``vae-ref claims``, which shows all of a claim."""
+"""The rows that are left to ``vae-ref claims``, which shows all of a claim."""
 
 _COLUMN = 26
-"""The longest name that stands in a column of its own, beside what is said of it."""
+"""The longest name that has a column of its own; after a longer one, the text has its own line."""
 
 
 def show(report: Report, console: Console, *, measures: bool = False) -> None:
-    """Print a report: counts, every root failure in full, what was left open, the verdict.
+    """Print a report: counts, failures, what was left open, and the verdict.
+
+    A failure that another one explains is only named.
 
     Args:
         report: The report of a run.
-        console: Where to; lines are wrapped at its width, words and code never broken.
-        measures: Whether to print all that was measured of trained models.
+        console: Where to print. Lines are wrapped at its width; words and code are never broken.
+        measures: Whether to print all measures of trained models.
     """
     page = _Page(console)
     page.line(f"vae-ref verify: {report.subject}", "bold")
@@ -72,20 +74,20 @@ def show(report: Report, console: Console, *, measures: bool = False) -> None:
 
 
 class _Page:
-    """Wrapped lines on a console, every text taken literally."""
+    """Prints lines on a console, wrapped, every text as it is."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._width = max(console.width, 40)
 
     def line(self, text: str = "", style: str = "") -> None:
-        """Print a line as it is, however long."""
+        """Print a line without wrapping it."""
         encoding = self._console.encoding
         text = printable(text).encode(encoding, "backslashreplace").decode(encoding)
         self._console.print(Text(text, style), soft_wrap=True, highlight=False)
 
     def paragraph(self, text: str, label: str = "", indent: int = 0, style: str = "") -> None:
-        """Print a wrapped text, its later lines indented like its first."""
+        """Print a wrapped text; its other lines are indented like its first."""
         wrapped = textwrap.wrap(
             f"{label}{printable(text)}",
             self._width,
@@ -124,7 +126,7 @@ def _parts(page: _Page, report: Report) -> None:
 
 
 def _measured(page: _Page, report: Report) -> None:
-    """Print a table: value and interval."""
+    """Print a table of the measures, with their values and intervals."""
     page.line("measured", "bold")
     longest = max(map(len, report.measured), default=0)
     for name, (value, low, high) in report.measured.items():

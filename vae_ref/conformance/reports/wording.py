@@ -1,4 +1,4 @@
-"""The words that every form of a report uses."""
+"""The words that all forms of a report share."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ STATUS: dict[str, str] = {
     "error": "error",
     "timeout": "timeout",
 }
-"""The statuses in words."""
+"""The words for the statuses."""
 
 
 def printable(text: str) -> str:
@@ -49,7 +49,7 @@ def printable(text: str) -> str:
 
 
 def brief(value: Any) -> str:
-    """Return a value in few characters; of a long list, its first numbers and its shape.
+    """Return a value in few characters: for a long list, its first numbers and its shape.
 
     Example:
         >>> brief([[1.0, 2.0]]), brief([[0.125] * 50] * 3)
@@ -70,7 +70,7 @@ def brief(value: Any) -> str:
 
 
 def example(counterexample: Mapping[str, Any]) -> str:
-    """Return a counterexample in one line."""
+    """Return a counterexample as one line."""
     inputs = [f"{k} = {brief(v)}" for k, v in counterexample.get("inputs", {}).items()]
     rest = [
         f"{key} {brief(counterexample[key])}"
@@ -83,10 +83,10 @@ def example(counterexample: Mapping[str, Any]) -> str:
 
 
 def rows(result: Result) -> list[tuple[str, str]]:
-    """Return all that is said of a failure, as pairs of a label and a text.
+    """Return what a report says of a failure, as pairs of a label and a text.
 
-    Every form of a report shows these rows, or some of them. What the diagnosis adds as code, its
-    reproduction, is not among them.
+    Every form of a report shows these rows, or some of them. The reproduction, which is code, is
+    not among them.
     """
     claim, diagnosis = result.claim, result.diagnosis
     found = [
@@ -108,12 +108,12 @@ def rows(result: Result) -> list[tuple[str, str]]:
 
 
 def summary(report: Report) -> str:
-    """Return the verdict of a report in one line; what was not run never counts as held."""
+    """Return the verdict of a report as one line; what was not run never counts as held."""
     return f"{verdict(report)} ({circumstances(report)})"
 
 
 def verdict(report: Report) -> str:
-    """Return how many claims hold of those of the level, and what became of the others."""
+    """Return how many of the level's claims hold, and what became of the others."""
     if not report.in_level:
         return f"{report.verdict}: nothing was judged, {report.broken}"
     held = f"{report.verdict}: {report.counts.get('pass', 0)} of {report.in_level} claims hold"
@@ -129,7 +129,7 @@ def verdict(report: Report) -> str:
 
 
 def circumstances(report: Report) -> str:
-    """Return what a run can be repeated by, its error budget and its time."""
+    """Return the level and the seed, which repeat a run, with its error budget and its time."""
     return (
         f"{report.level} level, seed {report.seed}, "
         f"false-alarm budget {report.budget:g}, {report.seconds:.1f} s"
@@ -142,7 +142,7 @@ def ran(report: Report) -> int:
 
 
 def tally(counts: Mapping[str, int]) -> str:
-    """Return how many claims ended with each status but ``pass``, in words."""
+    """Return in words how many claims ended with each status, except ``pass``."""
     return ", ".join(f"{n} {STATUS[k]}" for k, n in counts.items() if n and k != "pass")
 
 
@@ -155,7 +155,7 @@ def by_part(report: Report) -> dict[str, Counter[str]]:
 
 
 def by_reason(report: Report, status: Status) -> dict[str, list[str]]:
-    """Return the ids of the claims with a status, grouped by what was said of them."""
+    """Return the ids of the claims with a status, grouped by their messages."""
     reasons: dict[str, list[str]] = {}
     for result in report.results:
         if result.status == status:
@@ -170,7 +170,7 @@ def folded(report: Report) -> dict[str, list[str]]:
     for result in report.results:
         if result.status in BAD and result.explained_by:
             root = result.explained_by
-            for _ in explained:  # as many steps as any chain can have, should one be a circle
+            for _ in explained:  # no chain has more steps, and a circle ends too
                 root = explained.get(root, root)
             roots.setdefault(root, []).append(result.claim.id)
     return roots

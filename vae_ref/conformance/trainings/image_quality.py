@@ -1,4 +1,4 @@
-"""Measure images: would they pass for real ones?"""
+"""Measure images: how like real ones they are, and how blurry."""
 
 import torch
 import torch.nn.functional as F
@@ -8,9 +8,11 @@ from vae_ref.conformance.course import Course
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import NotApplicable
 
-__all__ = ["confidence", "distance", "high_frequencies"]
+__all__ = ["confidence", "high_frequencies", "nearest_distances"]
 
-_HIDDEN, _STEPS, _BATCH, _NEIGHBOURS = 128, 1400, 128, 20_000
+_HIDDEN, _STEPS, _BATCH = 128, 1400, 128  # of the classifier
+_NEIGHBOURS = 20_000  # images of the training set, among which the nearest is looked for
+_LARGEST_FREQUENCY = 0.5  # in cycles per pixel
 
 
 def _classifier(probe: Probe) -> nn.Module:
@@ -34,21 +36,23 @@ def _classifier(probe: Probe) -> nn.Module:
 
 
 def confidence(probe: Probe, images: Tensor) -> float:
-    """Return the mean probability of the likeliest class."""
+    """Return the probability of the likeliest class, averaged over images."""
     net = probe.once("classifier", lambda: _classifier(probe))
     with torch.no_grad():
         return float(net(images.float()).softmax(1).max(1).values.mean())
 
 
-def distance(probe: Probe, images: Tensor) -> Tensor:
+def nearest_distances(probe: Probe, images: Tensor) -> Tensor:
     """Return the distance of every image to the nearest image of the training set."""
     neighbours = Course.numbers(probe.course.train[:_NEIGHBOURS])
     return torch.cdist(images.float(), neighbours).min(1).values
 
 
 def high_frequencies(images: Tensor, size: tuple[int, int]) -> float:
-    """Return the share of the energy, the mean left out, beyond half the largest frequency."""
+    """Return the share of the energy, without the mean, beyond half the largest frequency."""
     spectrum = torch.fft.fft2(images.reshape(-1, *size).double()).abs().square()
     rows, columns = (torch.fft.fftfreq(n, dtype=torch.float64) for n in size)
     radius = (rows[:, None] ** 2 + columns**2).sqrt()
-    return float(spectrum[:, radius > 0.25].sum() / spectrum[:, radius > 0].sum())
+    return float(
+        spectrum[:, radius > _LARGEST_FREQUENCY / 2].sum() / spectrum[:, radius > 0].sum()
+    )

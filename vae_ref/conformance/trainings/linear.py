@@ -1,4 +1,4 @@
-r"""A linear-Gaussian VAE around a subject's KL and sampler: where it must end up is known.
+r"""Train a linear-Gaussian VAE with a subject's KL and sampler: its optimum is known.
 
 With p(x | z) = N(W z, s^2 I) and q(z | x) = N(V x, diag D), the best ELBO is the largest
 log-likelihood of probabilistic principal component analysis, in closed form from the eigenvalues
@@ -18,13 +18,15 @@ from vae_ref.conformance.records import NotApplicable
 __all__ = ["Optimum", "Solution", "optimum", "solution"]
 
 _EXAMPLES, _STEPS, _RATE = 300, 1500, 0.05
-_SIGNAL, _NOISE, _REST = (9.0, 4.0), 0.25, 4
+_SIGNAL, _NOISE, _NOISE_PIXELS = (9.0, 4.0), 0.25, 4
+"""The eigenvalues of the covariance of the data: of the latents, and of the other directions."""
+
 _LOG_2PI = math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)
 class Optimum:
-    """The closed-form answer, for these very data.
+    """The data and the closed-form answer for them.
 
     Attributes:
         x: The data, shape ``(examples, pixels)``, whose mean is 0.
@@ -41,11 +43,11 @@ class Optimum:
 
 @dataclass(frozen=True)
 class Solution:
-    """Where the training ends.
+    """What a training ends with.
 
     Attributes:
-        elbo: In closed form, nats per example.
-        reported: The same, with the KL that the subject computes.
+        elbo: The ELBO in closed form, nats per example.
+        reported: The same ELBO, with the KL that the subject computes.
         angle: The largest principal angle between the decoder's columns and the subspace.
         variances: The posterior variances, in ascending order.
     """
@@ -57,19 +59,19 @@ class Solution:
 
 
 def optimum(probe: Probe) -> Optimum:
-    """Draw data with a known covariance, exactly, and solve them."""
-    latents, pixels = len(_SIGNAL), len(_SIGNAL) + _REST
-    eigenvalues = torch.tensor([*_SIGNAL, *[_NOISE] * _REST], dtype=torch.float64)
+    """Draw data whose covariance is exactly a given one, and return the optimum for them."""
+    latents, pixels = len(_SIGNAL), len(_SIGNAL) + _NOISE_PIXELS
+    eigenvalues = torch.tensor([*_SIGNAL, *[_NOISE] * _NOISE_PIXELS], dtype=torch.float64)
     x = probe.normal("linear data", _EXAMPLES, pixels).double()
     x = x - x.mean(0)
     root = torch.linalg.cholesky(x.T @ x / len(x))
     white = torch.linalg.solve_triangular(root, x.T, upper=False).T
-    turn, _ = torch.linalg.qr(probe.normal("linear turn", pixels, pixels).double())
+    rotation, _ = torch.linalg.qr(probe.normal("linear turn", pixels, pixels).double())
     entropy = float(eigenvalues.log().sum()) + pixels * (1 + _LOG_2PI)
     return Optimum(
-        x=white * eigenvalues.sqrt() @ turn.T,
+        x=white * eigenvalues.sqrt() @ rotation.T,
         elbo=-entropy / 2,
-        subspace=turn[:, :latents],
+        subspace=rotation[:, :latents],
         variances=(_NOISE / eigenvalues[:latents]).sort().values,
     )
 
@@ -77,7 +79,7 @@ def optimum(probe: Probe) -> Optimum:
 def solution(probe: Probe) -> Solution:
     """Train on the data of `optimum`, once per run: Adam, with a rate that falls to zero."""
     if len(probe.conventions.latent_shape or (1,)) > 1:
-        raise NotApplicable("codes that are not flat")
+        raise NotApplicable("the codes are not flat")
     for part in ("kl", "loss", "reparameterize"):
         if getattr(probe.subject, part) is not None:
             probe.require_gradient(part)
@@ -92,7 +94,7 @@ def solution(probe: Probe) -> Solution:
 def _train(probe: Probe, best: Optimum) -> Solution:
     x = best.x.to(probe.dtype)
     pixels, latents = x.shape[1], len(_SIGNAL)
-    # From near the principal axes: codes that are turned against them turn back only slowly.
+    # Start near the principal axes: codes that are rotated against them come back only slowly.
     signal = torch.tensor(_SIGNAL, dtype=torch.float64)
     axes = best.subspace * (signal - _NOISE).sqrt()
     weights = {
@@ -117,20 +119,22 @@ def _train(probe: Probe, best: Optimum) -> Solution:
         optimiser.step()
         cosine.step()
     with torch.no_grad():
-        return _read(probe, best, [weight.double() for weight in weights.values()])
+        return _evaluate(probe, best, [weight.double() for weight in weights.values()])
 
 
-def _read(probe: Probe, best: Optimum, weights: list[Tensor]) -> Solution:
+def _evaluate(probe: Probe, best: Optimum, weights: list[Tensor]) -> Solution:
     x, (w, v, logvar, log_s2) = best.x, weights
     mu = x @ v.T
     expected = (x - mu @ w.T).square().sum(1) + (w.square() * logvar.exp()).sum()
     nll = 0.5 * (expected * torch.exp(-log_s2) + x.shape[1] * (log_s2 + _LOG_2PI)).mean()
     kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(1).mean()
-    own = probe.kl(mu.to(probe.dtype), logvar.expand_as(mu).to(probe.dtype)).double() / len(x)
+    reported_kl = probe.kl(
+        mu.to(probe.dtype), logvar.expand_as(mu).to(probe.dtype)
+    ).double() / len(x)
     cosines = torch.linalg.svdvals(torch.linalg.qr(w)[0].T @ best.subspace)
     return Solution(
         elbo=float(-nll - kl),
-        reported=float(-nll - own),
+        reported=float(-nll - reported_kl),
         angle=math.acos(min(1.0, float(cosines.min()))),
         variances=logvar.exp().sort().values,
     )

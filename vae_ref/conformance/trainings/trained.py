@@ -1,4 +1,4 @@
-"""Trainings that the claims share: the textbook's, and those that vary it."""
+"""Train the subject, once for all claims: as the textbook does, and in variations of that."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -21,8 +21,8 @@ __all__ = [
     "VAE",
     "Trained",
     "Variant",
+    "as_inputs",
     "beta",
-    "numbers",
     "require_textbook",
     "short_training",
     "trained",
@@ -37,7 +37,7 @@ class Variant:
     """How a training differs from the textbook's.
 
     Attributes:
-        name: What reports call it.
+        name: The name that reports use.
         beta: The weight of the KL.
         distortion: The weight of the reconstruction.
         noisy: Whether z is drawn; without noise z = mu, and the network is an autoencoder.
@@ -56,19 +56,21 @@ AUTOENCODER = Variant("autoencoder", beta=0.0, noisy=False)
 
 
 def beta(weight: float) -> Variant:
-    """Return the training whose KL has this weight."""
+    """Return the variant whose KL has this weight."""
     return Variant(f"beta {weight:g}", beta=weight)
 
 
 @dataclass
 class Trained:
-    """What came of a training; the module itself has its own weights back.
+    """What a training resulted in; the module itself has its old weights back.
 
     Attributes:
-        weights: The parameters and buffers at the end, or after the brief time.
+        probe: The probe of the subject.
+        weights: The parameters and buffers after the last epoch.
+        brief: The parameters and buffers after as many epochs as a variant is trained.
         scores: The kit's own score of the held-out images, by epoch.
-        train: The loss of every epoch as it was trained on, nats per example.
-        reported: The test loss of every epoch as the subject's own loop reports it.
+        train: The training loss of every epoch, nats per example.
+        reported: The test loss that the subject's own loop reports for every epoch.
     """
 
     probe: Probe
@@ -84,12 +86,12 @@ class Trained:
         if brief and self.probe.ready:
             raise NotApplicable(_READY)
         with _borrowed(self.probe) as module, self.probe.mode(training=False), torch.no_grad():
-            _put(module, self.brief if brief else self.weights)
+            _restore(module, self.brief if brief else self.weights)
             yield Networks.of(self.probe)
 
 
 def trained(probe: Probe, variant: Variant = VAE) -> Trained:
-    """Train once per run, from the weights that the subject has: Adam 1e-3, batches of 128."""
+    """Return a training of the subject, made once per run: Adam 1e-3, batches of 128."""
     failed = NotApplicable(f"the training called {variant.name} failed before")
     return probe.once(("training", variant), lambda: _train(probe, variant), failed=failed)
 
@@ -98,19 +100,19 @@ def _train(probe: Probe, variant: Variant) -> Trained:
     if probe.ready:
         if variant != VAE:
             raise NotApplicable(_READY)
-        return _as_it_comes(probe)
+        return _from_file(probe)
     course, result = probe.course, Trained(probe)
-    own = variant == VAE
-    epochs = course.epochs if own else course.brief
-    held_out = numbers(probe, course.held_out)
+    textbook = variant == VAE
+    epochs = course.epochs if textbook else course.brief
+    held_out = as_inputs(probe, course.held_out)
     probe.subject.seed(probe.number(f"training {variant.name}"))
     with _borrowed(probe) as module, denormals_flushed(), torch.enable_grad():
-        if own and probe.subject.train is not None:
-            lines = iter(probe.subject.train(numbers(probe, course.train), held_out, epochs))
+        if textbook and probe.subject.train is not None:
+            losses = iter(probe.subject.train(as_inputs(probe, course.train), held_out, epochs))
         else:
-            lines = ((loss, float("nan")) for loss in loop(probe, variant, course, epochs))
+            losses = ((loss, float("nan")) for loss in loop(probe, variant, course, epochs))
         with probe.mode(training=True):
-            for train, test in lines:
+            for train, test in losses:
                 result.train.append(float(train))
                 result.reported.append(float(test))
                 epoch = len(result.train)
@@ -123,8 +125,9 @@ def _train(probe: Probe, variant: Variant) -> Trained:
                     result.brief = _copies(module)
         result.weights = _copies(module)
     if len(result.train) != epochs:
+        more = " or more" if len(result.train) > epochs else ""
         raise Violation(
-            f"the loop yields {len(result.train)} times or more for {epochs} epochs",
+            f"the loop yields {len(result.train)} times{more} for {epochs} epochs",
             symptom="epochs",
         )
     return result
@@ -134,32 +137,32 @@ def _train(probe: Probe, variant: Variant) -> Trained:
 def short_training(
     probe: Probe, images: Tensor, held_out: Tensor, epochs: int
 ) -> Iterator[tuple[Networks, list[tuple[float, float]]]]:
-    """Let the subject's own loop train on a few images; what it did lasts for the block."""
+    """Let the subject's own loop train on a few images; the new weights last for the block."""
     assert probe.subject.train is not None  # noqa: S101 - the claims need it
     if probe.ready:
         raise NotApplicable(_READY)
     probe.subject.seed(probe.number("rehearsal"))
     with _borrowed(probe), denormals_flushed():
         with probe.mode(training=True), torch.enable_grad():
-            lines = list(islice(probe.subject.train(images, held_out, epochs), epochs + 1))
+            losses = list(islice(probe.subject.train(images, held_out, epochs), epochs + 1))
         with probe.mode(training=False), torch.no_grad():
-            yield Networks.of(probe), lines
+            yield Networks.of(probe), losses
 
 
-def _as_it_comes(probe: Probe) -> Trained:
-    """Return the weights that came from a file."""
+def _from_file(probe: Probe) -> Trained:
+    """Return the weights that were loaded from a file, as a training."""
     module = probe.subject.module
     assert module is not None  # noqa: S101 - the claims need it
     result = Trained(probe, weights=_copies(module), brief=_copies(module))
     with result.loaded() as networks:
         result.scores[probe.course.epochs] = scoring.score(
-            networks, numbers(probe, probe.course.held_out)
+            networks, as_inputs(probe, probe.course.held_out)
         )
     return result
 
 
 def loop(probe: Probe, variant: Variant, course: Course, epochs: int) -> Iterator[float]:
-    """Train the module with the subject's own loss, or with its terms in other proportions."""
+    """Train the module with the subject's own loss, or with its terms as a variant has them."""
     module, loss = probe.subject.module, _loss(probe, variant)
     assert module is not None  # noqa: S101 - the claims need it
     parameters = [p for p in module.parameters() if p.requires_grad]
@@ -178,7 +181,7 @@ def loop(probe: Probe, variant: Variant, course: Course, epochs: int) -> Iterato
 
 
 def _loss(probe: Probe, variant: Variant) -> Callable[[Tensor], Tensor]:
-    """Return the loss of a batch, the sum over its examples."""
+    """Return the loss of a batch as a function of its images, summed over examples."""
     networks = Networks.of(probe)
 
     def own(x: Tensor) -> Tensor:
@@ -203,7 +206,7 @@ def _loss(probe: Probe, variant: Variant) -> Callable[[Tensor], Tensor]:
 
 
 def require_textbook(probe: Probe) -> None:
-    """Raise `NotApplicable` unless the intervals of the course are about such a model."""
+    """Raise `NotApplicable` unless the intervals of the course were measured on such a model."""
     module, course = probe.subject.module, probe.course
     if not course.name:
         raise NotApplicable("the course has no intervals; --train glyphs and --train mnist have")
@@ -211,11 +214,11 @@ def require_textbook(probe: Probe) -> None:
     if tuple(shapes) != course.form:
         raise NotApplicable("the intervals are those of the textbook's networks, 784-400-20")
     if probe.likelihood.name != "bernoulli":
-        raise NotApplicable("the intervals are those of a Bernoulli likelihood, of probabilities")
+        raise NotApplicable("the intervals are those of a Bernoulli likelihood with probabilities")
 
 
-def numbers(probe: Probe, images: Tensor) -> Tensor:
-    """Return images as the subject takes them."""
+def as_inputs(probe: Probe, images: Tensor) -> Tensor:
+    """Return images in the subject's shape and precision."""
     networks = Networks.of(probe)
     return Course.numbers(images, networks.dtype).reshape(-1, *networks.shape)
 
@@ -224,7 +227,7 @@ def _copies(module: nn.Module) -> list[Tensor]:
     return [tensor.data.clone() for tensor in (*module.parameters(), *module.buffers())]
 
 
-def _put(module: nn.Module, values: list[Tensor]) -> None:
+def _restore(module: nn.Module, values: list[Tensor]) -> None:
     tensors = (*module.parameters(), *module.buffers())
     for tensor, value in zip(tensors, values, strict=True):
         tensor.data = value.clone()
@@ -232,13 +235,13 @@ def _put(module: nn.Module, values: list[Tensor]) -> None:
 
 @contextlib.contextmanager
 def _borrowed(probe: Probe) -> Iterator[nn.Module]:
-    """Give the module its weights back afterwards."""
+    """Lend the module of a subject; afterwards it has its old weights again."""
     module = probe.subject.module
     assert module is not None  # noqa: S101 - the claims need it
     before = _copies(module)
     try:
         yield module
     finally:
-        _put(module, before)
+        _restore(module, before)
         for parameter in module.parameters():
             parameter.grad = None
