@@ -46,7 +46,7 @@ SUPPORT = (
     "runner",
 )
 TESTS = (
-    "compare",
+    "comparison",
     "statistics",
     "intervals",
     "oracles",

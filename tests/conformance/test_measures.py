@@ -34,7 +34,7 @@ def drawn(*shape, seed=0):
 def test_the_classifier_knows_the_classes_and_is_less_sure_of_noise(probe):
     course = probe.course
     sure = image_quality.confidence(probe, course.x[:500])
-    right = probe.classifier(course.x).argmax(1) == course.labels[1]
+    right = probe.answers["classifier"](course.x).argmax(1) == course.labels[1]
     assert float(right.float().mean()) > 0.95
     assert image_quality.confidence(probe, course.x[:500].mean(0, keepdim=True)) < sure
 

@@ -161,10 +161,11 @@ def test_a_failure_stands_alone(subjects, monkeypatch):
             reproduction="kl(mu, logvar)",
             links=("the guide",),
         )
-        return tuple(
+        explained = (
             dataclasses.replace(result, diagnosis=found, explained_by="kl/closed-form")
             for result in results
         )
+        return tuple(explained), ()
 
     monkeypatch.setattr("vae_ref.conformance.diagnosis.explain.explain", explain)
     message = message_of(parametrize_with_claims(subjects["wrong"]), "kl/gradient-mu")

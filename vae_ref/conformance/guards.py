@@ -88,7 +88,7 @@ def time_limit(seconds: float, *, wall: float | None = None) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
         rings += 1
         if rings > 1:
-            _throw_again(frame, lambda: over, by_wall_clock=hangs)
+            _Thrower(lambda: over, by_wall_clock=hangs).trace(frame)
         raise TimeLimit(by_wall_clock=hangs)
 
     def ignore(unraisable: Any) -> None:
@@ -153,21 +153,27 @@ def _own(frame: FrameType | None) -> bool:
     return frame is not None and frame.f_code.co_filename.startswith(_OWN)
 
 
-def _throw_again(
-    frame: FrameType | None, over: Callable[[], bool], *, by_wall_clock: bool
-) -> None:
-    """Raise in the next line too, which may be the handler's, and ring a moment after that."""
+class _Thrower:
+    """A tracer that raises in the next line too, and rings a moment after that.
 
-    def trace(frame: FrameType, event: str, argument: Any) -> Any:
-        if event != "line" or over() or _own(frame):
-            return trace
+    The next line may be in the handler that swallowed what was thrown before.
+    """
+
+    def __init__(self, over: Callable[[], bool], *, by_wall_clock: bool) -> None:
+        self._over, self._by_wall_clock = over, by_wall_clock
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if event != "line" or self._over() or _own(frame):
+            return self
         signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 5e-5), 0.01)
-        raise TimeLimit(by_wall_clock=by_wall_clock)
+        raise TimeLimit(by_wall_clock=self._by_wall_clock)
 
-    while frame is not None and not _own(frame):
-        frame.f_trace = trace
-        frame = frame.f_back
-    sys.settrace(trace)
+    def trace(self, frame: FrameType | None) -> None:
+        """Trace a frame, and what called it and what it calls."""
+        while frame is not None and not _own(frame):
+            frame.f_trace = self
+            frame = frame.f_back
+        sys.settrace(self)
 
 
 class _Output(io.StringIO):
