@@ -3,18 +3,19 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
 
-from vae_ref.checkpoint import CheckpointError
+from vae_ref.checkpoint import MOST_EPOCHS, CheckpointError
 from vae_ref.checks import InputError
 from vae_ref.data import DataError, ImageSet, fashion_mnist, mnist
 from vae_ref.display import Display
 from vae_ref.drawing import glyphs
 from vae_ref.engines import EngineOption
 from vae_ref.engines.platform import denormals_flushed
+from vae_ref.excerpt import excerpt
 from vae_ref.model import VAE
 from vae_ref.plan import Plan
 from vae_ref.recipe import DatasetName, LikelihoodName, ModelName, Recipe
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command("verify")(verify_command)
 app.command("claims")(claims_command)
 
+_UsageError: Any = typer.BadParameter.__bases__[0]  # typer has no public name for it
 _MISUSE, _INTERNAL, _INTERRUPTED = 2, 70, 130
 DataOption = Annotated[
     Path,
@@ -77,7 +79,8 @@ def train_command(
     ] = 20,
     hidden_dim: Annotated[int, typer.Option(help="Units of the hidden layers.")] = 400,
     epochs: Annotated[
-        int, typer.Option(min=1, help="Where to end, resumed epochs included.")
+        int,
+        typer.Option(min=1, max=MOST_EPOCHS, help="Where to end, resumed epochs included."),
     ] = 20,
     batch_size: Annotated[int, typer.Option(help="Examples per step.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Adam's.")] = 1e-3,
@@ -150,7 +153,11 @@ def evaluate_command(
     data: DataOption = Path("data"),
     samples: Annotated[
         int,
-        typer.Option(min=1, help="Importance samples K per image; more bound log p(x) closer."),
+        typer.Option(
+            min=1,
+            max=100_000,
+            help="Importance samples K per image; more bound log p(x) closer.",
+        ),
     ] = 50,
     seed: SeedOption = None,
     device: DeviceOption = "auto",
@@ -175,7 +182,7 @@ def sample_command(
     checkpoint: CheckpointArgument,
     *,
     data: DataOption = Path("data"),
-    count: Annotated[int, typer.Option(min=1, help="How many prior samples.")] = 64,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="How many prior samples.")] = 64,
     seed: SeedOption = None,
     device: DeviceOption = "auto",
     out: Annotated[
@@ -208,7 +215,13 @@ def main() -> None:
     """Run the command; answer bad input with one line and exit status 2."""
     try:
         with denormals_flushed():
-            app()
+            sys.exit(app(standalone_mode=False))
+    except _UsageError as error:
+        if message := error.format_message():  # of a call without arguments: the help was printed
+            _say(excerpt(message, 200))
+        sys.exit(_MISUSE)
+    except typer.Abort:
+        sys.exit(_INTERRUPTED)
     except (InputError, DataError, CheckpointError, DivergenceError, OSError, *MISUSE) as error:
         _say(str(error))
         sys.exit(_MISUSE)
