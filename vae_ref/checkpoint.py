@@ -18,10 +18,9 @@ from vae_ref.excerpt import excerpt
 if TYPE_CHECKING:
     from safetensors import safe_open
 
-__all__ = ["MOST_EPOCHS", "CheckpointError", "load", "opened", "parse", "save"]
+__all__ = ["CheckpointError", "load", "save"]
 
-#: The epochs that a training may have; a larger number is that of a damaged file.
-MOST_EPOCHS = 1_000_000
+MOST_EPOCHS = 1_000_000  # of a training; a larger number is that of a damaged file
 
 
 _FORMAT = 1

@@ -208,6 +208,7 @@ def _environment(value: Any) -> Environment:
 
 def _shapes(recipe: Recipe, size: tuple[int, int], epoch: int) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a checkpoint's tensors, and make none of them."""
+    recipe = dataclasses.replace(recipe, likelihood="bernoulli")  # none has weights of its own
     with torch.device("meta"):
         model = recipe.build(math.prod(size))
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
