@@ -202,6 +202,16 @@ def test_a_checkpoint_with_impossible_numbers(trained, tmp_path, name, change, m
         Run.load(path)
 
 
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "continuous-bernoulli"])
+@pytest.mark.parametrize("model", ["vae", "autoencoder"])
+def test_every_kind_of_run_is_loaded(tmp_path, model, likelihood):
+    run = Run.start(dataclasses.replace(SMALL, model=model, likelihood=likelihood), (28, 28))
+    run.save(tmp_path / "c.safetensors")
+    again = Run.load(tmp_path / "c.safetensors")
+    assert again.recipe == run.recipe
+    assert again.model.likelihood == run.model.likelihood
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_run_keeps_its_precision(small, tmp_path, dtype):
     """Whatever is the default where it is loaded."""

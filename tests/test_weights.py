@@ -99,6 +99,12 @@ def zip_of(pickled, storage=bytes(16), **options):
     return write
 
 
+def crowded(path, state):
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(20_000):
+            archive.writestr(f"vae/{number}", b"")
+
+
 def call(module, name, *arguments):
     """Pickle ``module.name(*arguments)``."""
     packed = b"".join(pickle.dumps(argument, 2)[2:-1] for argument in arguments)
@@ -130,8 +136,10 @@ def call(module, name, *arguments):
         ),
         (zip_of(bytes(2**21), compression=zipfile.ZIP_DEFLATED), "It is compressed"),
         (zip_of(b""), "Its pickle is damaged"),
+        (lambda path, _: zipfile.ZipFile(path, "w").close(), "but not of torch.save"),
+        (crowded, "too many files in one"),
         (zip_of(b"\x80\x02}X\x00\x00\x00\x00q\xffK\x01s."), "must be a tensor, and is int"),
-        (zip_of(b"\x80\x02})" + b"\x85" * 10**6 + b"K\x01s."), "It has a tuple for a key"),
+        (zip_of(b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s."), "It has a tuple for a key"),
         (zip_of(b"\x80\x05\x96" + (2**33).to_bytes(8, "little")), "pickle is damaged"),
     ],
 )

@@ -228,8 +228,6 @@ def test_what_was_not_decided_is_skipped(monkeypatch, undecided, reason):
         check()
 
 
-
-
 @pytest.mark.parametrize(
     ("accident", "message"),
     [

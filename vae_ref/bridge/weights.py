@@ -125,15 +125,17 @@ def _of_torch(path: Path) -> Any:
     """
     zipped = zipfile.is_zipfile(path)
     if zipped:
-        with zipfile.ZipFile(path) as archive:
+        with _Bounded(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
             if any(entry.file_size != entry.compress_size for entry in archive.infolist()):
                 raise _refusal(path, "It is compressed")
-            (name,) = (n for n in archive.namelist() if n.lower().endswith("data.pkl"))
-            with archive.open(name) as stream:
+            names = [n for n in archive.namelist() if n.lower().endswith("data.pkl")]
+            if len(names) != 1:
+                raise _refusal(path, "It is an archive, but not of torch.save")
+            with archive.open(names[0]) as stream:
                 _follow(path, stream.read(_PICKLE_BYTES), pickles=1)
     else:
-        with path.open("rb") as file:  # as until torch 1.6: a head of three, weights, their keys
-            _follow(path, file.read(_PICKLE_BYTES), pickles=5)
+        with path.open("rb") as stream:  # as until torch 1.6: a head of three, weights, their keys
+            _follow(path, stream.read(_PICKLE_BYTES), pickles=5)
     return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
 
 
@@ -149,6 +151,16 @@ def _follow(path: Path, content: bytes, pickles: int) -> None:
         cut = stream.tell() == _PICKLE_BYTES
         reason = "has more than 1 MiB" if cut else "is damaged, or not of torch.save"
         raise _refusal(path, f"Its pickle {reason}") from error
+
+
+class _Bounded(io.BufferedReader):
+    """A file of which no more is read at once than the list of an archive's files may have."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read so many bytes, or raise."""
+        if (size or 0) > _PICKLE_BYTES:
+            raise ValueError("too many files in one")
+        return super().read(size)
 
 
 class _Dict(dict[Any, Any]):
