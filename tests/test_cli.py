@@ -41,7 +41,9 @@ def vae_ref_command(monkeypatch, capsys):
 
 
 def files(directory: Path) -> set[str]:
-    return {str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()}
+    """Name the files below a directory, but for the lock that keeps other runs out of it."""
+    found = {str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()}
+    return found - {".lock"}
 
 
 def losses(run: Path) -> list[tuple]:

@@ -110,9 +110,11 @@ def test_a_file_that_hangs_is_left(vae_ref_command, monkeypatch, tmp_path):
     assert errors.count("\n") == 1
 
 
-def test_what_is_undecided_is_not_all_right(vae_ref_command, monkeypatch):
-    monkeypatch.setattr("vae_ref.conformance.probe.draws.BUDGET", -1.0)
-    status, output, _ = vae_ref_command("verify", "small_vae.py", "--only", "*/mean")
+def test_what_is_undecided_is_not_all_right(vae_ref_command, monkeypatch, tmp_path):
+    monkeypatch.setattr("vae_ref.conformance.probe.draws.BUDGET", 0.01)
+    endless = varied(SMALL, ("std = torch.exp", "while len(mu) > 1000: pass\n        std = torch.exp"))
+    (tmp_path / "endless.py").write_text(endless)
+    status, output, _ = vae_ref_command("verify", "endless.py", "--only", "*/mean")
     assert status == 3
     assert "inconclusive" in output
     assert output.splitlines()[-2].startswith("undecided: 0 of ")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_ref.checks import is_integer, require_positive_integer
+from vae_ref.checks import is_integer, require_positive_integer, unchecked
 from vae_ref.engines import choose
 from vae_ref.engines.platform import Adam
 from vae_ref.model import LatentModel
@@ -210,7 +210,7 @@ def _environment(value: Any) -> Environment:
 
 def _shapes(recipe: Recipe, size: tuple[int, int], epoch: int) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a checkpoint's tensors, and make none of them."""
-    with torch.device("meta"):
+    with torch.device("meta"), unchecked():
         model = recipe.build(math.prod(size))
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():

@@ -23,7 +23,7 @@ def claim(
     kills: tuple[str, ...],
     builds_on: tuple[str, ...] = (),
     level: Level = "standard",
-    seconds: float = 10.0,
+    seconds: float | None = None,
 ) -> Callable[[Check], Check]:
     """Register a function as the check of a claim; see `Claim` for the arguments."""
     part = identifier.partition("/")[0]
@@ -46,7 +46,7 @@ def claim(
             kills=kills,
             builds_on=builds_on,
             level=level,
-            seconds=seconds,
+            seconds=seconds or (30.0 if kind == "statistical" else 10.0),
             check=check,
         )
         return check
