@@ -38,8 +38,9 @@ def vae_ref_command(monkeypatch, capsys, tmp_path, user):
         (tmp_path / name).write_text(source)
 
     def run(*arguments: object, supervised: bool = False) -> tuple[int, str, str]:
-        here = ["--in-process"] if arguments[:1] == ("verify",) and not supervised else []
-        monkeypatch.setattr(sys, "argv", ["vae-ref", *map(str, arguments), *here])
+        if arguments[:1] == ("verify",) and not supervised:
+            arguments = ("verify", "--in-process", *arguments[1:])
+        monkeypatch.setattr(sys, "argv", ["vae-ref", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             cli.main()
         output, errors = capsys.readouterr()

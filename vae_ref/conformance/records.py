@@ -237,7 +237,7 @@ class Report:
 
     @property
     def exit_status(self) -> int:
-        """What the command ends with: 0 if all that applies holds, 1 violated, 3 undecided."""
+        """The status of the command, 1 if violated, 3 if undecided, and 0 otherwise."""
         return {"violated": 1, "undecided": 3}.get(self.verdict, 0)
 
     @property
