@@ -22,7 +22,6 @@ __all__ = ["CheckpointError", "load", "save"]
 
 MOST_EPOCHS = 1_000_000  # of a training; a larger number is that of a damaged file
 
-
 _FORMAT = 1
 _HEADER_BYTES = 1 << 20  # ours are of 5,000
 _JSON_CHARACTERS, _JSON_BRACKETS = 20_000, 16  # ours have 500 and 4
@@ -76,7 +75,9 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         try:
             return {name: file.get_tensor(name) for name in slices}, facts
         except (TypeError, RuntimeError) as error:
-            raise CheckpointError(f"{path} holds a tensor of an impossible shape.") from error
+            raise CheckpointError(
+                f"{path} holds a tensor of an impossible shape. Restore it."
+            ) from error
 
 
 def opened(path: Path) -> "safe_open":
