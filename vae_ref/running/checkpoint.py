@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckpointError", "load", "opened", "parse", "save"]
 
-
 _FORMAT = 1
 _HEADER_BYTES = 1 << 20  # ours are of 5,000
 _JSON_CHARACTERS, _JSON_BRACKETS = 20_000, 16  # ours have 500 and 4
@@ -75,7 +74,9 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         try:
             return {name: file.get_tensor(name) for name in slices}, facts
         except (TypeError, RuntimeError) as error:
-            raise CheckpointError(f"{path} holds a tensor of an impossible shape.") from error
+            raise CheckpointError(
+                f"{path} holds a tensor of an impossible shape. Restore it."
+            ) from error
 
 
 def opened(path: Path) -> "safe_open":
