@@ -1,6 +1,6 @@
 """Mutate the kit itself, one place at a time, and list what nothing notices.
 
-    python -m tests.conformance.mutate_kit [module ...]
+    python -m tests.conformance.mutate_kit [-n PROCESSES] [module ...]
 
 Every comparison in the source of the claims and of what they rest on is turned round, and every
 tolerance (a number in a comparison, in a scale or in a constant) is multiplied by 100. A mutated
@@ -13,6 +13,7 @@ test_bank forbids.)
 import ast
 import copy
 import importlib
+import itertools
 import json
 import shutil
 import subprocess
@@ -23,10 +24,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-import torch
-
-from tests.conformance.kill_matrix import FILE
+from tests.conformance.kill_matrix import FILE, arguments, processes
 from tests.conformance.test_near_misses import NEAR
+from vae_ref.conformance import guards
 from vae_ref.conformance.claims import all_claims
 from vae_ref.conformance.diagnosis.explain import FAILED
 from vae_ref.conformance.mutants import BANK
@@ -117,7 +117,7 @@ def noticed_by_tests(file: Path, mutated: ast.Module, tests: tuple[str, ...]) ->
         shutil.copytree(root, copied, ignore=shutil.ignore_patterns(".*", "runs", "_build"))
         (copied / file.relative_to(root)).write_text(ast.unparse(mutated))
         paths = [f"tests/conformance/test_{test}.py" for test in tests]
-        command = [sys.executable, "-m", "pytest", "-x", "-q", *paths]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", *paths]
         return bool(
             subprocess.run(command, cwd=copied, capture_output=True, check=False).returncode
         )
@@ -131,25 +131,37 @@ def noticed_by_claims(original: ModuleType, mutated: ast.Module) -> bool:
     return not all(as_it_was for _, as_it_was in answers(original, module))
 
 
-def survivors(name: str) -> Iterator[str]:
-    support = name in SUPPORT
-    module = importlib.import_module(
-        f"{PACKAGE}.{name}" if support else f"{PACKAGE}.claims.{name}"
+def mutations(name: str) -> Iterator[tuple[str, ast.Module]]:
+    return places(ast.parse(Path(module_of(name).__file__).read_text()))
+
+
+def module_of(name: str) -> ModuleType:
+    return importlib.import_module(f"{PACKAGE}.{name if name in SUPPORT else f'claims.{name}'}")
+
+
+def survives(name: str, number: int) -> str:
+    """Return what a mutation of a module is, if nothing notices it."""
+    description, mutated = next(itertools.islice(mutations(name), number, None))
+    module, support = module_of(name), name in SUPPORT
+    noticed = (not support and noticed_by_claims(module, mutated)) or noticed_by_tests(
+        Path(module.__file__), mutated, TESTS if support else ("facts",)
     )
-    file = Path(module.__file__)
-    for description, mutated in places(ast.parse(file.read_text())):
-        noticed = (not support and noticed_by_claims(module, mutated)) or noticed_by_tests(
-            file, mutated, TESTS if support else ("facts",)
-        )
-        print("." if noticed else "S", end="", flush=True)
-        if not noticed:
-            yield f"{name}.py {description}"
+    print("." if noticed else "S", end="", flush=True)
+    return "" if noticed else f"{name}.py {description}"
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    left = [place for name in sys.argv[1:] or (*CLAIMS, *SUPPORT) for place in survivors(name)]
-    print(f"\n{len(left)} survive")
+    parser = arguments()
+    parser.add_argument("modules", nargs="*", metavar="module", default=[*CLAIMS, *SUPPORT])
+    chosen = parser.parse_args()
+    jobs = [
+        (name, number) for name in chosen.modules for number, _ in enumerate(mutations(name))
+    ]
+    unmutated = Path(guards.__file__)
+    assert not noticed_by_tests(unmutated, ast.parse(unmutated.read_text()), TESTS)
+    with processes(chosen.n) as pool:
+        left = list(filter(None, pool.map(survives, *zip(*jobs, strict=True))))
+    print(f"\n{len(left)} of {len(jobs)} survive")
     print("\n".join(left))
 
 

@@ -134,4 +134,4 @@ def test_the_numpy_formula_of_a_bug_is_the_bug(identifier):
 
 
 def test_matrix_script(monkeypatch):
-    assert kills(BANK["kl-no-half"]) == MATRIX["mutants"]["kl-no-half"]
+    assert kills("kl-no-half") == MATRIX["mutants"]["kl-no-half"]
