@@ -154,9 +154,7 @@ def main() -> None:
     parser = arguments()
     parser.add_argument("modules", nargs="*", metavar="module", default=[*CLAIMS, *SUPPORT])
     chosen = parser.parse_args()
-    jobs = [
-        (name, number) for name in chosen.modules for number, _ in enumerate(mutations(name))
-    ]
+    jobs = [(name, number) for name in chosen.modules for number, _ in enumerate(mutations(name))]
     unmutated = Path(guards.__file__)
     assert not noticed_by_tests(unmutated, ast.parse(unmutated.read_text()), TESTS)
     with processes(chosen.n) as pool:
