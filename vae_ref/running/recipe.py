@@ -80,8 +80,11 @@ class Recipe:
                 "The textbook has 1e-3.",
             )
 
-    def build(self, input_dim: int) -> LatentModel:
-        """Make the model with its initial weights, which are a function of the seed."""
+    def build(self, input_dim: int, *, device: torch.device | str = "cpu") -> LatentModel:
+        """Make the model with its initial weights, which are a function of the seed.
+
+        On the CPU they are the same everywhere; on the device "meta" there are only shapes.
+        """
         likelihood: Likelihood
         match self.likelihood:
             case "bernoulli":
@@ -93,7 +96,7 @@ class Recipe:
             case _:
                 assert_never(self.likelihood)
         kind = {"vae": VAE, "autoencoder": Autoencoder}[self.model]
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        with torch.random.fork_rng(devices=[]), torch.device(device):
             torch.default_generator.manual_seed(
                 Plan(self.seed).generator("weights").initial_seed()
             )

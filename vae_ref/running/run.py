@@ -210,9 +210,7 @@ def _environment(value: Any) -> Environment:
 
 def _shapes(recipe: Recipe, size: tuple[int, int], epoch: int) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a checkpoint's tensors, and make none of them."""
-    recipe = dataclasses.replace(recipe, likelihood="bernoulli")  # no likelihood has weights
-    with torch.device("meta"):
-        model = recipe.build(math.prod(size))
+    model = recipe.build(math.prod(size), device="meta")
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for key in _kept(epoch):
