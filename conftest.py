@@ -3,17 +3,47 @@
 import os
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; set before torch is there
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import hypothesis
 import jaxtyping
 import pytest
 import torch
 
-from vae_ref.data import DataError, ImageSet, mnist
+# Shapes and types are checked where shapes are annotated; mypy checks the types of the rest.
+ANNOTATED = [
+    "data",
+    "exact",
+    "gaussian",
+    "likelihood",
+    "model",
+    "objective",
+    "pca",
+    "plan",
+    "quadrature",
+    "running",
+]
+jaxtyping.install_import_hook(
+    [f"vae_ref.{name}" for name in ANNOTATED],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
+
+from vae_ref.data import DataError, ImageSet, mnist  # noqa: E402 - after the hook
 
 hypothesis.settings.register_profile("vae_ref", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("vae_ref")
 
 HERE = Path(__file__).parent
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Take all cores for the whole suite, and this process for a few files or to measure time."""
+    places = [Path(argument.partition("::")[0]) for argument in config.args]
+    if any(place.suffix == ".py" or "benchmarks" in place.parts[:1] for place in places):
+        return 0
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -60,7 +60,7 @@ def composed(name, dtype="float64"):
     )
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_every_likelihood_conforms(name, dtype):
     report = verify(composed(name, dtype))
@@ -68,6 +68,7 @@ def test_every_likelihood_conforms(name, dtype):
     assert {"fail", "error", "timeout", "inconclusive"}.isdisjoint(report.counts)
 
 
+@pytest.mark.slow
 def test_the_variance_of_a_gaussian_is_found():
     facts = verify(composed("gaussian"), only="objective/*").facts
     assert facts["implied variance"] == "0.3"
@@ -76,6 +77,7 @@ def test_the_variance_of_a_gaussian_is_found():
 EXACT = [claim for claim in select(None) if claim.kind != "statistical"]
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), index=st.integers(0, len(EXACT) - 1))
 def test_no_case_of_an_exact_claim_is_unlucky(seed, index):

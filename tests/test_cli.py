@@ -92,6 +92,7 @@ def test_every_kind_of_run_can_be_evaluated_and_sampled(vae_ref_command, tmp_pat
     assert files(run / "samples") == {"sample.png", "interpolation.png"}
 
 
+@pytest.mark.slow
 def test_a_latent_plane_is_drawn(vae_ref_command, tmp_path):
     options = ["--dataset", "glyphs", "--latent-dim", "2", "--epochs", "1"]
     assert vae_ref_command("train", *options, "--out", tmp_path / "run")[0] == 0
@@ -177,6 +178,7 @@ def test_training_and_test_glyphs_are_not_the_same(monkeypatch):
     assert not train.images[:100].equal(test.images)
 
 
+@pytest.mark.slow
 def test_seed_and_count_change_what_is_drawn(vae_ref_command, tmp_path):
     vae_ref_command("train", *QUICK, "--epochs", 1, "--out", tmp_path / "run")
     checkpoint = tmp_path / "run" / "checkpoint.safetensors"
@@ -226,6 +228,7 @@ def test_a_damaged_history_is_said(vae_ref_command, tmp_path, change, message):
     assert message in errors
 
 
+@pytest.mark.slow
 def test_resuming_elsewhere_is_said(vae_ref_command, tmp_path, monkeypatch):
     arguments = ["train", *QUICK, "--epochs", 1, "--out", tmp_path / "run"]
     vae_ref_command(*arguments)
@@ -251,6 +254,7 @@ class Killed(BaseException):
     """What nothing in the program catches by name."""
 
 
+@pytest.mark.slow
 def test_killed_at_any_write_and_resumed_a_run_ends_the_same(
     vae_ref_command, tmp_path, monkeypatch
 ):
@@ -323,6 +327,7 @@ def _limit_file_size():
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(tmp_path):
     result = subprocess.run(
         [*COMMAND, "train", *QUICK, "--epochs", "1", "--out", tmp_path / "run"],

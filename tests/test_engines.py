@@ -558,6 +558,7 @@ print(seconds(torch.log1p, x) / seconds(torch.log, x))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first", ["constants_in_memory()", "evaluate(VAE(), glyphs(5), torch.zeros(5, 20))"]
 )

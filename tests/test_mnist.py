@@ -50,10 +50,10 @@ def test_what_the_intervals_find(epoch, shift):
 
 @pytest.fixture(scope="module")
 def briefly(mnist_sets):
-    """The textbook configuration in training, in single precision, with its first 5 records."""
+    """The textbook configuration in training, in single precision, with its first 2 records."""
     torch.set_default_dtype(torch.float32)
     run = Run.start(Recipe(), (28, 28))
-    return run, {record.epoch: record for record in fit(run, *mnist_sets, epochs=5)}
+    return run, {record.epoch: record for record in fit(run, *mnist_sets, epochs=2)}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def trained(briefly, mnist_sets):
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
-@pytest.mark.parametrize("epoch", [e for e in EPOCHS if e <= 5])
+@pytest.mark.parametrize("epoch", [e for e in EPOCHS if e <= 2])
 def test_the_textbook_configuration_reaches_its_loss(briefly, quantity, epoch):
     low, high = interval(quantity, epoch)
     assert low <= getattr(briefly[1][epoch], quantity) <= high
@@ -73,7 +73,7 @@ def test_the_textbook_configuration_reaches_its_loss(briefly, quantity, epoch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("quantity", QUANTITIES)
-@pytest.mark.parametrize("epoch", [e for e in EPOCHS if e > 5])
+@pytest.mark.parametrize("epoch", [e for e in EPOCHS if e > 2])
 def test_the_textbook_configuration_reaches_its_loss_later(trained, quantity, epoch):
     low, high = interval(quantity, epoch)
     assert low <= getattr(trained[1][epoch], quantity) <= high
@@ -105,6 +105,7 @@ def test_importance_weighting_finds_what_the_elbo_leaves(trained, mnist_sets):
     assert 2 < bound - elbo < 12
 
 
+@pytest.mark.slow
 def test_the_textbooks_own_loop_trains_unchanged_to_the_same_loss(mnist_root):
     """The script as its readers write it, with VAE and loss_function imported from here."""
     torch.set_default_dtype(torch.float32)

@@ -290,11 +290,13 @@ def loss_error(optimum, x):
     return Z * math.sqrt(variance.item() / (len(x) * NEAR[-1][1]))
 
 
+@pytest.mark.slow
 def test_the_elbo_reaches_the_maximum_and_never_passes_it(trained):
     """The gap was at most 0.0003 for ten seeds; rounding is all that could make it negative."""
     assert -1e-9 <= trained.gap < 0.002
 
 
+@pytest.mark.slow
 def test_the_decoder_spans_the_principal_subspace(trained, optimum):
     """A tilt by theta of the weakest direction costs theta^2 (r - 1)^2 / 2r nats, where r is
     lambda / s^2. The tolerance is the tilt that costs the tolerance of the ELBO."""
@@ -302,14 +304,17 @@ def test_the_decoder_spans_the_principal_subspace(trained, optimum):
     assert trained.angle < math.sqrt(2 * 0.002 * ratio) / (ratio - 1)
 
 
+@pytest.mark.slow
 def test_the_posterior_variances_are_the_analytic_ones(trained):
     assert trained.log_variances.abs().max() < LOG_VARIANCE_TOLERANCE
 
 
+@pytest.mark.slow
 def test_the_pixel_variance_is_the_mean_of_the_discarded_eigenvalues(trained):
     assert abs(trained.log_s2) < LOG_S2_TOLERANCE
 
 
+@pytest.mark.slow
 def test_the_reported_loss_is_the_maximum(trained, optimum, x):
     """From both sides: a bug often makes it look better."""
     error = loss_error(optimum, x)
@@ -331,6 +336,7 @@ def test_another_weight_of_the_kl_moves_the_pixel_variance(misled):
     assert abs(result.log_s2 - shifts(beta)[0]) < LOG_S2_TOLERANCE
 
 
+@pytest.mark.slow
 def test_another_weight_of_the_kl_moves_the_loss(misled, optimum, x):
     """By (beta - 1) KL, since all else is stationary; KL = sum of log(lambda_j / s^2) / 2."""
     beta, result = misled

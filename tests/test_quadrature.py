@@ -52,8 +52,8 @@ def double_precision_of_fixtures():
 
 
 def slow(case):
-    """The plane takes half a minute with the likelihood whose normaliser is a series."""
-    return [pytest.mark.slow] * (case[1] == 2 and isinstance(case[0], ContinuousBernoulli))
+    """The plane takes half a minute."""
+    return [pytest.mark.slow] * (case[1] == 2)
 
 
 @pytest.fixture(
@@ -266,6 +266,7 @@ def test_of_a_model_in_single_precision(function):
         function(VAE(9, 3, 1).float(), torch.rand(4, 9, dtype=torch.float32))
 
 
+@pytest.mark.slow
 @FUNCTIONS
 def test_of_detail_too_fine_for_a_grid(function):
     model = VAE(9, 3, 2, likelihood=Gaussian(1e-9))

@@ -59,6 +59,7 @@ def test_a_target_that_ends_the_process_is_reported(judged, act, end):
     assert as_json(report)["broken"] == report.broken
 
 
+@pytest.mark.slow
 def test_what_was_found_before_the_end_is_in_the_report(judged):
     report = judged("len(mu) == 1 or os._exit(0)", only="kl/[cz]*")
     assert [result.claim.id for result in report.results] == ["kl/closed-form"]
@@ -69,6 +70,7 @@ def test_what_was_found_before_the_end_is_in_the_report(judged):
     assert report.results[-1].status == "error"
 
 
+@pytest.mark.slow
 def test_an_end_while_the_target_is_loaded_is_reported(judged):
     report = judged(first="os._exit(0)")
     assert report.broken == "the target's process ended with status 0 while it was loaded"
@@ -76,6 +78,7 @@ def test_an_end_while_the_target_is_loaded_is_reported(judged):
     assert summary(report).startswith("violated: nothing was judged, the target's process ended")
 
 
+@pytest.mark.slow
 def test_an_error_whose_text_ends_the_process_is_reported(judged):
     report = judged(
         "raise Last", first="class Last(Exception):\n    __str__ = lambda _: os._exit(0)"
@@ -83,6 +86,7 @@ def test_an_error_whose_text_ends_the_process_is_reported(judged):
     assert report.broken == "the target's process ended with status 0 in kl/closed-form"
 
 
+@pytest.mark.slow
 def test_what_a_right_target_does_beside_is_noted_and_no_matter(judged):
     """It floods and closes the streams, keeps a thread, and would end otherwise if it could."""
     first = """
@@ -108,12 +112,14 @@ def test_memory_beyond_the_limit_is_an_error_of_the_claim(judged):
     assert report.exit_status == 1
 
 
+@pytest.mark.slow
 def test_what_hangs_where_no_signal_reaches_it_is_tried_twice(judged, monkeypatch, tmp_path):
     """The kit's limits are switched off by the target; the next claim is judged all the same."""
-    monkeypatch.setattr(supervisor, "SLACK", 8.0)
+    monkeypatch.setattr(supervisor, "SLACK", 1.0)
     hastily = (
         "import vae_ref.conformance.supervisor as s; send = s.Messenger.send; "
-        "s.Messenger.send = lambda *to, **what: send(*to, **what | {'patience': 0.0}); "
+        "s.Messenger.send = lambda *to, **what: send(*to, **what | "
+        "{'patience': 0.0 if 'zero-at-prior' in str(what.get('claim')) else 300.0}); "
     )
     monkeypatch.setattr(supervision, "CHILD", hastily + judge.CHILD)
     act = f"""
@@ -137,6 +143,7 @@ def test_what_the_user_has_to_mend_is_said_as_without_a_child(judged, tmp_path):
         judged(first="raise ValueError('no')")
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_kit_is_told_from_one_of_the_target(judged, monkeypatch):
     broken = "import vae_ref.conformance.runner as r; r.conclude = None; "
     monkeypatch.setattr(supervision, "CHILD", broken + judge.CHILD)
@@ -157,6 +164,7 @@ def command(*arguments, **options):
     )
 
 
+@pytest.mark.slow
 def test_reports_are_written_by_the_parent_though_nobody_reads_the_terminal(tmp_path):
     """A target that rewrites the report at its end changes nothing; a closed pipe neither."""
     (tmp_path / "sly.py").write_text(

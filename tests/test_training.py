@@ -174,6 +174,7 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("images", "samples"), [(100, 50), (100, 400), (300, 100)])
 def test_the_memory_of_a_bound_grows_neither_with_images_nor_with_samples(images, samples):
     """It decodes 100 images times 50 samples of 784 pixels at a time."""

@@ -48,6 +48,7 @@ def test_a_target_with_a_colon_in_its_name_is_found(vae_ref_command, tmp_path):
     assert "1 of 1 hold" in output
 
 
+@pytest.mark.slow
 def test_a_module_beside_the_target_is_not_taken_for_one_of_the_reports(vae_ref_command, tmp_path):
     """The pages are made in the process that never looks there; see test_supervision."""
     (tmp_path / "jinja2.py").write_text("raise RuntimeError")

@@ -114,6 +114,7 @@ def scan():
         yield scan
 
 
+@pytest.mark.slow
 def test_the_scan_agrees(scan, reference, weights, batches):
     import jax
 
@@ -140,6 +141,7 @@ def test_the_scan_agrees(scan, reference, weights, batches):
             )
 
 
+@pytest.mark.slow
 def test_the_products_of_the_scan_are_of_single_precision(scan, batches):
     """By default, XLA keeps 10 bits of the factors on a GPU."""
     import jax
@@ -149,6 +151,7 @@ def test_the_products_of_the_scan_are_of_single_precision(scan, batches):
     assert text.count("dot_general") == text.count("precision = [HIGHEST, HIGHEST]") == 11
 
 
+@pytest.mark.slow
 def test_the_scan_trains_on_the_short_last_batch_too(scan):
     import jax
 
@@ -158,6 +161,7 @@ def test_the_scan_trains_on_the_short_last_batch_too(scan):
     assert 400 < float(loss) < 784 * 0.8  # log 2 per pixel before the first step
 
 
+@pytest.mark.slow
 def test_the_scan_starts_from_torchs_distribution(scan, weights):
     import jax
 

@@ -157,6 +157,7 @@ def test_a_fault_raises_the_counts(objective, name, tmp_path):
     assert risen >= expected
 
 
+@pytest.mark.slow
 def test_another_module_of_the_package_is_not_counted_as_an_import(objective, tmp_path):
     head = copy_of(tmp_path, "shapes", "import vae_ref.more\n")
     (head.tree / "vae_ref" / "more.py").write_text("")

@@ -22,6 +22,7 @@ def short_curves(monkeypatch, small, user):
     monkeypatch.setattr(scaling, "mnist", lambda *_, **__: small[0])
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_written_and_shown(short_curves, tmp_path, capsys):
     threads = torch.get_num_threads()
     scaling.main(["--json", str(tmp_path / "scaling.json")])

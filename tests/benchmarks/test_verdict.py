@@ -43,6 +43,7 @@ def test_four_percent_pass(noise, at_most):
     assert rate(0.04, noise) <= at_most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slowdown", "noise"), [(0.1, 0.001), (0.1, 0.02), (0.2, 0.05)])
 def test_ten_percent_are_flagged_on_a_quiet_machine(slowdown, noise):
     assert rate(slowdown, noise) >= 0.98

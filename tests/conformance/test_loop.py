@@ -115,6 +115,7 @@ def test_a_loop_that_yields_another_number_of_times_is_a_violation(times):
     assert (result.status, result.symptom) == ("fail", "epochs")
 
 
+@pytest.mark.slow
 def test_the_weights_are_those_from_before_afterwards():
     right = specimen()
     before = {name: value.clone() for name, value in right.module.state_dict().items()}

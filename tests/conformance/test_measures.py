@@ -31,6 +31,7 @@ def drawn(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@pytest.mark.slow
 def test_the_classifier_knows_the_classes_and_is_less_sure_of_noise(probe):
     course = probe.course
     sure = image_quality.confidence(probe, course.x[:500])
@@ -100,6 +101,7 @@ def test_the_optimum_of_the_linear_vae_is_the_likelihood_of_its_data():
     assert best.variances.tolist() == pytest.approx([0.25 / 9, 0.25 / 4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("factor", "apart"), [(1.0, 0.0), (1.01, -0.032), (0.99, 0.032)], ids=["right", "+1 %", "-1 %"]
 )

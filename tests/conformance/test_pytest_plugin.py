@@ -110,6 +110,7 @@ def test_subjects_need_no_test_file(pytest_run):
     assert run.ret == pytest.ExitCode.TESTS_FAILED
 
 
+@pytest.mark.slow
 def test_options_of_pytest_apply_and_the_seed_is_handed_on(pytest_run, pytester, examples):
     pytester.makepyfile(test_other="def test_sum(): pass\ndef test_else(): pass")
     run = pytest_run("--vae-subject=subjects:wrong", "--vae-seed=2", "-k", "sum", "-q")
@@ -120,8 +121,8 @@ def test_options_of_pytest_apply_and_the_seed_is_handed_on(pytest_run, pytester,
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("nowhere", "there is no module nowhere*"),
-        ("subjects:nobody", "subjects has no nobody*"),
+        pytest.param("nowhere", "there is no module nowhere*", marks=pytest.mark.slow),
+        pytest.param("subjects:nobody", "subjects has no nobody*", marks=pytest.mark.slow),
         ("subjects:empty", "no claim applies to empty"),
     ],
 )

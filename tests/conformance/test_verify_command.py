@@ -227,7 +227,10 @@ def test_an_empty_file_of_expected_failures_expects_none(vae_ref_command, tmp_pa
 # Reports.
 
 
-@pytest.mark.parametrize(("target", "expected"), [("right_kl.py", 0), ("mean_kl.py", 1)])
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [pytest.param("right_kl.py", 0, marks=pytest.mark.slow), ("mean_kl.py", 1)],
+)
 def test_reports_are_written_whatever_comes_out(vae_ref_command, tmp_path, target, expected):
     files = ("--json", "r.json", "--junit", "r.xml", "--html", "r.html")
     status, _, errors = vae_ref_command("verify", target, "--only", "kl/*", *files)
@@ -339,6 +342,7 @@ def test_the_program_from_end_to_end(tmp_path):
     assert [c["diagnosis"]["bug"] for c in roots] == ["kl-mean-over-everything"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130(tmp_path):
     ready = tmp_path / "ready"
     (tmp_path / "slow.py").write_text(
@@ -357,6 +361,7 @@ def test_ctrl_c_ends_with_130(tmp_path):
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_traceback(tmp_path):
     with start(tmp_path, "claims") as process:
         process.stdout.close()

@@ -63,6 +63,7 @@ def test_weights_that_were_not_trained_are_told_from_trained_ones(vae_ref_comman
     assert found["value"] > found["high"] > found["low"] > 100
 
 
+@pytest.mark.slow
 def test_of_finished_weights_nothing_is_trained(vae_ref_command, tmp_path):
     torch.save(reference().module.state_dict(), tmp_path / "vae.pt")
     claims = ("--only", "training/[bers]*")
