@@ -28,11 +28,10 @@ def test_the_reference_conforms(dtype, device):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [100, 101])
-def test_the_reference_conforms_when_trained(seed, device):
-    """With seeds that are not among those that the intervals were measured with."""
+def test_the_reference_conforms_when_trained(device):
+    """With a seed that is not among those that the intervals were measured with."""
     torch.set_default_dtype(torch.float32)
-    report = verify(reference(device=device.type, seed=seed), seed=seed, level="trained")
+    report = verify(reference(device=device.type, seed=100), seed=100, level="trained")
     assert report.verdict == "conformant", objections(report)
 
 

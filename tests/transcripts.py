@@ -62,6 +62,7 @@ def _run(session: list[Step], directory: Path) -> list[Step]:
     script = "\n".join(f"{step.command}\n{end}" for step in session)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8"}
+    environment["PYTEST_ADDOPTS"] = "-p no:randomly"  # which would show the tests in another order
     answer = subprocess.run(
         ["bash", "-c", script],
         check=False,

@@ -33,8 +33,10 @@ PAIRS = [
         id=f"{claim.id}-{bug}",
         marks=[pytest.mark.slow] * (claim.level == "trained"),
     )
-    for claim in all_claims()
-    for bug in claim.kills
+    for claim, bug in sorted(
+        ((claim, bug) for claim in all_claims() for bug in claim.kills),
+        key=lambda pair: (about_pictures(pair[0]), pair[1] if about_pictures(pair[0]) else ""),
+    )  # those that share trainings are neighbours, so that they go to one process
 ]
 
 
@@ -85,10 +87,14 @@ def test_the_matrix_is_complete():
 @pytest.mark.parametrize(("claim", "bug"), PAIRS)
 def test_a_claim_alone_notices_the_bugs_that_it_names(claim, bug):
     """And so a claim that is emptied is noticed."""
-    subject = BANK[bug].subject()
-    if about_pictures(claim):
-        subject = pictured(BANK[bug].subject(sizes=TEXTBOOK))
-    assert check(claim, probe_of(subject)).status == "fail"
+    probe = pictured_probe(bug) if about_pictures(claim) else probe_of(BANK[bug].subject())
+    assert check(claim, probe).status == "fail"
+
+
+@cache
+def pictured_probe(bug):
+    """A bug on the course with pictures; the claims about it share its trainings."""
+    return probe_of(pictured(BANK[bug].subject(sizes=TEXTBOOK)))
 
 
 def pictured(subject):
@@ -96,12 +102,11 @@ def pictured(subject):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_another_right_vae_holds_on_the_courses_that_were_measured_with_ours(seed):
+def test_another_right_vae_holds_on_the_courses_that_were_measured_with_ours():
     """The specimen in the textbook's size shares no code with the reference."""
     torch.set_default_dtype(torch.float32)
-    subject = pictured(specimen(sizes=TEXTBOOK, seed=seed))
-    report = verify(subject, seed=seed + 100, level="trained")
+    subject = pictured(specimen(sizes=TEXTBOOK))
+    report = verify(subject, seed=100, level="trained")
     assert report.verdict == "conformant", [
         (r.claim.id, r.message) for r in report.results if r.status != "pass"
     ]
