@@ -59,7 +59,7 @@ def composed(name, dtype="float64"):
     )
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_every_likelihood_conforms(name, dtype):
     report = verify(composed(name, dtype))

@@ -26,6 +26,7 @@ def exact(mu: float, logvar: float) -> mpmath.mpf:
         return (m * m + mpmath.expm1(v) - v) / 2
 
 
+@pytest.mark.slow
 @given(MODERATE, MODERATE)
 def test_is_the_integral_of_q_log_q_over_p(mu, logvar):
     sigma = math.exp(logvar / 2)

@@ -100,6 +100,7 @@ def exact_log_normaliser(eta: float) -> mpmath.mpf:
     return mpmath.log(mpmath.expm1(eta) / eta) if eta else mpmath.mpf(0)
 
 
+@pytest.mark.slow
 @given(st.floats(-200, 200))
 def test_continuous_bernoulli_integrates_to_one(eta):
     def density(x: float) -> float:

@@ -259,6 +259,7 @@ assert pools() == before, pools() - before
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what a process has loaded")
 def test_its_threads_are_torchs():
     """A second pool would compete for the cores; what is compiled brings none."""

@@ -138,6 +138,7 @@ def test_what_hangs_where_no_signal_reaches_it_is_tried_twice(judged, monkeypatc
     assert (report.exit_status, report.broken) == (1, "")
 
 
+@pytest.mark.slow
 def test_what_the_user_has_to_mend_is_said_as_without_a_child(judged, tmp_path):
     with pytest.raises(UserError, match="^importing .*target.py raised ValueError: no"):
         judged(first="raise ValueError('no')")
@@ -188,6 +189,7 @@ def environment():
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_child_too(tmp_path):
     (tmp_path / "slow.py").write_text(
         TARGET.format(

@@ -54,6 +54,7 @@ def subject(train):
     return replace(right, train=run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claim", CLAIMS, ids=[claim.id for claim in CLAIMS])
 @pytest.mark.parametrize("name", STEPS)
 def test_a_right_loop_breaks_nothing(claim, name):

@@ -121,8 +121,8 @@ def test_options_of_pytest_apply_and_the_seed_is_handed_on(pytest_run, pytester,
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        pytest.param("nowhere", "there is no module nowhere*", marks=pytest.mark.slow),
-        pytest.param("subjects:nobody", "subjects has no nobody*", marks=pytest.mark.slow),
+        ("nowhere", "there is no module nowhere*"),
+        ("subjects:nobody", "subjects has no nobody*"),
         ("subjects:empty", "no claim applies to empty"),
     ],
 )
@@ -136,6 +136,7 @@ def test_a_bad_target_is_one_line(pytest_run, target, message):
 # One's own test file.
 
 
+@pytest.mark.slow
 def test_a_decorated_test_is_one_for_each_claim(pytest_run, pytester):
     pytester.makepyfile(test_mine=OWN_TESTS)
     run = pytest_run("-ra")
