@@ -59,6 +59,7 @@ def composed(name, dtype="float64"):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_every_likelihood_conforms(name, dtype):

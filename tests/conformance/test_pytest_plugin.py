@@ -118,6 +118,7 @@ def test_options_of_pytest_apply_and_the_seed_is_handed_on(pytest_run, pytester,
     assert [example in run.outlines for example in examples] == [False, False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "message"),
     [
