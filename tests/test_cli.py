@@ -76,9 +76,9 @@ def test_train_leaves_what_is_agreed(vae_ref_command, tmp_path):
     "options",
     [
         ["--model", "autoencoder"],
-        ["--likelihood", "gaussian"],
-        ["--likelihood", "continuous-bernoulli"],
-        ["--beta", "4"],
+        pytest.param(["--likelihood", "gaussian"], marks=pytest.mark.slow),
+        pytest.param(["--likelihood", "continuous-bernoulli"], marks=pytest.mark.slow),
+        pytest.param(["--beta", "4"], marks=pytest.mark.slow),
         ["--batch-size", "1000", "--learning-rate", "0.01", "--seed", "-5", "--device", "cpu"],
     ],
 )

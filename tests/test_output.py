@@ -33,6 +33,7 @@ def test_a_closed_pipe_is_no_error(tmp_path):
     assert (tmp_path / "done").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_closed_streams_are_no_error(tmp_path, closed):
     code = "from vae_ref.cli.output import streams_opened; streams_opened();" + LONG.replace(

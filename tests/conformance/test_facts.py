@@ -63,6 +63,7 @@ def test_a_declared_variance_is_held_to(declared, fails):
     assert ("objective/beta" in {r.claim.id for r in report.failures}) == fails
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_scaled_as_a_whole_says_so():
     def loss(outputs, x, mu, logvar):
         return (nll(outputs, x).sum() + kl(mu, logvar).sum()) / 100
@@ -94,6 +95,7 @@ def test_the_dead_zone_of_probabilities_is_found(reconstruction, likelihood, fac
     assert report.facts["reconstruction in float32"] == fact
 
 
+@pytest.mark.slow
 def test_a_number_of_pixels_that_is_fixed_is_said_to_be():
     def fixed(outputs, x):
         return F.binary_cross_entropy(outputs, x.view(-1, 784), reduction="sum")

@@ -353,6 +353,7 @@ WRONG = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", WRONG)
 def test_a_bug_of_the_networks_is_named_in_a_file(write, bug):
     source, change = WRONG[bug]

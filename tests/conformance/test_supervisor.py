@@ -85,6 +85,7 @@ def test_a_child_that_hangs_is_killed(monkeypatch, hang):
         os.kill(messages[0]["pid"], 0)
 
 
+@pytest.mark.slow
 def test_a_child_may_be_silent_for_as_long_as_it_asked_for(monkeypatch):
     monkeypatch.setattr(supervisor, "SLACK", 0.5)
     messages, end, _ = followed(
