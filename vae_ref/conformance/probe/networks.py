@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import NotApplicable, Violation
 from vae_ref.conformance.subject import from_spread
+from vae_ref.support.excerpt import excerpt
 
 __all__ = ["Networks", "changed"]
 
@@ -54,9 +55,9 @@ class Networks:
                     return shape
             except Exception as error:
                 last = last or error
-        raise Violation(
-            f"the subject takes no input of a usual shape ({last}); declare pixel_shape",
-            symptom="no-input",
+        raise NotApplicable(
+            f"the networks take no images of a usual shape alone ({excerpt(last, 100)}); declare "
+            "pixel_shape, or audit the step that calls them"
         )
 
     def images(self, n: int, name: str = "images") -> Tensor:
@@ -76,9 +77,10 @@ class Networks:
             mu, logvar = from_spread(self.conventions.spread, answer)
             return mu.reshape(len(mu), -1), logvar.reshape(len(logvar), -1)
         except (TypeError, ValueError, AttributeError) as error:
-            raise Violation(
-                f"{name} returned {_kind(answer)}, not {expected}", symptom="no-pair"
-            ) from error
+            message = f"{name} returned {_kind(answer)}, not {expected}"
+            if self.subject.reparameterize is None and self.subject.kl is None:
+                raise NotApplicable(f"{message}; audit the step that calls it") from error
+            raise Violation(message, symptom="no-pair") from error
 
     @cached_property
     def latents(self) -> int:
