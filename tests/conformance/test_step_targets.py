@@ -74,7 +74,7 @@ def verify(vae_ref_command, tmp_path):
 def test_a_right_step_holds_and_a_wrong_one_does_not(verify, target, more, options):
     status, text = verify(target, more, *options, "--only", "[kol]*")
     assert (status, "partial: " in text) == (0, True), text
-    assert "posterior mu is chunk (train.py:18); log sigma^2 is chunk (train.py:18)" in text
+    assert "posterior mu is chunk (train.py:16); log sigma^2 is chunk (train.py:16)" in text
     status, text = verify(target, more, *options, "--only", "[kol]*", reduction="mean")
     assert status == 1, text
     assert "VIOLATED objective/beta" in text

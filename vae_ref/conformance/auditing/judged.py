@@ -36,6 +36,7 @@ def _exact(weight: float | None) -> float | None:
 
 def subject_of(pieces: Pieces, name: str) -> Subject:
     """Return the subject whose functions are the pieces of a step, each with its weight undone."""
+    assert pieces.posterior  # noqa: S101 - raises if mu and sigma cannot be told
     if pieces.anatomy.flows:
         return Subject(
             name=name,

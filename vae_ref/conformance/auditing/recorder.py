@@ -234,7 +234,7 @@ class _Same:
 def _is_initialised(tensor: Tensor, name: str) -> bool:
     """Whether a call only sets a parameter, as its initialisation does: that is no computation."""
     sets = name.endswith("_") or name == "__setitem__"
-    return sets and isinstance(tensor, nn.Parameter) and not torch.is_grad_enabled()
+    return sets and isinstance(tensor, nn.Parameter)  # no gradient could pass through that
 
 
 def _is_parameter(tensor: Tensor) -> bool:

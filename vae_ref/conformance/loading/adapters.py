@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vae_ref.conformance.foreign import Foreign
-from vae_ref.conformance.guards import seed_everything
+from vae_ref.conformance import guards
 from vae_ref.conformance.loading import evidence, signatures
 from vae_ref.conformance.probe.networks import Networks
 from vae_ref.conformance.probe.probe import Probe
@@ -46,6 +45,8 @@ def subject_of(module: ModuleType, model: Any, name: str) -> Subject:
             if candidate and signatures.takes(candidate, arguments):
                 function = evidence.as_torch(candidate, arguments)
                 reason = "" if arguments == 1 else evidence.misfit(function, arguments)
+                if names is KL and arguments > 1 and not reason:
+                    reason = evidence.jitter(function)
                 if not reason:
                     return function
                 left[getattr(function, "__name__", names[0])] = reason
@@ -104,14 +105,18 @@ def _spread(
 
 
 def _seeded(sample: Callable[..., Any] | None) -> bool:
-    """Whether the noise can be repeated; that of a generator of NumPy's own cannot."""
-    if not isinstance(sample, Foreign):
+    """Whether the noise can be repeated; that of a generator of one's own cannot."""
+    if sample is None:
         return True
     draws = []
-    for _ in range(2):
-        seed_everything(0)
-        draws.append(sample(torch.zeros(3, 5), torch.zeros(3, 5)))
-    return torch.equal(*draws)
+    try:
+        for _ in range(2):
+            with guards.global_state_kept(), guards.quiet(), torch.no_grad():
+                guards.seed_everything(0)
+                draws.append(signatures.main_value(sample(torch.zeros(3, 5), torch.zeros(3, 5))))
+        return torch.equal(*draws)
+    except Exception:  # the claims will say what is wrong with it
+        return True
 
 
 def _with_networks(subject: Subject, model: nn.Module) -> Subject:
@@ -147,6 +152,15 @@ def _with_networks(subject: Subject, model: nn.Module) -> Subject:
             latents = _latent_shape(answer)
     except (Exception, SystemExit):
         return subject  # the claims will say what is wrong with it
+    is_pair = isinstance(answer, torch.distributions.Distribution) or (
+        isinstance(answer, tuple) and len(answer) > 1
+    )
+    if encode and not is_pair and not (subject.kl or subject.reparameterize or subject.loss):
+        what = type(answer).__name__
+        found["not judged, networks"] = f"encode returns {what}, not mu and logvar"
+        return dataclasses.replace(
+            subject, found=found, module=None, encode=None, decode=None, forward=None
+        )
     conventions = dataclasses.replace(subject.conventions, pixel_shape=networks.shape)
     if isinstance(answer, torch.distributions.Distribution):
         conventions = dataclasses.replace(conventions, spread="distribution")

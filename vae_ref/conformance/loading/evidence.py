@@ -7,7 +7,7 @@ is the one that they are held to.
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -18,40 +18,68 @@ from vae_ref.conformance import guards
 from vae_ref.conformance.foreign import Foreign, from_numpy
 from vae_ref.conformance.subject import Spread
 
-__all__ = ["agreed_spread", "as_torch", "misfit"]
+__all__ = ["agreed_spread", "as_torch", "jitter", "misfit"]
 
-_SHAPES = ((3, 5), (2, 3, 4), (2, 1, 4, 4))
+_CODES = ((3, 5), (3, 20), (3, 2, 4), (3, 1, 4, 4))
+_IMAGES = ((3, 7), (3, 784), (3, 1, 28, 28), (3, 3, 32, 32), (3, 3, 64, 64))
 _CLOSE = 1e-3
 
 
 def misfit(function: Callable[..., Any], arguments: int) -> str:
     """Return why a function is of another form than the textbook's; nothing if it is not.
 
-    It is if it fails for flat codes or images, and for other shapes in other ways: a function
-    that fails for all of them alike is broken instead.
+    It is if it fails for codes and images of all usual shapes, and for each in its own way; a
+    function that fails for all of them alike is broken instead.
     """
     errors = []
-    for shape in _SHAPES:
-        tensors = [torch.full(shape, 0.5) for _ in range(arguments)]
+    for tensors in _trials(arguments):
         try:
             answer = _tried(function, tensors)
         except Exception as error:
             errors.append(guards.kind_and_message(error))
             continue
-        if shape == _SHAPES[0]:
-            if isinstance(answer, tuple | list) and len(answer) > 1:
-                sizes = {a.numel() for a in answer if isinstance(a, Tensor)}
-                if len(sizes) == 1 and all(isinstance(a, Tensor) for a in answer):
-                    return "it returns several values of the same size, not one"
-            return ""
-    return errors[0] if len(set(errors)) > 1 or len(errors) < len(_SHAPES) else ""
+        several = isinstance(answer, tuple | list) and len(answer) > 1
+        if several and all(isinstance(a, Tensor) for a in answer):
+            sizes = {a.numel() for a in answer}
+            if len(sizes) == 1 and sizes != {1}:
+                return "it returns several values of the same size, not one"
+        return ""
+    return errors[0] if len(set(errors)) > 1 else ""
+
+
+def _trials(arguments: int) -> Iterator[list[Tensor]]:
+    """Yield arguments of the textbook's kinds: codes, or outputs and images before them."""
+    if arguments == 2:
+        for shape in (*_CODES, *_IMAGES):
+            yield [torch.full(shape, 0.5, dtype=torch.float64) for _ in range(2)]
+        return
+    for images in _IMAGES:
+        for codes in _CODES:
+            if images[0] == codes[0]:
+                yield [
+                    torch.full(shape, 0.5, dtype=torch.float64)
+                    for shape in (images, images, codes, codes)
+                ]
+
+
+def jitter(divergence: Callable[..., Any]) -> str:
+    """Return why a KL cannot be judged to the last digit, if all but nothing is added in it."""
+    zero, one = torch.zeros(3, 5, dtype=torch.float64), torch.ones(3, 5, dtype=torch.float64)
+    for raw in (zero, one):
+        try:
+            value = abs(float(_tried(divergence, [zero, raw]).double().sum()))
+        except Exception:
+            continue
+        if 1e-13 < value < 1e-6:
+            return f"it is {value:.2g} at the prior: a small number is added in it, for safety"
+    return ""
 
 
 def as_torch(function: Callable[..., Any], arguments: int) -> Callable[..., Any]:
     """Return a function of NumPy arrays as one of tensors; return another as it is."""
     if isinstance(function, Foreign):
         return function
-    tensors = [torch.full(_SHAPES[0], 0.5) for _ in range(arguments)]
+    tensors = [torch.full(_CODES[0], 0.5, dtype=torch.float64) for _ in range(arguments)]
     try:
         answer = _tried(function, tensors)
         if isinstance(answer, Tensor):
@@ -101,7 +129,7 @@ def agreed_spread(
 
 def _spreads_of_sampler(sample: Callable[..., Any]) -> set[Spread]:
     """Return the conventions in which the same noise is scaled as sigma is."""
-    mu, noise = torch.zeros(3, 5), {}
+    mu, noise = torch.zeros(3, 5, dtype=torch.float64), {}
     for c in (0.4, 1.3, 2.0):
         with guards.global_state_kept():
             guards.seed_everything(0)
@@ -119,7 +147,7 @@ def _spreads_of_sampler(sample: Callable[..., Any]) -> set[Spread]:
 
 def _spreads_of_divergence(divergence: Callable[..., Any]) -> set[Spread]:
     """Return the conventions in which a divergence changes as the KL does, up to a factor."""
-    mu = torch.zeros(3, 5)
+    mu = torch.zeros(3, 5, dtype=torch.float64)
 
     def value(m: float, c: float) -> float:
         return float(_tried(divergence, [mu + m, torch.full_like(mu, c)]).double().sum())

@@ -69,15 +69,25 @@ def load(
                 f"{target} is {type(found).__name__}, neither a torch module, nor a function that "
                 "returns a loss, nor a vae_ref.conformance.Subject"
             )
+        problem = None
+        if not name or _is_vae(found):
+            try:
+                found = instance_of(
+                    found if name else _subject(module, place) or _model(module, place)
+                )
+            except (TargetError, NeedsArgumentsError) as error:
+                if name:
+                    raise
+                problem = error
     with _guarded(f"trying {target}", place):
         if isinstance(found, Subject):
             subject = found
         elif name and not _is_vae(found):
             subject = _of_step(module, found, target, batch)
         elif name:
-            subject = subject_of(module, instance_of(found), target)
+            subject = subject_of(module, found, target)
         else:
-            subject = _of_module(module, place, target, batch)
+            subject = _of_module(module, found, problem, target, batch)
     conventions = subject.conventions.declaring(declarations or {})
     return dataclasses.replace(subject, conventions=conventions)
 
@@ -127,20 +137,24 @@ def _of_step(module: ModuleType, found: Any, name: str, batch: str | None) -> Su
         raise TargetError(str(error)) from None
 
 
-def _of_module(module: ModuleType, place: str, target: str, batch: str | None) -> Subject:
-    """Return the subject that a module has: by its names, or else by its step."""
-    if subject := _subject(module, place):
-        return subject
-    try:
-        model = _model(module, place)
-        subject = subject_of(module, instance_of(model), target)
-    except (TargetError, NeedsArgumentsError):
-        subject = None
+def _of_module(
+    module: ModuleType, model: Any, problem: Exception | None, target: str, batch: str | None
+) -> Subject:
+    """Return the subject that a module has: by its names, or else by its step.
+
+    Args:
+        module: The module.
+        model: The VAE that it has by its names, if any.
+        problem: Why it has none.
+        target: The name for the report.
+        batch: See `load`.
+    """
+    if problem is not None:
         if (audited := _audited(module, target, batch)) is None:
-            raise
+            raise problem
         return audited
-    whole = subject.loss or (subject.kl and subject.nll) or (subject.kl and not subject.module)
-    if whole:
+    subject = subject_of(module, model, target)
+    if subject.loss or (subject.kl and (subject.nll or not subject.module)):
         return subject
     return _audited(module, target, batch) or dataclasses.replace(subject, undecided=_WITHOUT_LOSS)
 

@@ -46,18 +46,26 @@ class Networks:
         linear = [m for m in module.modules() if isinstance(m, nn.Linear)] if module else []
         candidates = [*((layer.in_features,) for layer in linear[:1]), *_USUAL_SHAPES]
         function = self.subject.encode or self.subject.forward
-        last: Exception | None = None
+        errors: list[Exception] = []
+        answered = False
         for shape in candidates:
             try:
                 if function is None or _has_two(
                     function(torch.full((2, *shape), 0.5).to(self.dtype))
                 ):
                     return shape
+                answered = True
             except Exception as error:
-                last = last or error
-        raise NotApplicable(
-            f"the networks take no images of a usual shape alone ({excerpt(last, 100)}); declare "
-            "pixel_shape, or audit the step that calls them"
+                errors.append(error)
+        if not answered and len(set(map(str, errors))) > 1:  # each shape is refused in its own way
+            raise NotApplicable(
+                f"the networks take no images of a usual shape alone ({excerpt(errors[0], 100)}); "
+                "declare pixel_shape, or audit the step that calls them"
+            )
+        last = errors[0] if errors else None
+        raise Violation(
+            f"the subject takes no input of a usual shape ({last}); declare pixel_shape",
+            symptom="no-input",
         )
 
     def images(self, n: int, name: str = "images") -> Tensor:
