@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_command"]
 
-_CHILD = "from vae_ref.conformance.auditing.watch import main; main()"
+_CHILD = "from vae_ref.conformance.watch import main; main()"
 
 
 def run_command(

@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vae_ref.conformance.auditing.audit import Audit, audit, audit_step
+    from vae_ref.conformance.audited import Audit, audit, audit_step
     from vae_ref.conformance.claims import all_claims
     from vae_ref.conformance.course import Course
     from vae_ref.conformance.foreign import from_jax, from_numpy
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "Audit": "auditing.audit",
+    "Audit": "audited",
     "Conventions": "subject",
     "Course": "course",
     "DeclarationError": "subject",
@@ -48,8 +48,8 @@ _HOME = {
     "TargetError": "loading.recognition",
     "UnknownClaimError": "runner",
     "all_claims": "claims",
-    "audit": "auditing.audit",
-    "audit_step": "auditing.audit",
+    "audit": "audited",
+    "audit_step": "audited",
     "from_jax": "foreign",
     "from_numpy": "foreign",
     "load": "loading.recognition",

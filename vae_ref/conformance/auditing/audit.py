@@ -17,7 +17,7 @@ from vae_ref.conformance.auditing.recorder import Recorder, recording
 from vae_ref.conformance.guards import global_state_kept
 from vae_ref.conformance.subject import Subject
 
-__all__ = ["Audit", "audit", "audit_step", "loss_of", "roots_seen"]
+__all__ = ["Audit", "observed", "roots_seen", "run_step"]
 
 
 class Audit:
@@ -36,30 +36,6 @@ class Audit:
         self.anatomy: Anatomy | None = None
         self.pieces: Pieces | None = None
         self.parameters: list[Tensor] = []
-
-    @property
-    def report(self) -> Any:
-        """The report on all claims that apply; they are checked the first time it is asked for."""
-        if self.subject is None:
-            raise NoVAEError(self.reason)
-        if self._report is None:
-            from vae_ref.conformance.runner import verify
-
-            self._report = verify(self.subject)
-        return self._report
-
-    _report: Any = None
-
-    def __str__(self) -> str:
-        """Say what was found, and what became of the claims."""
-        lines = [f"{name:20}  {text}" for name, text in self.found.items()]
-        if self.reason:
-            lines.append(f"{'not judged':20}  {self.reason}")
-        if self.subject is not None:
-            from vae_ref.conformance.reports.terminal import as_text
-
-            lines += ["", as_text(self.report)]
-        return "\n".join(lines)
 
     def examine(self, recorder: Recorder, loss: Tensor | None, roots: list[nn.Module]) -> None:
         """Find the parts in what was recorded, and make a subject of them."""
@@ -114,23 +90,8 @@ def roots_seen() -> Iterator[list[nn.Module]]:
 
 
 @contextlib.contextmanager
-def audit(name: str = "the step") -> Iterator[Audit]:
-    """Audit the VAE of a training step: put it around the forward pass and the loss.
-
-    What the block does is recorded, and goes on undisturbed; its loss is the tensor whose
-    ``backward`` is called in the block, or else the last scalar that depends on parameters.
-
-    Example:
-        >>> import torch
-        >>> from torch import nn
-        >>> net = nn.Linear(4, 2)
-        >>> with audit() as found:
-        ...     loss = net(torch.ones(3, 4)).square().sum()
-        >>> print(found.reason)
-        no noise enters this loss: it is that of an autoencoder, or the step samples elsewhere; \
-call the step in training mode
-    """
-    result = Audit(name)
+def observed(result: Audit) -> Iterator[None]:
+    """Audit what the block computes; see `vae_ref.conformance.audit`."""
     with roots_seen() as roots, recording() as recorder:
 
         def examine(loss: Tensor | None) -> None:
@@ -138,7 +99,7 @@ call the step in training mode
             result.examine(recorder, loss, roots)
 
         recorder.on_backward = examine  # before weights and gradients change
-        yield result
+        yield
     if recorder.active:
         examine(recorder.loss())
 
@@ -155,10 +116,8 @@ def loss_of(answer: Any) -> Tensor | None:
     return loss_of(getattr(answer, "loss", None)) if hasattr(answer, "loss") else None
 
 
-def audit_step(step: Callable[..., Any], *arguments: Any, name: str = "the step") -> Audit:
+def run_step(result: Audit, step: Callable[..., Any], *arguments: Any) -> None:
     """Audit a function that returns the loss of a batch."""
-    result = Audit(name)
     with roots_seen() as roots, recording() as recorder, torch.enable_grad():
         answer = step(*arguments)
     result.examine(recorder, loss_of(answer), roots)
-    return result

@@ -315,29 +315,26 @@ def _autocast(dtype: torch.dtype | None) -> Iterator[None]:
 
 def substituted(arguments: Any, tensor: Callable[[int], Any]) -> Any:
     """Return arguments with every `Ref` replaced."""
-    if isinstance(arguments, Ref):
-        return tensor(arguments.value)
-    if isinstance(arguments, torch.Size):
-        return arguments
-    if isinstance(arguments, tuple) and hasattr(arguments, "_fields"):
-        return type(arguments)(*(substituted(item, tensor) for item in arguments))
-    if isinstance(arguments, tuple | list):
-        return type(arguments)(substituted(item, tensor) for item in arguments)
-    if isinstance(arguments, dict):
-        return {key: substituted(item, tensor) for key, item in arguments.items()}
-    if isinstance(arguments, slice):
-        return slice(
-            *(substituted(x, tensor) for x in (arguments.start, arguments.stop, arguments.step))
-        )
-    return arguments
+    return mapped(arguments, lambda item: tensor(item.value) if isinstance(item, Ref) else item)
+
+
+def mapped(tree: Any, leaf: Callable[[Any], Any]) -> Any:
+    """Apply a function to the leaves of tuples, lists, dicts and slices."""
+    if isinstance(tree, tuple | list) and not isinstance(tree, torch.Size):
+        items = [mapped(item, leaf) for item in tree]
+        return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
+    if isinstance(tree, dict):
+        return {key: mapped(item, leaf) for key, item in tree.items()}
+    if isinstance(tree, slice):
+        return slice(*(mapped(item, leaf) for item in (tree.start, tree.stop, tree.step)))
+    return leaf(tree)
 
 
 def _doubled(arguments: Any) -> Any:
     """Replace a precision among arguments by double precision."""
-    if isinstance(arguments, torch.dtype) and arguments.is_floating_point:
-        return torch.float64
-    if isinstance(arguments, tuple | list) and not isinstance(arguments, torch.Size):
-        return type(arguments)(map(_doubled, arguments))
-    if isinstance(arguments, dict):
-        return {key: _doubled(item) for key, item in arguments.items()}
-    return arguments
+
+    def double(item: Any) -> Any:
+        is_precision = isinstance(item, torch.dtype) and item.is_floating_point
+        return torch.float64 if is_precision else item
+
+    return mapped(arguments, double)

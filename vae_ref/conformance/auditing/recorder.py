@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from vae_ref.conformance.auditing.graph import Graph, Operation, Place, Ref, Value
+from vae_ref.conformance.auditing.graph import Graph, Operation, Place, Ref, Value, mapped
 
 __all__ = ["Recorder"]
 
@@ -65,6 +65,15 @@ DROPOUT = {
 }
 
 
+_VIEWS = {"T", "mT", "H", "mH", "data", "real", "imag"}
+"""The attributes that are tensors."""
+
+_UNSEEN = {
+    *("backward", "__set__", "requires_grad_", "register_hook", "retain_grad", "__repr__"),
+}
+"""The calls that compute nothing of the step."""
+
+
 class Recorder(TorchFunctionMode):
     """Records while it is entered and active; `graph` is what it has recorded."""
 
@@ -86,49 +95,50 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         """Call a function of torch, and record the call."""
         kwargs = kwargs or {}
-        if not self.active:
-            return func(*args, **kwargs)
         name = getattr(func, "__name__", str(func))
         if name == "__get__":
             name = getattr(getattr(func, "__self__", None), "__name__", name)
-            if name not in ("T", "mT", "H", "mH", "data", "real", "imag"):
+            if name not in _VIEWS:
                 return func(*args, **kwargs)
-        if name == "backward" and self.on_backward is not None:
+        if self.active and name == "backward" and self.on_backward is not None:
             self.on_backward(args[0])
-        if name in (
-            "backward",
-            "__set__",
-            "requires_grad_",
-            "register_hook",
-            "retain_grad",
-            "__repr__",
-        ):
+        if not self.active or name in _UNSEEN:
             return func(*args, **kwargs)
         tensors = list(_tensors((args, kwargs)))
         if tensors and _is_initialised(tensors[0], name):
             self._known.pop(tensors[0], None)
             return func(*args, **kwargs)
-        before = [tensor._version if not tensor.is_inference() else 0 for tensor in tensors]
+        return self._record(name, func, args, kwargs, tensors)
+
+    def _record(
+        self,
+        name: str,
+        func: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        tensors: list[Tensor],
+    ) -> Any:
+        before = [0 if tensor.is_inference() else tensor._version for tensor in tensors]
         inputs = [self._value(tensor) for tensor in tensors]
         numbers = iter(inputs)
-        arguments = _replaced((args, kwargs), lambda _: Ref(next(numbers)))
-        if name.endswith("_") or name == "__setitem__" or name.startswith("__i"):
-            for number in inputs:
-                self._keep_content(number)
         operation = Operation(
             index=len(self.graph.operations),
             name=name,
             call=func,
-            arguments=arguments,
+            arguments=mapped(
+                (args, kwargs), lambda x: Ref(next(numbers)) if isinstance(x, Tensor) else x
+            ),
             inputs=tuple(inputs),
             grad=torch.is_grad_enabled(),
             autocast=_autocast_dtype(),
         )
+        if name.endswith("_") or name == "__setitem__" or name.startswith("__i"):
+            for number in inputs:
+                self._keep_content(number)
         answer = func(*args, **kwargs)
         for path, tensor in _paths(answer):
-            if any(tensor is given for given in tensors):
-                continue
-            operation.results[path] = self._made(tensor, operation)
+            if not any(tensor is given for given in tensors):
+                operation.results[path] = self._made(tensor, operation)
         for tensor, number, version in zip(tensors, inputs, before, strict=True):
             if not tensor.is_inference() and tensor._version != version:
                 self._changed(tensor, number, operation)
@@ -137,14 +147,11 @@ class Recorder(TorchFunctionMode):
         operation.law = self._law(name, args, kwargs)
         operation.place = _place()
         if operation.law:
-            for _, tensor in _paths(answer):
+            made = set(operation.outputs)
+            for tensor in [*_tensors(answer), *tensors]:
                 number = self._known.get(tensor)
-                if number is not None:
-                    operation.drawn[number] = self._drawn(operation, tensor, tensors)
-            for new in operation.changed.values():
-                for tensor in tensors:
-                    if self._known.get(tensor) == new:
-                        operation.drawn[new] = tensor.detach().clone()
+                if number in made:
+                    operation.drawn[number] = self._drawn(operation, tensor)
         self.graph.operations.append(operation)
         return answer
 
@@ -152,7 +159,7 @@ class Recorder(TorchFunctionMode):
         """Return the last scalar that could be differentiated."""
         return next((t for t in reversed(self._kept) if t.numel() == 1 and t.grad_fn), None)
 
-    def _drawn(self, operation: Operation, result: Tensor, inputs: list[Tensor]) -> Tensor:
+    def _drawn(self, operation: Operation, result: Tensor) -> Tensor:
         """Return what a random operation drew: of dropout, the factors."""
         if operation.law != "dropout":
             return result.detach().clone()
@@ -253,7 +260,7 @@ def _autocast_dtype() -> torch.dtype | None:
 
 
 def _place() -> Place | None:
-    frame: FrameType | None = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(3)
     while frame is not None:
         name = frame.f_code.co_filename
         if not name.startswith(_OWN):
@@ -276,20 +283,6 @@ def _paths(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, .
     elif isinstance(tree, dict):
         for key, item in tree.items():
             yield from _paths(item, (*path, key))
-
-
-def _replaced(tree: Any, ref: Callable[[Tensor], Ref]) -> Any:
-    if isinstance(tree, Tensor):
-        return ref(tree)
-    if isinstance(tree, torch.Size):
-        return tree
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*(_replaced(item, ref) for item in tree))
-    if isinstance(tree, tuple | list):
-        return type(tree)(_replaced(item, ref) for item in tree)
-    if isinstance(tree, dict):
-        return {key: _replaced(item, ref) for key, item in tree.items()}
-    return tree
 
 
 @contextlib.contextmanager

@@ -181,5 +181,8 @@ def _with_networks(subject: Subject, model: nn.Module) -> Subject:
 
 
 def _latent_shape(answer: Any) -> tuple[int, ...] | None:
-    mean = answer.mean if hasattr(answer, "stddev") else answer and answer[0]
+    if isinstance(answer, tuple):
+        mean = answer[0] if answer else None
+    else:
+        mean = answer.mean if hasattr(answer, "stddev") else answer
     return tuple(mean.shape[1:]) if isinstance(mean, Tensor) else None

@@ -5,6 +5,8 @@ is not judged by them. Where sampler and KL agree on another convention than the
 is the one that they are held to.
 """
 
+import functools
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -82,7 +84,7 @@ def as_torch(function: Callable[..., Any], arguments: int) -> Callable[..., Any]
     tensors = [torch.full(_CODES[0], 0.5, dtype=torch.float64) for _ in range(arguments)]
     try:
         answer = _tried(function, tensors)
-        if isinstance(answer, Tensor):
+        if isinstance(answer, Tensor) and _differentiable(function, tensors):
             return function
     except Exception:
         answer = None
@@ -90,7 +92,28 @@ def as_torch(function: Callable[..., Any], arguments: int) -> Callable[..., Any]
         answer = _tried(function, [t.numpy() for t in tensors])
     except Exception:
         return function
-    return from_numpy(function) if isinstance(answer, np.ndarray | np.generic) else function
+    if not isinstance(answer, np.ndarray | np.generic):
+        return function
+    foreign, signature = from_numpy(function), inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*tensors: Tensor, **named: Tensor) -> Tensor:
+        return foreign(*signature.bind(*tensors, **named).arguments.values())
+
+    call.differentiable = foreign.differentiable  # type: ignore[attr-defined]
+    return call
+
+
+def _differentiable(function: Callable[..., Any], tensors: Sequence[Tensor]) -> bool:
+    """Whether a function takes tensors that require gradients; NumPy refuses them."""
+    try:
+        with torch.enable_grad(), guards.quiet(), guards.global_state_kept():
+            function(*(t.clone().requires_grad_() for t in tensors))
+    except RuntimeError as error:
+        return "numpy" not in str(error)
+    except Exception:
+        return True
+    return True
 
 
 def _tried(function: Callable[..., Any], arguments: Sequence[Any]) -> Any:

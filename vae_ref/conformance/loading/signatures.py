@@ -128,6 +128,7 @@ def adapt(
             return main_value(function(**{roles[role]: argument for role, argument in pairs}))
         return main_value(function(*arguments))
 
+    call.differentiable = getattr(function, "differentiable", True)  # type: ignore[attr-defined]
     return call
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vae_ref.conformance import guards
 from vae_ref.conformance.auditing.anatomy import NoVAEError
-from vae_ref.conformance.auditing.audit import Audit, audit_step
+from vae_ref.conformance.auditing.audit import Audit, run_step
 from vae_ref.conformance.loading import signatures
 from vae_ref.conformance.subject import Subject
 from vae_ref.support.errors import UserError
@@ -66,7 +66,8 @@ def subject_of_step(
     failed: list[str] = []
     for arguments in _batches(module, required, batch):
         try:
-            found = audit_step(step, *arguments, name=name)
+            found = Audit(name)
+            run_step(found, step, *arguments)
         except (NoVAEError, KeyboardInterrupt):
             raise
         except Exception as error:

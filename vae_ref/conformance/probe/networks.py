@@ -57,7 +57,9 @@ class Networks:
                 answered = True
             except Exception as error:
                 errors.append(error)
-        if not answered and len(set(map(str, errors))) > 1:  # each shape is refused in its own way
+        of_tokens = module and any(isinstance(m, nn.Embedding) for m in module.modules())
+        in_their_own_ways = len(set(map(str, errors))) > 1
+        if not answered and (in_their_own_ways or of_tokens):  # refused, each in its own way
             raise NotApplicable(
                 f"the networks take no images of a usual shape alone ({excerpt(errors[0], 100)}); "
                 "declare pixel_shape, or audit the step that calls them"

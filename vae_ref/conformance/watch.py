@@ -9,7 +9,7 @@ import json
 import os
 import runpy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,11 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from vae_ref.conformance.auditing.audit import Audit, roots_seen
 from vae_ref.conformance.auditing.recorder import Recorder, recording
+from vae_ref.conformance.claims import all_claims
+from vae_ref.conformance.records import Claim, Report, Result
+from vae_ref.conformance.runner import verify
+from vae_ref.conformance.subject import Subject
+from vae_ref.conformance.transfer import plain
 
 __all__ = ["Watch", "watched"]
 
@@ -39,6 +44,7 @@ class Watch:
         repeated: Whether the next step drew the same noise; None if there was none.
         forgotten: The parameters that the loss depends on and no optimiser holds.
         steps: How many times a loss was differentiated.
+        stepped: Whether an optimiser made a step.
     """
 
     def __init__(self, name: str, *, go_on: bool = False) -> None:
@@ -48,7 +54,7 @@ class Watch:
         self.forgotten: tuple[str, ...] = ()
         self.steps = 0
         self._held: set[int] = set()
-        self._stepped = False
+        self.stepped = False
 
     def differentiates(self, recorder: Recorder, loss: Any, roots: list[nn.Module]) -> None:
         """Take note that a loss is about to be differentiated."""
@@ -84,7 +90,7 @@ class Watch:
     def _finish(self, recorder: Recorder, roots: list[nn.Module]) -> None:
         recorder.active = False
         recorder.restart()
-        if self._stepped and self.audit and self.audit.anatomy:
+        if self.stepped and self.audit and self.audit.anatomy:
             used = {id(t) for t in self.audit.parameters}
             named = [(n, p) for root in roots for n, p in root.named_parameters()]
             self.forgotten = tuple(
@@ -95,7 +101,7 @@ class Watch:
 
     def steps_with(self, optimiser: Optimizer) -> None:
         """Take note of the parameters that an optimiser holds."""
-        self._stepped = True
+        self.stepped = True
         self._held |= {id(p) for group in optimiser.param_groups for p in group["params"]}
 
 
@@ -130,7 +136,7 @@ def run_script(script: str, arguments: list[str], watch: Watch) -> None:
         runpy.run_path(script, run_name="__main__")
 
 
-def main(send: Callable[[dict[str, Any]], None] | None = None) -> None:
+def main() -> None:
     """Run as a child of the command: ``DESCRIPTOR GO_ON SCRIPT ARGUMENTS...``."""
     descriptor, go_on, script, *arguments = sys.argv[1:]
     watch, problem = Watch(script, go_on=bool(int(go_on))), ""
@@ -138,8 +144,6 @@ def main(send: Callable[[dict[str, Any]], None] | None = None) -> None:
         run_script(script, arguments, watch)
     except SystemExit as end:
         problem = f"the script ended with status {end.code}" if end.code else ""
-    from vae_ref.conformance.transfer import plain
-
     message: dict[str, Any] = {"steps": watch.steps, "problem": problem, "report": None}
     if watch.audit is not None:
         message["report"] = plain(report_of(watch))
@@ -147,13 +151,8 @@ def main(send: Callable[[dict[str, Any]], None] | None = None) -> None:
         json.dump(message, pipe)
 
 
-def report_of(watch: Watch) -> Any:
+def report_of(watch: Watch) -> Report:
     """Judge what was watched: the step by all claims, and the loop by two."""
-    from vae_ref.conformance.claims import all_claims
-    from vae_ref.conformance.records import Result
-    from vae_ref.conformance.runner import verify
-    from vae_ref.conformance.subject import Subject
-
     found = watch.audit
     assert found is not None  # noqa: S101 - the caller asked
     subject = found.subject or Subject(name=watch.name, found=found.found, undecided=found.reason)
@@ -162,15 +161,15 @@ def report_of(watch: Watch) -> Any:
     extra = []
     if watch.repeated is not None:
         message = "two steps, one after the other, drew the same noise" if watch.repeated else ""
-        extra.append(_result(Result, claims["training/fresh-noise"], message))
-    if watch.audit and watch.audit.subject and watch.forgotten is not None:
+        extra.append(_result(claims["training/fresh-noise"], message))
+    if found.subject is not None and watch.stepped:
         names = ", ".join(watch.forgotten[:6])
         message = f"no optimiser holds {names}" if names else ""
-        extra.append(_result(Result, claims["training/every-weight-learns"], message))
+        extra.append(_result(claims["training/every-weight-learns"], message))
     return replace(
         report, results=(*report.results, *extra), in_level=report.in_level + len(extra)
     )
 
 
-def _result(kind: Any, claim: Any, message: str) -> Any:
-    return kind(claim=claim, status="fail" if message else "pass", message=message)
+def _result(claim: Claim, message: str) -> Result:
+    return Result(claim=claim, status="fail" if message else "pass", message=message)
