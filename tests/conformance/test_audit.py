@@ -19,8 +19,12 @@ def single_precision():
     torch.manual_seed(0)
 
 
-def named(makes):
-    return [pytest.param(make, id=make.__name__) for make in makes]
+def named(makes, *, quick=4):
+    """Every some of them by default, all with the slow tests."""
+    return [
+        pytest.param(make, id=make.__name__, marks=[pytest.mark.slow] * (index % quick > 0))
+        for index, make in enumerate(makes)
+    ]
 
 
 @pytest.mark.parametrize("make", named(RIGHT))
@@ -45,13 +49,14 @@ def test_what_is_wrong_is_found(make):
     ]
 
 
-@pytest.mark.parametrize("make", named(NONE))
+@pytest.mark.parametrize("make", named(NONE, quick=1))
 def test_what_has_no_vae_is_not_accused(make):
     found = audit_step(make())
     assert NONE[make] in found.reason
     assert found.subject is None
 
 
+@pytest.mark.slow
 def test_low_precision_is_judged_in_double_precision():
     found = audit_step(in_half_precision())
     assert found.report.verdict == "partial"
@@ -69,7 +74,7 @@ def test_the_parts_are_named_with_their_lines():
 # The replay.
 
 
-@pytest.mark.parametrize("make", named(RIGHT))
+@pytest.mark.parametrize("make", named(RIGHT, quick=1))
 def test_a_replay_is_the_step_itself(make):
     step = make()
     with recording() as recorder:

@@ -62,13 +62,18 @@ def verify(vae_ref_command, tmp_path):
 @pytest.mark.parametrize(
     ("target", "more", "options"),
     [
-        ("train.py:step", STEP, ()),
         ("train.py", STEP, ()),
-        ("train.py:step", LABELLED, ("--batch", "batch")),
-        ("train.py:step", LABELLED, ("--batch", "4x12,4x2")),
-        ("train.py:model", ENDS, ()),
-        ("train.py:Trained(12, 3)", ENDS, ()),
-        ("train.py:net.loss", STEP, ("--batch", "4x12")),
+        *(
+            pytest.param(*target, marks=pytest.mark.slow)
+            for target in [
+                ("train.py:step", STEP, ()),
+                ("train.py:step", LABELLED, ("--batch", "batch")),
+                ("train.py:step", LABELLED, ("--batch", "4x12,4x2")),
+                ("train.py:model", ENDS, ()),
+                ("train.py:Trained(12, 3)", ENDS, ()),
+                ("train.py:net.loss", STEP, ("--batch", "4x12")),
+            ]
+        ),
     ],
 )
 def test_a_right_step_holds_and_a_wrong_one_does_not(verify, target, more, options):
