@@ -22,8 +22,9 @@ def test_the_gate_runs_the_commands():
 
 def test_the_python_example(capsys):
     torch.set_default_dtype(torch.float32)
-    (example,) = blocks("python")
-    exec(compile(example, "README.md", "exec"), {})
+    audited, example = blocks("python")
+    for block in (audited, example):
+        exec(compile(block, "README.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["1", "2", "3"]
 

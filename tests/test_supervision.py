@@ -18,6 +18,7 @@ from vae_ref.conformance.reports.files import as_json
 from vae_ref.conformance.reports.wording import summary
 from vae_ref.support.errors import UserError
 
+# Functions are tried with three rows when they are loaded.
 TARGET = """
 import atexit, ctypes, os, signal, sys, threading, time
 {first}
@@ -43,8 +44,8 @@ def judged(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("act", "end"),
     [
-        ("os._exit(0)", "ended with status 0"),
-        ("ctypes.string_at(0)", "was killed by SIGSEGV"),
+        ("len(mu) == 3 or os._exit(0)", "ended with status 0"),
+        ("len(mu) == 3 or ctypes.string_at(0)", "was killed by SIGSEGV"),
     ],
 )
 def test_a_target_that_ends_the_process_is_reported(judged, act, end):
@@ -61,7 +62,7 @@ def test_a_target_that_ends_the_process_is_reported(judged, act, end):
 
 @pytest.mark.slow
 def test_what_was_found_before_the_end_is_in_the_report(judged):
-    report = judged("len(mu) == 1 or os._exit(0)", only="kl/[cz]*")
+    report = judged("len(mu) in (1, 3) or os._exit(0)", only="kl/[cz]*")
     assert [result.claim.id for result in report.results] == ["kl/closed-form"]
     report = judged("logvar.dtype.itemsize == 8 or os._exit(0)", only="kl/[ns]*")
     ids = [result.claim.id for result in report.results]
@@ -81,7 +82,8 @@ def test_an_end_while_the_target_is_loaded_is_reported(judged):
 @pytest.mark.slow
 def test_an_error_whose_text_ends_the_process_is_reported(judged):
     report = judged(
-        "raise Last", first="class Last(Exception):\n    __str__ = lambda _: os._exit(0)"
+        "if len(mu) != 3: raise Last",
+        first="class Last(Exception):\n    __str__ = lambda _: os._exit(0)",
     )
     assert report.broken == "the target's process ended with status 0 in kl/closed-form"
 
@@ -123,7 +125,7 @@ def test_what_hangs_where_no_signal_reaches_it_is_tried_twice(judged, monkeypatc
     )
     monkeypatch.setattr(supervision, "CHILD", hastily + judge.CHILD)
     act = f"""
-    if (mu == 0).all() and (logvar == 0).all():
+    if (mu == 0).all() and (logvar == 0).all() and len(mu) != 3:
         with open({str(tmp_path / "hung")!r}, "a") as file:
             print("hung", file=file)
         signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))

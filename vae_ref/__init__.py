@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vae_ref.conformance.audited import audit
     from vae_ref.data import DataError, ImageSet, fashion_mnist, mnist
     from vae_ref.data.glyphs import glyphs
     from vae_ref.exact import LinearVAE, exact_elbo, exact_log_evidence
@@ -61,6 +62,7 @@ __all__ = [
     "Record",
     "Run",
     "Terms",
+    "audit",
     "elbo",
     "entropy",
     "evaluate",
@@ -86,6 +88,7 @@ __all__ = [
 ]
 
 _EXPORTS = {
+    "conformance.audited": ["audit"],
     "support.errors": ["InputError"],
     "data": ["DataError", "ImageSet", "fashion_mnist", "mnist"],
     "data.glyphs": ["glyphs"],

@@ -35,6 +35,7 @@ class Request:
 
     Attributes:
         target: What to load; without it, the reference.
+        batch: How the input of a step is made.
         declarations: Pairs ``KEY=VALUE``, the conventions that differ.
         only: A pattern of claim ids.
         seed: The seed of everything that is random.
@@ -60,6 +61,7 @@ class Request:
     pictures: bool = False
     memory: float = 8.0
     earlier: list[dict[str, Any]] = field(default_factory=list)
+    batch: str | None = None
 
     @property
     def name(self) -> str:
@@ -165,7 +167,7 @@ def _loaded(request: Request) -> "Subject":
         raise InputError("--declare", "be KEY=VALUE", wrong[0], "For example --declare beta=4.")
     declared = {key: value for key, _, value in pairs}
     if request.target is not None:
-        return load(request.target, declared)
+        return load(request.target, declared, batch=request.batch)
     if declared:
         raise InputError("--declare", "come with a TARGET", request.declarations[0], "Name one.")
     from vae_ref.bridge.reference import reference

@@ -38,7 +38,8 @@ def verify_command(
         str | None,
         typer.Argument(
             metavar="[TARGET]",
-            help="What to judge: module, module:name, file.py or file.py:name. By default the "
+            help="What to judge: module, module:name, file.py or file.py:name, where name may be "
+            "a step that returns a loss, or a call such as 'VAE(784, 400, 20)'. By default the "
             "reference.",
             show_default=False,
         ),
@@ -58,6 +59,14 @@ def verify_command(
         typer.Option(
             metavar="KEY=VALUE",
             help="Declare a convention that differs from the textbook, such as beta=4.",
+        ),
+    ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|SHAPES",
+            help="How the input of a step is made: by a function in the file, or with these "
+            "shapes, such as 16x784,16x10 or 16x20:int.",
         ),
     ] = None,
     expect_failures: Annotated[
@@ -114,8 +123,9 @@ def verify_command(
     """Hold a VAE against every claim, and name its bug.
 
     A file in the textbook's form needs no adapter: a class VAE with encode, reparameterize,
-    decode and forward, and a function loss_function(recon_x, x, mu, logvar). Anything else is a
-    vae_ref.conformance.Subject. The status is 0 if every claim that applies holds, 1 if one is
+    decode and forward, and a function loss_function(recon_x, x, mu, logvar). In any other form,
+    name the step that computes the loss, as in train.py:step: it is run once, and its VAE is
+    found by the flow of data. The status is 0 if every claim that applies holds, 1 if one is
     violated, 2 if the target cannot be loaded, and 3 if a claim could not be decided or none was
     judged.
 
@@ -126,6 +136,7 @@ def verify_command(
     request = Request(
         target=target,
         declarations=declare or [],
+        batch=batch,
         only=only,
         seed=_seed(seed),
         level=level or ("standard" if target and not (train or checkpoint) else "trained"),

@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vae_ref.conformance.audited import Audit, audit, audit_step
     from vae_ref.conformance.claims import all_claims
     from vae_ref.conformance.course import Course
     from vae_ref.conformance.foreign import from_jax, from_numpy
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from vae_ref.conformance.subject import Conventions, DeclarationError, Subject
 
 __all__ = [
+    "Audit",
     "Conventions",
     "Course",
     "DeclarationError",
@@ -26,6 +28,8 @@ __all__ = [
     "TargetError",
     "UnknownClaimError",
     "all_claims",
+    "audit",
+    "audit_step",
     "from_jax",
     "from_numpy",
     "load",
@@ -34,6 +38,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Audit": "audited",
     "Conventions": "subject",
     "Course": "course",
     "DeclarationError": "subject",
@@ -43,6 +48,8 @@ _HOME = {
     "TargetError": "loading.recognition",
     "UnknownClaimError": "runner",
     "all_claims": "claims",
+    "audit": "audited",
+    "audit_step": "audited",
     "from_jax": "foreign",
     "from_numpy": "foreign",
     "load": "loading.recognition",

@@ -190,6 +190,7 @@ class Report:
         seconds: How long the run took.
         versions: Of what it ran on.
         broken: How the run ended before its end; empty if it did not.
+        undecided: Why the subject could not be judged as a whole; empty if it could.
     """
 
     subject: str
@@ -204,6 +205,7 @@ class Report:
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
     broken: str = ""
+    undecided: str = ""
 
     @property
     def measured(self) -> dict[str, Measure]:
@@ -231,7 +233,7 @@ class Report:
         counts = self.counts
         if self.broken or any(counts.get(bad) for bad in BAD):
             return "violated"
-        if counts.get("inconclusive") or not self.judged:
+        if counts.get("inconclusive") or self.undecided or not self.judged:
             return "undecided"
         return "conformant" if counts.get("pass", 0) == self.in_level else "partial"
 

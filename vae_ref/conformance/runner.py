@@ -272,6 +272,7 @@ def conclude(
         budget=BUDGET,
         seconds=seconds,
         versions=versions(),
+        undecided=probe.subject.undecided,
     )
 
 

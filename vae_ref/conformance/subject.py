@@ -169,6 +169,11 @@ class Subject:
         course: Returns the `Course` for the claims that train.
         seed: Seeds the subject's noise.
         conventions: How the subject differs from the textbook.
+        found: What was found about the subject before it was judged, by name, for the report.
+        undecided: Why the subject cannot be judged as a whole; a run without a violation is then
+            undecided.
+        rounding: How many times the rounding errors of a plain formula its terms may have, if
+            they are measured, as parts of something larger.
 
     Example:
         >>> subject = Subject(
@@ -194,6 +199,9 @@ class Subject:
     course: Callable[[], Course] | None = None
     seed: Callable[[int], None] = seed_everything
     conventions: Conventions = field(default_factory=Conventions)
+    found: Mapping[str, str] = field(default_factory=dict)
+    undecided: str = ""
+    rounding: float = 1.0
 
     def has(self, needs: str) -> bool:
         """Return whether the subject has one of the parts ``a|b|c``."""

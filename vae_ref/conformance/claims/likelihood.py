@@ -1,11 +1,12 @@
 """Claims about the reconstruction term, a negative log-likelihood."""
 
+import math
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from vae_ref.conformance.answers.comparison import require_agreement
+from vae_ref.conformance.answers.comparison import require_agreement, tolerance
 from vae_ref.conformance.claims import registry
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import Finding, NotApplicable, Violation
@@ -18,6 +19,9 @@ _NAMED = ("likelihood/named",)
 _BERNOULLI = "Kingma and Welling 2014, appendix C.1"
 _DROPPED = 1e-9
 """The constant per pixel, in nats, below which it is reported as left out."""
+
+_JITTER = 1e-9
+"""The largest number that may be added to a probability inside a logarithm: it does no harm."""
 
 _RELATIVE_ERROR = 0.01
 """The relative error from which a reconstruction term in single precision is reported as off."""
@@ -53,8 +57,27 @@ def _rounding_scale(probe: Probe, outputs: Tensor, x: Tensor) -> Tensor:
     """Bound the terms of the usual formulas, and their change if a probability is rounded."""
     o, t = outputs.double(), x.double()
     size = probe.likelihood.nll(o, t).abs() + 1 + o.abs() + _cancellation(probe, o)
-    size = size + (1 / (o * (1 - o)) if probe.likelihood.bounded else o.abs())
-    return size * probe.nll.tolerance_factor
+    odds = 1 / (o * (1 - o)) if probe.likelihood.bounded else o.abs()
+    size = (size + odds) * probe.nll.tolerance_factor
+    return size + _jitter(probe) * odds if probe.likelihood.bounded else size
+
+
+def _jitter(probe: Probe) -> float:
+    """Return how many times 32 roundings the jitter is that was found, if it is harmless."""
+    found = probe.once("jitter", lambda: _measured_jitter(probe))
+    return 2 * found / float(tolerance(probe.dtype, torch.tensor(1.0)))
+
+
+def _measured_jitter(probe: Probe) -> float:
+    """Return the number that is added to p in log p; 0 if it is none, or does harm."""
+    numbers = []
+    for p in (0.01, 0.2):
+        outputs = torch.full((1, probe.pixels[0]), p, dtype=probe.dtype)
+        mean = float(probe.nll(outputs, torch.ones_like(outputs))) / probe.pixels[0]
+        numbers.append(math.exp(-mean) - p)
+    first, second = numbers
+    is_one = abs(first - second) < 1e-3 * abs(first) + 1e-15
+    return first if is_one and 1e-14 < first <= _JITTER else 0.0
 
 
 def _cancellation(probe: Probe, outputs: Tensor) -> Tensor:
@@ -151,7 +174,8 @@ def _gradient_scale(probe: Probe, outputs: Tensor) -> Tensor:
     """Bound the terms of the derivative; in a probability p they are divided by p (1 - p)."""
     o = outputs.double()
     slope = 1 / (o * (1 - o)) ** 2 if probe.likelihood.bounded else 1 + o.abs()
-    return (slope + _cancellation(probe, o) ** 2) * probe.nll.tolerance_factor
+    scale = (slope + _cancellation(probe, o) ** 2) * probe.nll.tolerance_factor
+    return scale + _jitter(probe) * slope if probe.likelihood.bounded else scale
 
 
 @claim(

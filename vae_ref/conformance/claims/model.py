@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_ref.conformance.answers.comparison import plain
 from vae_ref.conformance.claims import registry
@@ -45,6 +45,9 @@ _SAME_IN_DOUBLE = 1e-3
 def _evaluating(probe: Probe) -> Iterator[Networks]:
     with probe.mode(training=False), torch.no_grad():
         yield Networks.of(probe)
+
+
+_NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 @claim(
@@ -307,7 +310,14 @@ def each_parameter_matters(probe: Probe) -> None:
         value = probe.loss_as_is(outputs, x.flatten(1), mu, logvar).sum()
     else:
         value = (outputs**2).sum() + (mu**2).sum() + (logvar**2).sum()
-    named = list(module.named_parameters())
+    fixed = {
+        id(parameter)
+        for part in module.modules()
+        if isinstance(part, _NORMALISATIONS)
+        for parameter in part.parameters(recurse=False)
+        if not parameter.requires_grad  # as the scale of the means in a BN-VAE
+    }
+    named = [(name, p) for name, p in module.named_parameters() if id(p) not in fixed]
     wanted = [parameter for _, parameter in named if parameter.requires_grad]
     gradients = torch.autograd.grad(value, wanted, allow_unused=True) if wanted else ()
     reached = {

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vae_ref.conformance.loading import signatures
+from vae_ref.conformance import guards
+from vae_ref.conformance.loading import evidence, signatures
 from vae_ref.conformance.probe.networks import Networks
 from vae_ref.conformance.probe.probe import Probe
-from vae_ref.conformance.subject import Conventions, Subject
+from vae_ref.conformance.subject import Conventions, Spread, Subject
 
 __all__ = ["KL", "LOSS", "SAMPLE", "NeedsArgumentsError", "instance_of", "subject_of"]
 
@@ -36,40 +37,110 @@ def instance_of(model: Any) -> Any:
 
 def subject_of(module: ModuleType, model: Any, name: str) -> Subject:
     """Make a subject of a model, if there is one, and of the functions of its module."""
+    left: dict[str, str] = {}
 
     def find(names: tuple[str, ...], arguments: int) -> Callable[..., Any] | None:
-        candidates = [getattr(place, n, None) for place in (module, model) for n in names]
-        return next((f for f in candidates if f and signatures.takes(f, arguments)), None)
+        candidates = [signatures.attribute(place, n) for place in (module, model) for n in names]
+        for candidate in candidates:
+            if candidate and signatures.takes(candidate, arguments):
+                function = evidence.as_torch(candidate, arguments)
+                reason = "" if arguments == 1 else evidence.misfit(function, arguments)
+                if names is KL and arguments > 1 and not reason:
+                    reason = evidence.jitter(function)
+                if not reason:
+                    return function
+                left[getattr(function, "__name__", names[0])] = reason
+        return None
 
     loss = find(LOSS, 4)
     # Two arguments are mu and logvar; one is a distribution.
     sample, kl = (find(names, 2) or find(names, 1) for names in (SAMPLE, KL))
     nll = find(LOSS, 2) if loss is None else None
-    spread = signatures.spread_of(loss, kl) or signatures.spread_of(sample) or "logvar"
+    named = signatures.spread_of(loss, kl) or signatures.spread_of(sample) or "logvar"
+    spread = _spread(sample, kl, loss, named)
+
+    held = spread != named  # by all functions, whatever their names say
+    found = {f"not judged by its name, {name}": reason for name, reason in left.items()}
+    if held:
+        found["convention"] = (
+            f"{spread}, on which sampler and KL agree, though the names say {named}"
+        )
 
     def posterior(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
-        return function and signatures.adapt(function, ("mu", "spread"), spread)
+        return function and signatures.adapt(function, ("mu", "spread"), spread, held)
 
     subject = Subject(
         name=name,
         kl=posterior(kl),
         reparameterize=posterior(sample),
-        nll=nll and signatures.adapt(nll, ("outputs", "x"), spread),
-        loss=loss and signatures.adapt(loss, ("outputs", "x", "mu", "spread"), spread),
-        conventions=Conventions(spread=spread),
+        nll=nll and signatures.adapt(nll, ("outputs", "x"), spread, held),
+        loss=loss and signatures.adapt(loss, ("outputs", "x", "mu", "spread"), spread, held),
+        conventions=Conventions(spread=spread, seeded=_seeded(sample)),
+        found=found,
     )
     return subject if model is None else _with_networks(subject, model)
 
 
+def _spread(
+    sample: Callable[..., Any] | None,
+    kl: Callable[..., Any] | None,
+    loss: Callable[..., Any] | None,
+    named: Spread,
+) -> Spread:
+    """Return the convention that the functions agree on, or else the one that is named."""
+
+    def of_loss(mu: Tensor, raw: Tensor) -> Any:
+        half = torch.full((len(mu), 7), 0.5)
+        adapted = signatures.adapt(loss, ("outputs", "x", "mu", "spread"), named)  # type: ignore[arg-type]
+        return adapted(half, half, mu, raw)
+
+    def of_kl(mu: Tensor, raw: Tensor) -> Any:
+        return signatures.main_value(kl(mu, raw))  # type: ignore[misc]
+
+    def of_sample(mu: Tensor, raw: Tensor) -> Any:
+        return signatures.main_value(sample(mu, raw))  # type: ignore[misc]
+
+    divergence = of_kl if kl else of_loss if loss else None
+    return evidence.agreed_spread(sample and of_sample, divergence, named)
+
+
+def _seeded(sample: Callable[..., Any] | None) -> bool:
+    """Whether the noise can be repeated; that of a generator of one's own cannot."""
+    if sample is None:
+        return True
+    draws = []
+    try:
+        for _ in range(2):
+            with guards.global_state_kept(), guards.quiet(), torch.no_grad():
+                guards.seed_everything(0)
+                draws.append(signatures.main_value(sample(torch.zeros(3, 5), torch.zeros(3, 5))))
+        return torch.equal(*draws)
+    except Exception:  # the claims will say what is wrong with it
+        return True
+
+
 def _with_networks(subject: Subject, model: nn.Module) -> Subject:
     """Add the encoder, decoder and forward pass; what they return is found out by a call."""
-    encode, decode = getattr(model, "encode", None), getattr(model, "decode", None)
+    found = dict(subject.found)
+
+    def taking_one(name: str, function: Any) -> Any:
+        """Return a function that takes one argument; what needs more has to be audited."""
+        if function is None or signatures.takes_one(function):
+            return function
+        more = ", ".join(signatures.required_arguments(function)[1:])
+        found[f"not judged, {name}"] = f"it needs more than one argument ({more})"
+        return None
+
+    encode, decode = (taking_one(n, getattr(model, n, None)) for n in ("encode", "decode"))
+    if taking_one("forward", model.forward) is None:
+        return dataclasses.replace(subject, found=found)
     subject = dataclasses.replace(
         subject,
         module=model,
         encode=encode and (lambda x: signatures.posterior(encode(x))),
         decode=decode and (lambda z: signatures.main_value(decode(z))),
         forward=model,
+        found=found,
     )
     probe = Probe(subject)
     networks = Networks.of(probe)
@@ -81,6 +152,15 @@ def _with_networks(subject: Subject, model: nn.Module) -> Subject:
             latents = _latent_shape(answer)
     except (Exception, SystemExit):
         return subject  # the claims will say what is wrong with it
+    is_pair = isinstance(answer, torch.distributions.Distribution) or (
+        isinstance(answer, tuple) and len(answer) > 1
+    )
+    if encode and not is_pair and not (subject.kl or subject.reparameterize or subject.loss):
+        what = type(answer).__name__
+        found["not judged, networks"] = f"encode returns {what}, not mu and logvar"
+        return dataclasses.replace(
+            subject, found=found, module=None, encode=None, decode=None, forward=None
+        )
     conventions = dataclasses.replace(subject.conventions, pixel_shape=networks.shape)
     if isinstance(answer, torch.distributions.Distribution):
         conventions = dataclasses.replace(conventions, spread="distribution")
@@ -101,5 +181,8 @@ def _with_networks(subject: Subject, model: nn.Module) -> Subject:
 
 
 def _latent_shape(answer: Any) -> tuple[int, ...] | None:
-    mean = answer.mean if hasattr(answer, "stddev") else answer and answer[0]
+    if isinstance(answer, tuple):
+        mean = answer[0] if answer else None
+    else:
+        mean = answer.mean if hasattr(answer, "stddev") else answer
     return tuple(mean.shape[1:]) if isinstance(mean, Tensor) else None

@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from vae_ref.conformance import guards
+from vae_ref.conformance.loading import steps
 from vae_ref.conformance.loading.adapters import (
     KL,
     LOSS,
@@ -40,42 +41,135 @@ class TargetError(UserError, ValueError):
     """A target cannot be loaded, or has no VAE; the message says what to do."""
 
 
-def load(target: str, declarations: Mapping[str, str] | None = None) -> Subject:
+def load(
+    target: str, declarations: Mapping[str, str] | None = None, *, batch: str | None = None
+) -> Subject:
     """Load a subject from ``module``, ``module:name``, ``file.py`` or ``file.py:name``.
 
     A module is searched for a `Subject`, for a class ``VAE`` (or its one module with ``encode``
-    and ``decode``), and for ``loss_function``, ``reparameterize`` and ``kl_divergence``.
+    and ``decode``), and for ``loss_function``, ``reparameterize`` and ``kl_divergence``; where
+    these are not found, for a function that computes a loss, which is audited. ``name`` may be a
+    function that returns a loss, or a call such as ``VAE(784, 400, 20)``.
 
     Args:
         target: What to load.
         declarations: The values of conventions by their names, as text; see `Conventions`.
+        batch: How the input of a step is made; see `subject_of_step`.
 
     Raises:
         TargetError: If it cannot be imported or has no VAE.
         DeclarationError: If a convention does not exist.
     """
-    place, colon, name = target.rpartition(":")
-    if not colon or not name.replace(".", "").isidentifier() or Path(target).is_file():
-        place, name = target, ""
+    place, name = _parted(target)
     with _guarded(f"importing {place}", place, hint=_MAIN_HINT):
         module = _import(place)
-        found: Any = module
-        for attribute in filter(None, name.split(".")):
-            if not hasattr(found, attribute):
-                raise TargetError(f"{place} has no {name}. {_definitions(module)}")
-            found = getattr(found, attribute)
-        if found is module:
-            found = _subject(module, place) or _model(module, place)
-        elif not isinstance(found, (Subject, nn.Module)) and not _is_module_class(found):
+        found = _named(module, place, name) if name else None
+        if name and not isinstance(found, Subject) and not _could_be_step(found):
             raise TargetError(
-                f"{target} is {type(found).__name__}, neither a torch module nor a "
-                "vae_ref.conformance.Subject"
+                f"{target} is {type(found).__name__}, neither a torch module, nor a function that "
+                "returns a loss, nor a vae_ref.conformance.Subject"
             )
-        found = instance_of(found)
+        problem = None
+        if not name or _is_vae(found):
+            try:
+                found = instance_of(
+                    found if name else _subject(module, place) or _model(module, place)
+                )
+            except (TargetError, NeedsArgumentsError) as error:
+                if name:
+                    raise
+                problem = error
     with _guarded(f"trying {target}", place):
-        subject = found if isinstance(found, Subject) else subject_of(module, found, target)
+        if isinstance(found, Subject):
+            subject = found
+        elif name and not _is_vae(found):
+            subject = _of_step(module, found, target, batch)
+        elif name:
+            subject = subject_of(module, found, target)
+        else:
+            subject = _of_module(module, found, problem, target, batch)
     conventions = subject.conventions.declaring(declarations or {})
     return dataclasses.replace(subject, conventions=conventions)
+
+
+def _parted(target: str) -> tuple[str, str]:
+    """Cut a target into its module or file and the name, or the call, after the colon."""
+    place, colon, name = target.partition(".py:")
+    if colon:
+        place += ".py"
+    else:
+        place, _, name = target.partition(":")
+    is_name = name.partition("(")[0].replace(".", "").isidentifier()
+    return (place, name) if is_name and not Path(target).is_file() else (target, "")
+
+
+def _named(module: ModuleType, place: str, name: str) -> Any:
+    """Return what a name or a call stands for in a module."""
+    path, call, _ = name.partition("(")
+    found: Any = module
+    for attribute in path.split("."):
+        if not hasattr(found, attribute):
+            raise TargetError(f"{place} has no {path}. {_definitions(module)}")
+        found = getattr(found, attribute)
+    if call:
+        found = eval(name, vars(module))  # the user's own file, with the user's own call
+    return getattr(found, "_orig_mod", found)  # of a compiled module
+
+
+def _could_be_step(found: Any) -> bool:
+    return _is_module_class(found) or steps.step_of(found) is not None
+
+
+def _is_vae(found: Any) -> bool:
+    """Whether it is judged by its parts: a class, or a module with an encoder and a decoder."""
+    if _is_module_class(found):
+        return True
+    has_both = hasattr(found, "encode") and hasattr(found, "decode")
+    return isinstance(found, nn.Module) and has_both and not hasattr(found, "training_step")
+
+
+def _of_step(module: ModuleType, found: Any, name: str, batch: str | None) -> Subject:
+    step = steps.step_of(found)
+    assert step is not None  # noqa: S101 - it was asked before
+    try:
+        return steps.subject_of_step(module, step, name, batch)
+    except UserError as error:
+        raise TargetError(str(error)) from None
+
+
+def _of_module(
+    module: ModuleType, model: Any, problem: Exception | None, target: str, batch: str | None
+) -> Subject:
+    """Return the subject that a module has: by its names, or else by its step.
+
+    Args:
+        module: The module.
+        model: The VAE that it has by its names, if any.
+        problem: Why it has none.
+        target: The name for the report.
+        batch: See `load`.
+    """
+    if problem is not None:
+        if (audited := _audited(module, target, batch)) is None:
+            raise problem
+        return audited
+    subject = subject_of(module, model, target)
+    if subject.loss or (subject.kl and (subject.nll or not subject.module)):
+        return subject
+    return _audited(module, target, batch) or dataclasses.replace(subject, undecided=_WITHOUT_LOSS)
+
+
+_WITHOUT_LOSS = "no loss was found by its name: name the step that computes it, as in file.py:step"
+
+
+def _audited(module: ModuleType, target: str, batch: str | None) -> Subject | None:
+    """Audit the first function of a module that turns out to be a step."""
+    for name, step in steps.found_steps(module):
+        try:
+            return steps.subject_of_step(module, step, f"{target}:{name}", batch)
+        except UserError:
+            continue
+    return None
 
 
 _MAIN_HINT = '; put what trains under if __name__ == "__main__":'
@@ -194,13 +288,18 @@ def _model(module: ModuleType, place: str) -> Any:
 
     vae = getattr(module, "VAE", None)
     if _is_module_class(vae) or isinstance(vae, nn.Module):
-        return vae
+        return getattr(vae, "_orig_mod", vae)
     classes = _objects(
         module, lambda value: _is_module_class(value) and encodes_and_decodes(value)
     )
     instances = _objects(
-        module, lambda value: isinstance(value, nn.Module) and encodes_and_decodes(value)
+        module,
+        lambda value: (
+            isinstance(value, nn.Module)
+            and encodes_and_decodes(getattr(value, "_orig_mod", value))
+        ),
     )
+    instances = {name: getattr(v, "_orig_mod", v) for name, v in instances.items()}
     kind = type(next(iter(instances.values()), None))
     if len(instances) == 1 and all(issubclass(kind, other) for other in classes.values()):
         return next(iter(instances.values()))

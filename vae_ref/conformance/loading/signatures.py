@@ -12,6 +12,7 @@ from vae_ref.conformance.subject import Spread, from_spread, to_spread
 
 __all__ = [
     "adapt",
+    "attribute",
     "deterministic_entries",
     "forward_answer",
     "main_value",
@@ -19,6 +20,7 @@ __all__ = [
     "required_arguments",
     "spread_of",
     "takes",
+    "takes_one",
 ]
 
 Role = Literal["outputs", "x", "mu", "spread"]
@@ -63,6 +65,14 @@ def required_arguments(function: Callable[..., Any]) -> list[str]:
     return [p.name for p in _parameters(function) if p.kind in named and p.default is p.empty]
 
 
+def attribute(place: Any, name: str) -> Any:
+    """Return an attribute by its name, in whatever case; None if there is none."""
+    if hasattr(place, name):
+        return getattr(place, name)
+    owned = vars(place) if hasattr(place, "__dict__") else {}
+    return next((value for key, value in owned.items() if key.lower() == name), None)
+
+
 def takes(function: Any, arguments: int) -> bool:
     """Return whether a function can be called with this many arguments, and is not a library's."""
     foreign = str(getattr(function, "__module__", "")).partition(".")[0] in ("torch", "numpy")
@@ -85,17 +95,29 @@ def spread_of(*functions: Callable[..., Any] | None) -> Spread | None:
     return None
 
 
+def takes_one(function: Any) -> bool:
+    """Return whether a method or a module can be called with one argument."""
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
+
+
 def adapt(
-    function: Callable[..., Any], order: Sequence[Role], spread: Spread
+    function: Callable[..., Any], order: Sequence[Role], spread: Spread, held: bool = False
 ) -> Callable[..., Any]:
     """Return a function that takes its arguments in the textbook's order.
 
     If the names of its own arguments tell what they are, the order follows from them. If its name
-    for the second head differs from that of the other functions, the values are converted.
+    for the second head differs from that of the other functions, the values are converted, unless
+    all are held to one convention.
     """
     roles = {_role(name): name for name in required_arguments(function)}
     by_name = set(order) <= set(roles)
-    own = spread_of(function) or spread
+    own = spread if held else spread_of(function) or spread
 
     def call(*arguments: Any) -> Any:
         if own != spread and len(arguments) >= 2:
@@ -106,6 +128,7 @@ def adapt(
             return main_value(function(**{roles[role]: argument for role, argument in pairs}))
         return main_value(function(*arguments))
 
+    call.differentiable = getattr(function, "differentiable", True)  # type: ignore[attr-defined]
     return call
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import NotApplicable, Violation
 from vae_ref.conformance.subject import from_spread
+from vae_ref.support.excerpt import excerpt
 
 __all__ = ["Networks", "changed"]
 
@@ -45,15 +46,25 @@ class Networks:
         linear = [m for m in module.modules() if isinstance(m, nn.Linear)] if module else []
         candidates = [*((layer.in_features,) for layer in linear[:1]), *_USUAL_SHAPES]
         function = self.subject.encode or self.subject.forward
-        last: Exception | None = None
+        errors: list[Exception] = []
+        answered = False
         for shape in candidates:
             try:
                 if function is None or _has_two(
                     function(torch.full((2, *shape), 0.5).to(self.dtype))
                 ):
                     return shape
+                answered = True
             except Exception as error:
-                last = last or error
+                errors.append(error)
+        of_tokens = module and any(isinstance(m, nn.Embedding) for m in module.modules())
+        in_their_own_ways = len(set(map(str, errors))) > 1
+        if not answered and (in_their_own_ways or of_tokens):  # refused, each in its own way
+            raise NotApplicable(
+                f"the networks take no images of a usual shape alone ({excerpt(errors[0], 100)}); "
+                "declare pixel_shape, or audit the step that calls them"
+            )
+        last = errors[0] if errors else None
         raise Violation(
             f"the subject takes no input of a usual shape ({last}); declare pixel_shape",
             symptom="no-input",
@@ -76,9 +87,10 @@ class Networks:
             mu, logvar = from_spread(self.conventions.spread, answer)
             return mu.reshape(len(mu), -1), logvar.reshape(len(logvar), -1)
         except (TypeError, ValueError, AttributeError) as error:
-            raise Violation(
-                f"{name} returned {_kind(answer)}, not {expected}", symptom="no-pair"
-            ) from error
+            message = f"{name} returned {_kind(answer)}, not {expected}"
+            if self.subject.reparameterize is None and self.subject.kl is None:
+                raise NotApplicable(f"{message}; audit the step that calls it") from error
+            raise Violation(message, symptom="no-pair") from error
 
     @cached_property
     def latents(self) -> int:

@@ -91,7 +91,7 @@ class Probe:
     def facts(self) -> dict[str, str]:
         """What has been inferred about the subject so far."""
         known = vars(self)  # which holds a cached property once it was asked for
-        facts: dict[str, str] = {}
+        facts = dict(self.subject.found)
         if found := known.get("inferred_likelihood"):
             facts["likelihood"] = found.name
         for name, part in (("KL", "kl"), ("reconstruction", "nll")):
@@ -389,7 +389,8 @@ class Probe:
         )
         differentiable = getattr(self.subject.kl, "differentiable", True)
         averaged = self.conventions.kl_reduction == "mean"
-        return Term(self.kl_as_is, differentiable, batch, averaged=averaged)
+        rounding = self.subject.rounding
+        return Term(self.kl_as_is, differentiable, batch, averaged=averaged, rounding=rounding)
 
     def kl_rounding(self, scale: Tensor) -> Tensor:
         """Return the scale of the rounding errors of the KL; it is larger for one from a loss."""
@@ -399,7 +400,7 @@ class Probe:
     def _added_to_kl(self) -> float:
         """The size of what a loss adds to the KL, whose rounding errors enter the KL too."""
         if self.subject.kl is not None:
-            return 0.0
+            return 1.0 if self.subject.rounding > 1 else 0.0
         outputs, x = self.perfect(4, self.pixels[0])
         prior = torch.zeros(4, self.latents[0], dtype=self.dtype)
         value = self.loss_as_is(outputs, x, prior, prior).sum().abs()
@@ -418,7 +419,8 @@ class Probe:
         batch = terms.batch_reduction(self.nll_as_is, *pair)
         differentiable = getattr(self.subject.nll, "differentiable", True)
         averaged = self.conventions.nll_reduction == "mean"
-        return Term(self.nll_as_is, differentiable, batch, averaged=averaged)
+        rounding = self.subject.rounding
+        return Term(self.nll_as_is, differentiable, batch, averaged=averaged, rounding=rounding)
 
     @property
     def constant_weights(self) -> bool:

@@ -49,6 +49,7 @@ class Term:
         weight: The constant weight of the term in the loss. This is undone here; the claims about
             the objective judge it.
         averaged: Whether the term is declared to be averaged over latents or pixels.
+        rounding: By how much tolerances grow for other reasons.
     """
 
     raw: Callable[..., Tensor]
@@ -56,6 +57,7 @@ class Term:
     batch: BatchReduction = "sum"
     weight: float = 1.0
     averaged: bool = False
+    rounding: float = 1.0
 
     def __call__(self, *arguments: Tensor) -> Tensor:
         """Return the sum over the examples, in nats."""
@@ -66,7 +68,7 @@ class Term:
     @property
     def tolerance_factor(self) -> float:
         """The factor on tolerances: a weight that was measured has rounding errors of its own."""
-        return 1.0 if self.weight == 1 else _MEASURED
+        return max(self.rounding, 1.0 if self.weight == 1 else _MEASURED)
 
     def without_weight(self, weight: float | None) -> "Term":
         """Return the term with a constant weight undone."""

@@ -1,5 +1,6 @@
 """Print a report on a terminal or in a log."""
 
+import io
 import textwrap
 from collections.abc import Iterable
 
@@ -18,7 +19,7 @@ from vae_ref.conformance.reports.wording import (
     tally,
 )
 
-__all__ = ["show"]
+__all__ = ["as_text", "show"]
 
 _STYLE = {
     "conformant": "bold green",
@@ -71,6 +72,13 @@ def show(report: Report, console: Console, *, measures: bool = False) -> None:
         _measured(page, report)
     page.section("declared", ((key, str(value)) for key, value in report.declared.items()))
     page.paragraph(summary(report), style=_STYLE[report.verdict])
+
+
+def as_text(report: Report, width: int = 80) -> str:
+    """Return what `show` prints."""
+    text = io.StringIO()
+    show(report, Console(file=text, width=width))
+    return text.getvalue().rstrip()
 
 
 class _Page:

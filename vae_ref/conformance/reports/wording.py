@@ -125,6 +125,8 @@ def verdict(report: Report) -> str:
         others.append(report.broken)
     elif not report.judged:
         others.append("nothing was judged")
+    if report.undecided:
+        others.append(report.undecided)
     return f"{held}; {', '.join(others)}" if others else held
 
 

@@ -1,0 +1,294 @@
+"""Training steps in the forms that people use: right ones, and what makes them wrong."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.distributions import Bernoulli, Normal, kl_divergence
+
+B, X, L = 5, 12, 3
+
+
+def encoder(inputs=X, heads=2 * L):
+    return nn.Sequential(nn.Linear(inputs, 8), nn.Tanh(), nn.Linear(8, heads))
+
+
+def decoder(latents=L):
+    return nn.Sequential(nn.Linear(latents, 8), nn.Tanh(), nn.Linear(8, X))
+
+
+def images(*shape):
+    return torch.rand(shape or (B, X), generator=torch.Generator().manual_seed(3))
+
+
+def gaussian_kl(mu, logvar):
+    return 0.5 * (mu**2 + logvar.exp() - 1 - logvar)
+
+
+class Textbook(nn.Module):
+    """The terms are arguments, so that a test can break one of them."""
+
+    def __init__(self, kl=lambda mu, s: gaussian_kl(mu, s).sum(), noise=torch.randn_like):
+        super().__init__()
+        self.encoder, self.decoder = encoder(), decoder()
+        self.kl, self.noise = kl, noise
+
+    def sample(self, mu, logvar):
+        return mu + torch.exp(logvar / 2) * self.noise(mu)
+
+    def loss(self, x):
+        mu, logvar = self.encoder(x).chunk(2, dim=-1)
+        out = torch.sigmoid(self.decoder(self.sample(mu, logvar)))
+        return F.binary_cross_entropy(out, x, reduction="sum") + self.kl(mu, logvar)
+
+
+def textbook(**changes):
+    net, x = Textbook(**changes), images()
+    return lambda: net.loss(x)
+
+
+def averaged():
+    """Means over the batch; in place; with a view that is changed afterwards."""
+    net, x = Textbook(), images()
+
+    def step():
+        heads = net.encoder(x)
+        mu, logvar = heads[:, :L], heads[:, L:]
+        z = torch.randn_like(mu)
+        z.mul_(torch.exp(0.5 * logvar))
+        z += mu
+        out = net.decoder(z)
+        terms = torch.zeros(B, 2)
+        terms[:, 0] = F.binary_cross_entropy_with_logits(out, x, reduction="none").sum(1)
+        terms[:, 1] = gaussian_kl(mu, logvar).sum(1)
+        return terms.sum(1).mean()
+
+    return step
+
+
+def with_distributions():
+    """Torch's own, and a KL in closed form."""
+    enc, dec, x = encoder(), decoder(), images()
+
+    def step():
+        loc, raw = enc(x).chunk(2, dim=-1)
+        q = Normal(loc, F.softplus(raw))
+        z = q.rsample()
+        prior = Normal(torch.zeros_like(loc), torch.ones_like(loc))
+        log_p = Bernoulli(logits=dec(z), validate_args=False).log_prob(x)
+        return (kl_divergence(q, prior).sum(-1) - log_p.sum(-1)).mean()
+
+    return step
+
+
+def with_a_sampled_kl(factor=1.0):
+    """A KL that is log q(z) - log p(z) for the z that was drawn."""
+    enc, dec, x = encoder(), decoder(), images()
+
+    def step():
+        loc, log_sigma = enc(x).chunk(2, dim=-1)
+        q = Normal(loc, log_sigma.exp())
+        z = q.rsample()
+        log_p = Normal(0.0, 1.0).log_prob(z).sum(-1)
+        kl = q.log_prob(z).sum(-1) - factor * log_p
+        return (kl + 0.5 * (dec(z) - x).square().sum(-1)).mean()
+
+    return step
+
+
+@dataclass
+class Labelled:
+    image: torch.Tensor
+    label: torch.Tensor
+
+
+def conditional():
+    """Labels for encoder and decoder, in a batch that is an object; the loss is in forward."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.decoder = encoder(X + 2), decoder(L + 2)
+
+        def forward(self, batch):
+            c = F.one_hot(batch.label, 2).float()
+            z_mean, z_std = self.encoder(torch.cat([batch.image, c], 1)).chunk(2, 1)
+            z = z_mean + torch.randn_like(z_std) * torch.exp(z_std / 2)
+            out = self.decoder(torch.cat([z, c], 1))
+            recon = F.binary_cross_entropy_with_logits(out, batch.image, reduction="sum")
+            return {"loss": recon + gaussian_kl(z_mean, z_std).sum(), "logits": out}
+
+    net, batch = Net(), Labelled(images(), torch.tensor([0, 1, 1, 0, 1]))
+    return lambda: net(batch)
+
+
+def convolutional():
+    """Codes are images; batch normalisation and dropout; absolute error."""
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU())
+    mu_head, s_head = nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 1)
+    dec = nn.Sequential(nn.Dropout(0.3), nn.ConvTranspose2d(2, 1, 2, 2))
+    x = images(B, 1, 8, 8)
+
+    def step():
+        h = net(x)
+        mu, log_sigma = mu_head(h), s_head(h).clamp(-5, 5)
+        z = mu + log_sigma.exp() * torch.randn_like(mu)
+        kl = gaussian_kl(mu, 2 * log_sigma).flatten(1).sum(1).mean()
+        return (dec(z) - x).abs().sum() / B + kl
+
+    return step
+
+
+def masked():
+    """A code for each event of a sequence; padding counts nowhere."""
+    net, dec = encoder(2), nn.Linear(L, 2)
+    x, mask = (
+        images(3, 6, 2),
+        torch.tensor([[1.0] * 6, [1.0] * 4 + [0.0] * 2, [1.0] * 2 + [0.0] * 4]),
+    )
+
+    def step():
+        mu, logvar = net(x).chunk(2, -1)
+        z = mu + torch.exp(logvar / 2) * torch.randn_like(mu)
+        error = (0.5 * (dec(z) - x).square().sum(-1) * mask).sum()
+        return (error + (gaussian_kl(mu, logvar).sum(-1) * mask).sum()) / mask.sum()
+
+    return step
+
+
+def returning_the_elbo():
+    step = averaged()
+    return lambda: -step()
+
+
+class Lightning(nn.Module):
+    """What a LightningModule looks like to a caller."""
+
+    def __init__(self):
+        super().__init__()
+        self.vae = Textbook()
+
+    def forward(self, x):
+        return self.vae.encoder(x)
+
+    def training_step(self, batch, batch_idx):
+        x, _ = batch
+        return {"loss": self.vae.loss(x) / len(x)}
+
+
+def in_a_module():
+    net = Lightning()
+    return lambda: net.training_step((images(), torch.zeros(B)), 0)
+
+
+def in_half_precision():
+    step = averaged()
+
+    def half():
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return step()
+
+    return half
+
+
+RIGHT = [
+    textbook,
+    averaged,
+    with_distributions,
+    with_a_sampled_kl,
+    conditional,
+    convolutional,
+    masked,
+    returning_the_elbo,
+    in_a_module,
+]
+
+
+def mean_for_sum():
+    return textbook(kl=lambda mu, s: gaussian_kl(mu, s).mean())
+
+
+def no_half():
+    return textbook(kl=lambda mu, s: (2 * gaussian_kl(mu, s)).sum())
+
+
+def log_sigma_in_the_kl():
+    return textbook(kl=lambda mu, s: gaussian_kl(mu, 2 * s).sum())
+
+
+def uniform_noise():
+    return textbook(noise=torch.rand_like)
+
+
+def detached_kl():
+    return textbook(kl=lambda mu, s: gaussian_kl(mu.detach(), s.detach()).sum())
+
+
+def a_prior_of_another_width():
+    return with_a_sampled_kl(factor=0.5)
+
+
+def swapped_arguments():
+    net, x = Textbook(), images()
+
+    def step():
+        mu, logvar = net.encoder(x).chunk(2, dim=-1)
+        out = net.decoder(net.sample(mu, logvar))
+        wrong = F.binary_cross_entropy_with_logits(x, out, reduction="sum")
+        return wrong + gaussian_kl(mu, logvar).sum()
+
+    return step
+
+
+WRONG = {
+    mean_for_sum: "objective/beta",
+    no_half: "objective/beta",
+    log_sigma_in_the_kl: "kl/closed-form",
+    uniform_noise: "reparameterization/",
+    detached_kl: "kl/",
+    a_prior_of_another_width: "kl/closed-form",
+    swapped_arguments: "likelihood/named",
+}
+"""What is wrong -> the claim, or the beginning of one, that has to break."""
+
+
+def autoencoder():
+    enc, dec, x = encoder(heads=L), decoder(), images()
+    return lambda: F.mse_loss(dec(enc(x)), x)
+
+
+def vector_quantized():
+    enc, dec, x, book = encoder(heads=L), decoder(), images(), nn.Parameter(torch.randn(7, L))
+
+    def step():
+        h = enc(x)
+        nearest = book[torch.cdist(h, book).argmin(1)]
+        code = h + (nearest - h).detach()
+        return F.mse_loss(dec(code), x) + F.mse_loss(nearest, h.detach())
+
+    return step
+
+
+def generator():
+    dec = decoder()
+    return lambda: dec(torch.randn(B, L)).square().mean()
+
+
+def categorical():
+    enc, dec, x = encoder(heads=L), decoder(), images()
+
+    def step():
+        code = F.gumbel_softmax(enc(x), hard=True)
+        return F.mse_loss(dec(code), x)
+
+    return step
+
+
+NONE = {
+    autoencoder: "no noise enters this loss",
+    vector_quantized: "discrete codes are not judged yet",
+    generator: "not between an encoder and a decoder",
+    categorical: "discrete codes are not judged yet",
+}
+"""What has no VAE that can be judged -> what is said."""

@@ -1,0 +1,156 @@
+"""A step in any form is audited: what is right holds, what is wrong is found, the rest is said."""
+
+import copy
+
+import pytest
+import torch
+from steps import NONE, RIGHT, WRONG, B, Lightning, Textbook, images, in_half_precision, textbook
+
+from vae_ref.conformance import audit, audit_step
+from vae_ref.conformance.auditing.recorder import recording
+
+pytestmark = pytest.mark.usefixtures("user")
+
+
+@pytest.fixture(autouse=True)
+def single_precision():
+    """As in a program of one's own."""
+    torch.set_default_dtype(torch.float32)
+    torch.manual_seed(0)
+
+
+def named(makes, *, quick=4):
+    """Every some of them by default, all with the slow tests."""
+    return [
+        pytest.param(make, id=make.__name__, marks=[pytest.mark.slow] * (index % quick > 0))
+        for index, make in enumerate(makes)
+    ]
+
+
+@pytest.mark.parametrize("make", named(RIGHT))
+def test_no_right_step_is_accused(make):
+    found = audit_step(make())
+    assert found.reason == ""
+    left = {r.claim.id: r.message for r in found.report.results}
+    assert found.report.verdict == "partial", {
+        r.claim.id: (r.status, r.message)
+        for r in found.report.results
+        if r.status not in ("pass", "not-applicable")
+    }
+    assert len(left) > 60
+    assert found.report.counts["pass"] > 40
+
+
+@pytest.mark.parametrize("make", named(WRONG))
+def test_what_is_wrong_is_found(make):
+    found = audit_step(make())
+    assert any(r.claim.id.startswith(WRONG[make]) for r in found.report.failures), [
+        (r.claim.id, r.message) for r in found.report.failures
+    ]
+
+
+@pytest.mark.parametrize("make", named(NONE, quick=1))
+def test_what_has_no_vae_is_not_accused(make):
+    found = audit_step(make())
+    assert NONE[make] in found.reason
+    assert found.subject is None
+
+
+@pytest.mark.slow
+def test_low_precision_is_judged_in_double_precision():
+    found = audit_step(in_half_precision())
+    assert found.report.verdict == "partial"
+
+
+def test_the_parts_are_named_with_their_lines():
+    found = audit_step(textbook()).found
+    assert found["noise"].startswith("normal: randn_like (steps.py:")
+    assert "log sigma^2 is chunk (steps.py:" in found["posterior"]
+    assert found["divergence"].startswith("analytic: sum (steps.py:")
+    assert found["outputs"].startswith("sigmoid (steps.py:")
+    assert found["compared with"] == "an input (5, 12)"
+
+
+# The replay.
+
+
+@pytest.mark.parametrize("make", named(RIGHT, quick=1))
+def test_a_replay_is_the_step_itself(make):
+    step = make()
+    with recording() as recorder:
+        answer = step()
+    loss = answer["loss"] if isinstance(answer, dict) else answer
+    number = recorder.number_of(loss)
+    (again,) = recorder.graph.replay([number])
+    assert torch.equal(again, loss)
+    parameters = [v.external for v in recorder.graph.values if v.parameter]
+    ours = torch.autograd.grad(loss, parameters, allow_unused=True)
+    theirs = torch.autograd.grad(again, parameters, allow_unused=True)
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a is None) == (b is None)
+        assert a is None or torch.equal(a, b)
+
+
+# In a loop of one's own.
+
+
+def test_a_loop_goes_on_undisturbed():
+    """Generators, gradients, weights and modes are as without the audit, bit for bit."""
+    net, x = Textbook(), images()
+    other = copy.deepcopy(net)
+
+    def train(net, audited):
+        torch.manual_seed(7)
+        optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+        for index in range(3):
+            optimizer.zero_grad()
+            if audited and index == 1:
+                with audit() as found:
+                    loss = net.loss(x)
+                assert found.subject is not None
+            else:
+                loss = net.loss(x)
+            loss.backward()
+            optimizer.step()
+        return torch.get_rng_state()
+
+    assert torch.equal(train(net, audited=True), train(other, audited=False))
+    for a, b in zip(net.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_loss_is_what_is_differentiated():
+    net, x = Textbook(), images()
+    with audit() as found:
+        loss = net.loss(x)
+        loss.backward()
+        (net.encoder(x).square().sum()).item()
+    assert found.reason == ""
+    assert str(found.report.verdict) == "partial"
+
+
+def test_an_audit_prints_what_it_found():
+    with audit("mine") as found:
+        Textbook().loss(images())
+    text = str(found)
+    assert "posterior             mu is chunk" in text
+    assert "vae-ref verify: mine" in text
+
+
+def test_parameters_that_no_gradient_reaches_are_named():
+    net = Lightning()
+    net.unused = torch.nn.Linear(2, 2)
+    found = audit_step(lambda: net.vae.loss(images()))
+    assert "no gradient reaches" not in found.found
+
+    def step():
+        net.unused(torch.ones(1, 2))
+        return net.vae.loss(images())
+
+    assert audit_step(step).found["no gradient reaches"] == "weight, bias"
+
+
+def test_a_loss_for_each_example_is_no_scalar():
+    net, x = Textbook(), images()
+    found = audit_step(lambda: net.loss(x).expand(B))
+    assert found.reason == "the loss is no scalar; it has shape (5,)"

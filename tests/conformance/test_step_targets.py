@@ -1,0 +1,116 @@
+"""``vae-ref verify file.py:step``: what is found in a file, and what is said where it is not."""
+
+import pytest
+
+BODY = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, pixels, latents, classes=0):
+        super().__init__()
+        self.classes = classes
+        self.heads = nn.Linear(pixels + classes, 2 * latents)
+        self.out = nn.Linear(latents + classes, pixels)
+
+    def loss(self, x, c=None):
+        given = [] if c is None else [c]
+        mean, spread = self.heads(torch.cat([x, *given], 1)).chunk(2, 1)
+        z = mean + torch.exp(spread / 2) * torch.randn_like(mean)
+        out = self.out(torch.cat([z, *given], 1))
+        kl = 0.5 * (mean**2 + spread.exp() - 1 - spread).{reduction}()
+        return F.binary_cross_entropy_with_logits(out, x, reduction="sum") + kl
+{more}
+"""
+
+STEP = """
+net = Net(12, 3)
+def step(x):
+    return net.loss(x)
+"""
+LABELLED = """
+net = Net(12, 3, 2)
+def step(x, c):
+    return net.loss(x, c)
+def batch():
+    return torch.rand(4, 12), torch.eye(2)[torch.tensor([0, 1, 1, 0])]
+"""
+ENDS = """
+class Trained(Net):
+    def training_step(self, batch, batch_idx):
+        return {"loss": self.loss(batch)}
+    def forward(self, x):
+        return self.loss(x), None
+class Other(nn.Module):
+    pass
+model = Trained(12, 3)
+"""
+
+
+@pytest.fixture
+def verify(vae_ref_command, tmp_path):
+    def run(target, more, *options, reduction="sum"):
+        (tmp_path / "train.py").write_text(BODY.format(more=more, reduction=reduction))
+        status, output, errors = vae_ref_command("verify", target, *options)
+        return status, " ".join((output + errors).split())
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("target", "more", "options"),
+    [
+        ("train.py", STEP, ()),
+        *(
+            pytest.param(*target, marks=pytest.mark.slow)
+            for target in [
+                ("train.py:step", STEP, ()),
+                ("train.py:step", LABELLED, ("--batch", "batch")),
+                ("train.py:step", LABELLED, ("--batch", "4x12,4x2")),
+                ("train.py:model", ENDS, ()),
+                ("train.py:Trained(12, 3)", ENDS, ()),
+                ("train.py:net.loss", STEP, ("--batch", "4x12")),
+            ]
+        ),
+    ],
+)
+def test_a_right_step_holds_and_a_wrong_one_does_not(verify, target, more, options):
+    status, text = verify(target, more, *options, "--only", "[kol]*")
+    assert (status, "partial: " in text) == (0, True), text
+    assert "posterior mu is chunk (train.py:16); log sigma^2 is chunk (train.py:16)" in text
+    status, text = verify(target, more, *options, "--only", "[kol]*", reduction="mean")
+    assert status == 1, text
+    assert "VIOLATED objective/beta" in text
+
+
+@pytest.mark.parametrize(
+    ("target", "more", "options", "status", "message"),
+    [
+        ("train.py:step", LABELLED, (), 2, "train.py:step takes x, c; say how they are made with"),
+        ("train.py:step", LABELLED, ("--batch", "?"), 2, "--batch must be a name in the file or"),
+        (
+            "train.py:step",
+            STEP,
+            ("--batch", "4x13"),
+            2,
+            "train.py:step failed: RuntimeError: mat1",
+        ),
+        ("train.py:no", STEP, (), 2, "train.py has no no. It defines Net, net, step."),
+        ("train.py:F.pi", "", (), 2, "train.py has no F.pi"),
+        ("train.py:f", "def f():\n    return 3", (), 2, "it returned no scalar that depends on"),
+        ("train.py:f", "def f():\n    raise OSError('no disk')", (), 2, "OSError: no disk"),
+        (
+            "train.py:f",
+            STEP + "def f():\n    return net.out(torch.randn(2, 3)).sum()",
+            (),
+            3,
+            "undecided: 0 of 68 claims hold; 0 ran, 68 not applicable, nothing was judged, noise "
+            "enters this loss, but not between an encoder and a decoder",
+        ),
+    ],
+)
+def test_what_cannot_be_judged_is_said(verify, target, more, options, status, message):  # noqa: PLR0917
+    found, text = verify(target, more, *options)
+    assert (found, message in text) == (status, True), text

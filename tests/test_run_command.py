@@ -1,0 +1,75 @@
+"""``vae-ref run``: the step of a script is audited, without touching the script."""
+
+import pytest
+
+SCRIPT = """
+import sys, torch
+import torch.nn.functional as F
+from torch import nn
+
+torch.manual_seed(0)
+heads, out = nn.Linear(12, 6), nn.Linear(3, 12)
+optimizer = torch.optim.Adam([*heads.parameters(), *{held}], 1e-3)
+for epoch in range(int(sys.argv[1])):
+    {seed}
+    x = torch.rand(5, 12)
+    mu, logvar = heads(x).chunk(2, 1)
+    z = mu + torch.exp(logvar / 2) * torch.randn_like(mu)
+    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).{reduction}()
+    loss = F.binary_cross_entropy_with_logits(out(z), x, reduction="sum") + kl
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+open("trained", "w").close()
+"""
+RIGHT = {"held": "out.parameters()", "seed": "pass", "reduction": "sum"}
+
+
+@pytest.fixture
+def run(vae_ref_command, tmp_path):
+    def run(*arguments, **changes):
+        (tmp_path / "train.py").write_text(SCRIPT.format(**RIGHT | changes))
+        status, output, errors = vae_ref_command("run", *arguments)
+        return status, " ".join((output + errors).split())
+
+    return run
+
+
+def test_a_right_script_holds_and_is_stopped(run, tmp_path):
+    status, text = run("train.py", "50")
+    assert (status, "partial: 54 of 70 claims hold" in text) == (0, True), text
+    assert not (tmp_path / "trained").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "claim"),
+    [
+        ({"reduction": "mean"}, "objective/beta"),
+        ({"held": "[]"}, "training/every-weight-learns"),
+        ({"seed": "torch.manual_seed(0)"}, "training/fresh-noise"),
+    ],
+)
+def test_what_is_wrong_is_found(run, changes, claim):
+    status, text = run("train.py", "50", **changes)
+    assert (status, f"VIOLATED {claim}" in text) == (1, True), text
+
+
+@pytest.mark.slow
+def test_a_script_may_go_on(run, tmp_path):
+    assert run("--continue", "train.py", "50")[0] == 0
+    assert (tmp_path / "trained").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("no.py",), "SCRIPT must be a file; got no.py."),
+        (("train.py", "0"), "It differentiated 0 losses, and two are needed"),
+        (("train.py", "many"), "SCRIPT must run to its first steps; got train.py."),
+    ],
+)
+def test_what_cannot_be_watched_is_said(run, arguments, message):
+    status, text = run(*arguments)
+    assert (status, message in text) == (2, True), text

@@ -1,0 +1,82 @@
+"""Audit the VAE of a training step, and judge it: two lines in a loop of one's own."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any
+
+from vae_ref.conformance.auditing import audit as auditing
+from vae_ref.conformance.auditing.anatomy import NoVAEError
+from vae_ref.conformance.records import Report
+from vae_ref.conformance.reports.terminal import as_text
+from vae_ref.conformance.runner import verify
+
+__all__ = ["Audit", "audit", "audit_step"]
+
+
+class Audit(auditing.Audit):
+    """What a step was found to compute, and the report on it.
+
+    Attributes:
+        reason: Why it cannot be judged, or not in full; empty if it can.
+        found: The parts of its VAE by name, in words, with their source lines.
+        subject: Its pieces as a subject of claims; None if there is no VAE to judge.
+    """
+
+    @cached_property
+    def report(self) -> Report:
+        """The report on all claims that apply, which are checked when it is first asked for.
+
+        Raises:
+            NoVAEError: If there is nothing to judge.
+        """
+        if self.subject is None:
+            raise NoVAEError(self.reason)
+        return verify(self.subject)
+
+    def __str__(self) -> str:
+        """Say what was found, and what became of the claims."""
+        lines = [f"{name:20}  {text}" for name, text in self.found.items()]
+        if self.reason:
+            lines.append(f"{'not judged':20}  {self.reason}")
+        if self.subject is not None:
+            lines += ["", as_text(self.report)]
+        return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def audit(name: str = "the step") -> Iterator[Audit]:
+    """Audit the VAE of a training step: put it around the forward pass and the loss.
+
+    What the block does is recorded, and goes on undisturbed. Its loss is the tensor whose
+    ``backward`` is called in the block, or else the last scalar that could be differentiated.
+
+    Args:
+        name: The name for the report.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> net = nn.Linear(4, 2)
+        >>> with audit() as found:
+        ...     loss = net(torch.ones(3, 4)).square().sum()
+        >>> print(found.reason)
+        no noise enters this loss: it is that of an autoencoder, or the step samples elsewhere; \
+call the step in training mode
+    """
+    result = Audit(name)
+    with auditing.observed(result):
+        yield result
+
+
+def audit_step(step: Callable[..., Any], *arguments: Any, name: str = "the step") -> Audit:
+    """Audit a function that returns the loss of a batch: call it once, and find its VAE.
+
+    Args:
+        step: Returns the loss, or a tuple, a dict or an object with it.
+        *arguments: What it is called with.
+        name: The name for the report.
+    """
+    result = Audit(name)
+    auditing.run_step(result, step, *arguments)
+    return result

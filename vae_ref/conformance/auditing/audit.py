@@ -1,0 +1,123 @@
+"""Audit one execution of a step: in a loop of one's own, or of a function."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from vae_ref.conformance.auditing.anatomy import Anatomy, NoVAEError, dissect
+from vae_ref.conformance.auditing.findings import describe, unreached
+from vae_ref.conformance.auditing.judged import subject_of
+from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces
+from vae_ref.conformance.auditing.recorder import Recorder, recording
+from vae_ref.conformance.guards import global_state_kept
+from vae_ref.conformance.subject import Subject
+
+__all__ = ["Audit", "observed", "roots_seen", "run_step"]
+
+
+class Audit:
+    """What a step was found to compute.
+
+    Attributes:
+        reason: Why it cannot be judged, or not in full; empty if it can.
+        found: The parts of its VAE by name, in words, with their source lines.
+        subject: Its pieces as a subject of claims; None if there is no VAE to judge.
+    """
+
+    def __init__(self, name: str = "the step") -> None:
+        self.name, self.reason = name, "the block has not ended"
+        self.found: dict[str, str] = {}
+        self.subject: Subject | None = None
+        self.anatomy: Anatomy | None = None
+        self.pieces: Pieces | None = None
+        self.parameters: list[Tensor] = []
+
+    def examine(self, recorder: Recorder, loss: Tensor | None, roots: list[nn.Module]) -> None:
+        """Find the parts in what was recorded, and make a subject of them."""
+        graph = recorder.graph
+        number = None if loss is None else recorder.number_of(loss)
+        if loss is None or number is None:
+            self.reason = "no loss was computed: no scalar that depends on parameters"
+            return
+        if loss.numel() != 1:
+            self.reason = f"the loss is no scalar; it has shape {tuple(loss.shape)}"
+            return
+        self.parameters = [
+            v.external for v in graph.values if v.parameter and v.external is not None
+        ]
+        graph.loss = number
+        graph.values[number].external = loss.detach().clone()
+        try:
+            with global_state_kept(), torch.enable_grad():
+                self.anatomy = dissect(graph)
+                parameters = [(n, p) for root in roots for n, p in root.named_parameters()]
+                left = unreached(self.anatomy, parameters)
+                try:
+                    self.pieces = Pieces(self.anatomy)
+                    self.subject = subject_of(self.pieces, self.name)
+                    self.reason = self.subject.undecided
+                except NotReplayableError as reason:
+                    self.reason = str(reason)
+                self.found = describe(self.anatomy, self.pieces, left)
+                if self.subject is not None:
+                    self.found |= self.subject.found
+                    self.subject = replace(self.subject, found=self.found)
+        except NoVAEError as reason:
+            self.reason = str(reason)
+
+
+@contextlib.contextmanager
+def roots_seen() -> Iterator[list[nn.Module]]:
+    """Collect the modules that are called in the block, but those inside of others."""
+    roots: list[nn.Module] = []
+    known: set[int] = set()
+
+    def entered(module: nn.Module, _: Any) -> None:
+        if id(module) not in known:
+            known.update(map(id, module.modules()))
+            roots.append(module)
+
+    hook = register_module_forward_pre_hook(entered)
+    try:
+        yield roots
+    finally:
+        hook.remove()
+
+
+@contextlib.contextmanager
+def observed(result: Audit) -> Iterator[None]:
+    """Audit what the block computes; see `vae_ref.conformance.audit`."""
+    with roots_seen() as roots, recording() as recorder:
+
+        def examine(loss: Tensor | None) -> None:
+            recorder.active = False
+            result.examine(recorder, loss, roots)
+
+        recorder.on_backward = examine  # before weights and gradients change
+        yield
+    if recorder.active:
+        examine(recorder.loss())
+
+
+def loss_of(answer: Any) -> Tensor | None:
+    """Return the loss in what a step returned: a tensor, a tuple, a dict or an object."""
+    if isinstance(answer, Tensor):
+        return answer
+    if isinstance(answer, dict):
+        known = [answer[key] for key in ("loss", "total_loss", "total") if key in answer]
+        return loss_of(next(iter(known or answer.values()), None))
+    if isinstance(answer, tuple | list):
+        return next((loss_of(a) for a in answer if loss_of(a) is not None), None)
+    return loss_of(getattr(answer, "loss", None)) if hasattr(answer, "loss") else None
+
+
+def run_step(result: Audit, step: Callable[..., Any], *arguments: Any) -> None:
+    """Audit a function that returns the loss of a batch."""
+    with roots_seen() as roots, recording() as recorder, torch.enable_grad():
+        answer = step(*arguments)
+    result.examine(recorder, loss_of(answer), roots)

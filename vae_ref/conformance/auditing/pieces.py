@@ -1,0 +1,395 @@
+"""The pieces of a step as functions: posterior, sampler, divergence and reconstruction.
+
+Each is a replay of the recorded step in which the values that the piece is a function of are
+replaced. The numbers of a code or an image are given in any shape; they take the places of the
+recorded ones, as many at a time as the step has places, and a sum over all is returned.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vae_ref.conformance.auditing.anatomy import Anatomy, Latent
+
+__all__ = ["NotReplayableError", "Pieces", "Posterior"]
+
+_NODES = 6  # of the quadrature over the noise: exact for polynomials of degree 11
+_CLOSE = 1e-4
+
+
+class NotReplayableError(ValueError):
+    """A part of the step cannot be computed again; the message says which and why."""
+
+
+SPREADS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "log sigma^2": (lambda c: torch.exp(c / 2), lambda logvar: logvar),
+    "log sigma": (torch.exp, lambda logvar: logvar / 2),
+    "sigma": (lambda c: c, lambda logvar: torch.exp(logvar / 2)),
+    "sigma^2": (torch.sqrt, torch.exp),
+    "softplus^-1(sigma)": (F.softplus, lambda logvar: _softplus_inverse(torch.exp(logvar / 2))),
+}
+"""Parametrisations: name -> (from a raw number to sigma, from log sigma^2 to the raw number)."""
+
+
+def _softplus_inverse(sigma: Tensor) -> Tensor:
+    return sigma + torch.log(-torch.expm1(-sigma))
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """How the raw numbers of a posterior stand for mu and sigma.
+
+    Attributes:
+        mu: The value that is mu.
+        raw: The value that sigma is computed from.
+        spread: What that is, as `SPREADS` names it; empty if it is none of them.
+        inverse: From log sigma^2 to the raw number.
+    """
+
+    mu: int
+    raw: int
+    spread: str
+    inverse: Callable[[Tensor], Tensor]
+
+
+class Pieces:
+    """The pieces of one step with one code.
+
+    Args:
+        anatomy: Where the parts are.
+    """
+
+    def __init__(self, anatomy: Anatomy) -> None:
+        self.anatomy, self.graph = anatomy, anatomy.graph
+        if len(anatomy.latents) > 1:
+            raise NotReplayableError(
+                f"the step has {len(anatomy.latents)} codes; only one is judged yet"
+            )
+        self.latent: Latent = anatomy.latents[0]
+        if self.latent.law in ("categorical", "Bernoulli", "Gumbel"):
+            raise NotReplayableError(
+                f"the code is {self.latent.law}: discrete codes are not judged yet"
+            )
+        self._as_recorded()
+
+    def _as_recorded(self) -> None:
+        """Require that a replay without changes gives the recorded loss, bit for bit."""
+        (again,) = self.graph.replay([self.graph.loss])
+        if not torch.equal(again.detach(), self.recorded_loss):
+            reason = "; ".join(text for text, _ in self.graph.obstacles[:1])
+            raise NotReplayableError(
+                f"the same operations gave another loss, {again.item():g} instead of "
+                f"{self.recorded_loss.item():g}" + (f": {reason}" if reason else "")
+            )
+        doubled = self.graph.doubled()
+        try:
+            with torch.no_grad():
+                (exact,) = doubled.replay([doubled.loss])
+        except Exception:  # some library insists on its precision: judge in that
+            return
+        if abs(float(exact) - float(again.detach())) <= 1e-3 * abs(float(again.detach())):
+            doubled.values[doubled.loss].external = exact.detach()
+            self.graph = self.anatomy.graph = doubled
+
+    @property
+    def recorded_loss(self) -> Tensor:
+        """The loss of the recorded execution."""
+        return self.graph.values[self.graph.loss].external  # type: ignore[return-value]
+
+    def recorded(self, value: int) -> Tensor:
+        """Return what a value was when it was recorded."""
+        if value not in self._cache:
+            with torch.no_grad():
+                (self._cache[value],) = self.graph.replay([value])
+        return self._cache[value].detach()
+
+    @cached_property
+    def _cache(self) -> dict[int, Tensor]:
+        return {}
+
+    # The posterior.
+
+    def z(self, given: dict[int, Tensor], noise: float | Tensor) -> Tensor:
+        """Return z for a posterior and a noise, in the shapes of the step."""
+        drawn = {
+            n: noise.to(self._shape_of(n))
+            if isinstance(noise, Tensor)
+            else torch.full(self.graph.values[n].shape, noise, dtype=self.graph.values[n].dtype)
+            for n in self.latent.noise
+        }
+        (z,) = self.graph.replay([self.latent.z], given | drawn)
+        return z
+
+    def _shape_of(self, value: int) -> torch.dtype:
+        return self.graph.values[value].dtype
+
+    def moments(self, given: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return (mu, sigma) for a posterior: z without noise, and what noise of 1 adds."""
+        mu = self.z(given, 0.0)
+        return mu, self.z(given, 1.0) - mu
+
+    @cached_property
+    def posterior(self) -> Posterior:
+        """How the raw numbers stand for mu and sigma, found by replaying the sampler."""
+        if not self.latent.reparameterized:
+            raise NotReplayableError("z is drawn by an operation that lets no gradient through")
+        cut, z = self.latent.posterior, self.latent.z
+        size = self.graph.values[z].numel
+        whole = [v for v in cut if self.graph.values[v].numel == size]
+        if len(whole) < len(cut) or not whole:
+            shapes = ", ".join(str(self.graph.values[v].shape) for v in cut)
+            raise NotReplayableError(
+                f"mu and sigma of z, shape {self.graph.values[z].shape}, are made of numbers of "
+                f"shape {shapes}, not of one each"
+            )
+        generator = torch.Generator().manual_seed(0)
+        base = {v: self._random(v, generator) for v in cut}
+        mu, sigma = self.moments(base)
+        moves: dict[str, list[int]] = {"mu": [], "sigma": []}
+        for value in cut:
+            other_mu, other_sigma = self.moments(base | {value: self._random(value, generator)})
+            for name, old, new in (("mu", mu, other_mu), ("sigma", sigma, other_sigma)):
+                if not _close(old, new):
+                    moves[name].append(value)
+        if len(moves["mu"]) != 1 or len(moves["sigma"]) != 1 or moves["mu"] == moves["sigma"]:
+            raise NotReplayableError("mu and sigma are not functions of one number each")
+        (m,), (raw,) = moves["mu"], moves["sigma"]
+        if not _close(mu.flatten(), base[m].flatten()):
+            raise NotReplayableError("the mean of z is not what the encoder outputs as such")
+        numbers = base[raw].flatten()
+        for name, (to_sigma, from_logvar) in SPREADS.items():
+            if _close(sigma.flatten().abs(), to_sigma(numbers)):
+                return Posterior(m, raw, name, from_logvar)
+        return Posterior(m, raw, "", self._numeric_inverse(m, raw))
+
+    def _random(self, value: int, generator: torch.Generator) -> Tensor:
+        found = self.graph.values[value]
+        numbers = torch.rand(found.shape, generator=generator, dtype=torch.float64)
+        return (0.2 + 1.2 * numbers).to(found.dtype)
+
+    def _numeric_inverse(self, m: int, raw: int) -> Callable[[Tensor], Tensor]:
+        """Return the inverse of a monotone map from the raw numbers to sigma, by bisection."""
+
+        def sigma(numbers: Tensor) -> Tensor:
+            given = {m: self.recorded(m), raw: numbers.reshape(self.graph.values[raw].shape)}
+            with torch.no_grad():
+                return self.moments(given)[1].flatten().abs()
+
+        size, dtype = self.graph.values[raw].numel, self.graph.values[raw].dtype
+        low, high = (torch.full((size,), end, dtype=dtype) for end in (-30.0, 30.0))
+        below, above = sigma(low), sigma(high)
+        if not bool((below < above).all()):
+            raise NotReplayableError("sigma does not grow with the number it is computed from")
+
+        def inverse(logvar: Tensor) -> Tensor:
+            wanted = torch.exp(logvar.detach().flatten() / 2)
+            found = []
+            for part in _padded(wanted, size, 1.0):
+                left, right = low.clone(), high.clone()
+                for _ in range(60):
+                    middle = (left + right) / 2
+                    less = sigma(middle) < part
+                    left, right = torch.where(less, middle, left), torch.where(less, right, middle)
+                found.append((left + right) / 2)
+            return torch.cat(found)[: wanted.numel()].reshape(logvar.shape)
+
+        return inverse
+
+    @property
+    def code_places(self) -> int:
+        """How many numbers of a code there are in a step."""
+        return self.graph.values[self.latent.z].numel
+
+    def _posterior_values(self, mu: Tensor, raw: Tensor) -> dict[int, Tensor]:
+        shape_of = self.graph.values
+        found = self.posterior
+        return {
+            found.mu: mu.to(shape_of[found.mu].dtype).reshape(shape_of[found.mu].shape),
+            found.raw: raw.to(shape_of[found.raw].dtype).reshape(shape_of[found.raw].shape),
+        }
+
+    # The pieces.
+
+    def sample(self, mu: Tensor, logvar: Tensor) -> Tensor:
+        """Draw z by the step's own sampler, with fresh noise."""
+        raw = self.posterior.inverse(logvar)
+        places = self.code_places
+        if self._can_be_mapped and mu.numel() > places:
+            whole = self._sample_mapped(mu, raw)
+            if whole is not None:
+                return whole
+        parts = []
+        for m, r in zip(_padded(mu, places, 0.0), _padded(raw, places, 0.5), strict=True):
+            (z,) = self.graph.replay([self.latent.z], self._posterior_values(m, r), fresh=True)
+            parts.append(z.flatten())
+        return torch.cat(parts)[: mu.numel()].reshape(mu.shape)
+
+    def _sample_mapped(self, mu: Tensor, raw: Tensor) -> Tensor | None:
+        """Draw many codes by one replay that is mapped over batches with noise of their own."""
+        found, values = self.posterior, self.graph.values
+        times = -(-mu.numel() // self.code_places)
+
+        def stacked(value: int, numbers: Tensor, rest: float) -> Tensor:
+            whole = next(_padded(numbers, times * self.code_places, rest))
+            return whole.to(values[value].dtype).reshape(times, *values[value].shape)
+
+        def one(m: Tensor, r: Tensor, *noise: Tensor) -> Tensor:
+            given = dict(zip(self.latent.noise, noise, strict=True))
+            (z,) = self.graph.replay([self.latent.z], {found.mu: m, found.raw: r} | given)
+            return z
+
+        noise = [self.graph.draw(n, times) for n in self.latent.noise]
+        try:
+            z = torch.vmap(one)(stacked(found.mu, mu, 0.0), stacked(found.raw, raw, 0.5), *noise)
+        except (RuntimeError, ValueError, TypeError):
+            self._can_be_mapped = False
+            return None
+        return z.flatten()[: mu.numel()].reshape(mu.shape)
+
+    _can_be_mapped = True
+
+    def divergence(self, mu: Tensor, logvar: Tensor) -> Tensor:
+        """Return what the posterior adds to the loss, averaged over the noise: a sum."""
+        places = len(self.code_slots)
+        at_prior = torch.zeros(places, dtype=mu.dtype)
+        pairs = zip(_padded(mu, places, 0.0), _padded(logvar, places, 0.0), strict=True)
+        total = mu.sum() * 0
+        count = 0
+        for m, v in pairs:
+            total = total + self._divergence(m, v)
+            count += places
+        surplus = count - mu.numel()
+        if surplus:
+            each = self._divergence(at_prior, at_prior) / places
+            total = total - surplus * each
+        return total
+
+    def _divergence(self, mu: Tensor, logvar: Tensor) -> Tensor:
+        slots, places = self.code_slots, self.code_places
+        if len(slots) < places:
+            full = torch.zeros(places, dtype=mu.dtype)
+            mu, logvar = full.index_put((slots,), mu), full.index_put((slots,), logvar)
+        given = self._posterior_values(mu, self.posterior.inverse(logvar))
+        fixed = self._nothing(self.anatomy.distortions)
+        targets = [self.graph.loss]
+        if not self.is_sampled:
+            code = {self.latent.z: self.recorded(self.latent.z)}
+            (value,) = self.graph.replay(targets, given | fixed | code)
+        else:
+            nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
+            value = mu.sum() * 0
+            for node, weight in zip(nodes, weights / weights.sum(), strict=True):
+                z = self.z(given, float(node))
+                (one,) = self.graph.replay(targets, given | fixed | {self.latent.z: z})
+                value = value + weight * one
+        return (value - self._constant).reshape(())
+
+    def _nothing(self, values: tuple[int, ...]) -> dict[int, Tensor]:
+        return {
+            v: torch.zeros(self.graph.values[v].shape, dtype=self.graph.values[v].dtype)
+            for v in values
+        }
+
+    @cached_property
+    def _constant(self) -> Tensor:
+        """What else there is in the loss."""
+        nothing = self._nothing((*self.anatomy.penalties, *self.anatomy.distortions))
+        with torch.no_grad():
+            (value,) = self.graph.replay([self.graph.loss], nothing)
+        return value.detach()
+
+    @cached_property
+    def is_sampled(self) -> bool:
+        """Whether the divergence is computed from z."""
+        of_z = self.graph.descendants([self.latent.z])
+        return any(v in of_z for v in self.anatomy.penalties)
+
+    @cached_property
+    def code_slots(self) -> Tensor:
+        """The places of a code whose posterior is in the loss: padding is not."""
+        places = self.code_places
+        generator = torch.Generator().manual_seed(1)
+        found = self.posterior
+        mu = torch.rand(places, generator=generator, dtype=torch.float64) + 0.5
+        given = {
+            v: t.requires_grad_() for v, t in self._posterior_values(mu, 0.3 + mu / 3).items()
+        }
+        fixed = self._nothing(self.anatomy.distortions)
+        z = self.z(given, 1.0) if self.is_sampled else self.recorded(self.latent.z)
+        (value,) = self.graph.replay([self.graph.loss], given | fixed | {self.latent.z: z})
+        if not value.requires_grad:
+            return torch.arange(places)
+        (slope,) = torch.autograd.grad(value.sum(), [given[found.mu]], allow_unused=True)
+        if slope is None:
+            return torch.arange(places)
+        return slope.flatten().nonzero()[:, 0]
+
+    @property
+    def pixel_places(self) -> int:
+        """How many pixels there are in a step."""
+        return self.graph.values[self.anatomy.outputs[0]].numel
+
+    @cached_property
+    def pixel_slots(self) -> Tensor:
+        """The places of an image whose reconstruction is in the loss: padding is not."""
+        (o,), places = self.anatomy.outputs, self.pixel_places
+        generator = torch.Generator().manual_seed(2)
+        numbers = 0.1 + 0.8 * torch.rand(places, generator=generator, dtype=torch.float64)
+        outputs = self._shaped(o, numbers).requires_grad_()
+        nothing = self._nothing(self.anatomy.penalties)
+        (value,) = self.graph.replay([self.graph.loss], nothing | {o: outputs})
+        if not value.requires_grad:
+            return torch.arange(places)
+        (slope,) = torch.autograd.grad(value.sum(), [outputs])
+        return slope.flatten().nonzero()[:, 0]
+
+    def _shaped(self, value: int, numbers: Tensor) -> Tensor:
+        """Return numbers as a value has them."""
+        found = self.graph.values[value]
+        return numbers.to(found.dtype).reshape(found.shape)
+
+    def reconstruction(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Return what outputs and data add to the loss: a sum."""
+        if len(self.anatomy.outputs) != 1 or len(self.anatomy.data) != 1:
+            raise NotReplayableError(
+                f"{len(self.anatomy.outputs)} outputs are compared with {len(self.anatomy.data)} "
+                "tensors of their size, not one with one"
+            )
+        (o,), (d,) = self.anatomy.outputs, self.anatomy.data
+        slots, all_places = self.pixel_slots, self.pixel_places
+        places = len(slots)
+        total = outputs.sum() * 0
+        nothing = self._nothing(self.anatomy.penalties)
+        count = 0
+        for a, b in zip(_padded(outputs, places, 0.5), _padded(x, places, 0.5), strict=True):
+            if places < all_places:
+                full = torch.full((all_places,), 0.5, dtype=a.dtype)
+                pair = full.index_put((slots,), a), full.index_put((slots,), b)
+            else:
+                pair = a, b
+            given = {o: self._shaped(o, pair[0]), d: self._shaped(d, pair[1])}
+            (value,) = self.graph.replay([self.graph.loss], given | nothing)
+            total = total + (value - self._constant).reshape(())
+            count += places
+        if surplus := count - outputs.numel():
+            half = torch.full((places,), 0.5, dtype=outputs.dtype)
+            total = total - self.reconstruction(half, half).detach() * (surplus / places)
+        return total
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    a, b = a.detach().double(), b.detach().double()
+    return bool(((a - b).abs() <= _CLOSE * (a.abs() + b.abs()) + 1e-12).all())
+
+
+def _padded(values: Tensor, size: int, rest: float) -> Iterator[Tensor]:
+    """Cut numbers into parts of one size, the last one filled up."""
+    flat = values.flatten()
+    for part in flat.split(size):
+        missing = size - part.numel()
+        yield part if not missing else torch.cat([part, part.new_full((missing,), rest)])

@@ -1,0 +1,307 @@
+"""Record what a step computes, call by call, above autograd.
+
+Every call of a function of torch goes through `Recorder`, in the order in which the step makes
+them, with the grad mode, the precision and the source line of that moment. Composite functions,
+such as ``linear`` and ``cross_entropy``, are one operation.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from vae_ref.conformance.auditing.graph import Graph, Operation, Place, Ref, Value, mapped
+
+__all__ = ["Recorder"]
+
+_OWN = (
+    str(Path(torch.__file__).parent),
+    str(Path(__file__).parent),
+    "<",
+    str(Path(contextlib.__file__)),
+)
+
+LAWS = {
+    "randn": "normal",
+    "randn_like": "normal",
+    "normal": "normal",
+    "normal_": "normal",
+    "rand": "uniform",
+    "rand_like": "uniform",
+    "uniform_": "uniform",
+    "bernoulli": "Bernoulli",
+    "bernoulli_": "Bernoulli",
+    "exponential_": "exponential",
+    "multinomial": "categorical",
+    "randint": "uniform integers",
+    "randint_like": "uniform integers",
+    "random_": "uniform integers",
+    "randperm": "permutation",
+    "poisson": "Poisson",
+    "cauchy_": "Cauchy",
+    "log_normal_": "log-normal",
+    "geometric_": "geometric",
+    "_standard_gamma": "gamma",
+    "_sample_dirichlet": "Dirichlet",
+    "gumbel_softmax": "Gumbel",
+}
+DROPOUT = {
+    "dropout",
+    "dropout_",
+    "alpha_dropout",
+    "feature_dropout",
+    "feature_alpha_dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "rrelu",
+}
+
+
+_VIEWS = {"T", "mT", "H", "mH", "data", "real", "imag"}
+"""The attributes that are tensors."""
+
+_UNSEEN = {
+    *("backward", "__set__", "requires_grad_", "register_hook", "retain_grad", "__repr__"),
+}
+"""The calls that compute nothing of the step."""
+
+
+class Recorder(TorchFunctionMode):
+    """Records while it is entered and active; `graph` is what it has recorded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.active = True
+        self.on_backward: Callable[[Tensor], None] | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was recorded."""
+        self.graph = Graph()
+        self._known = WeakIdKeyDictionary()  # tensor -> the number of its value
+        self._kept: list[Tensor] = []  # so that none is freed, and its id used again
+        self._by_storage: dict[int, list[Tensor]] = {}
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function of torch, and record the call."""
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", str(func))
+        if name == "__get__":
+            name = getattr(getattr(func, "__self__", None), "__name__", name)
+            if name not in _VIEWS:
+                return func(*args, **kwargs)
+        if self.active and name == "backward" and self.on_backward is not None:
+            self.on_backward(args[0])
+        if not self.active or name in _UNSEEN:
+            return func(*args, **kwargs)
+        tensors = list(_tensors((args, kwargs)))
+        if tensors and _is_initialised(tensors[0], name):
+            self._known.pop(tensors[0], None)
+            return func(*args, **kwargs)
+        return self._record(name, func, args, kwargs, tensors)
+
+    def _record(
+        self,
+        name: str,
+        func: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        tensors: list[Tensor],
+    ) -> Any:
+        before = [0 if tensor.is_inference() else tensor._version for tensor in tensors]
+        inputs = [self._value(tensor) for tensor in tensors]
+        numbers = iter(inputs)
+        operation = Operation(
+            index=len(self.graph.operations),
+            name=name,
+            call=func,
+            arguments=mapped(
+                (args, kwargs), lambda x: Ref(next(numbers)) if isinstance(x, Tensor) else x
+            ),
+            inputs=tuple(inputs),
+            grad=torch.is_grad_enabled(),
+            autocast=_autocast_dtype(),
+        )
+        if name.endswith("_") or name == "__setitem__" or name.startswith("__i"):
+            for number in inputs:
+                self._keep_content(number)
+        answer = func(*args, **kwargs)
+        for path, tensor in _paths(answer):
+            if not any(tensor is given for given in tensors):
+                operation.results[path] = self._made(tensor, operation)
+        for tensor, number, version in zip(tensors, inputs, before, strict=True):
+            if not tensor.is_inference() and tensor._version != version:
+                self._changed(tensor, number, operation)
+        if not operation.outputs:
+            return answer
+        operation.law = self._law(name, args, kwargs)
+        operation.place = _place()
+        if operation.law:
+            made = set(operation.outputs)
+            for tensor in [*_tensors(answer), *tensors]:
+                number = self._known.get(tensor)
+                if number in made:
+                    operation.drawn[number] = self._drawn(operation, tensor)
+        self.graph.operations.append(operation)
+        return answer
+
+    def loss(self) -> Tensor | None:
+        """Return the last scalar that could be differentiated."""
+        return next((t for t in reversed(self._kept) if t.numel() == 1 and t.grad_fn), None)
+
+    def _drawn(self, operation: Operation, result: Tensor) -> Tensor:
+        """Return what a random operation drew: of dropout, the factors."""
+        if operation.law != "dropout":
+            return result.detach().clone()
+        args, kwargs = operation.arguments
+        p = float(kwargs.get("p", args[1] if len(args) > 1 else 0.5))
+        return (result.detach() != 0).to(result.dtype) / max(1 - p, 1e-12)
+
+    def number_of(self, tensor: Tensor) -> int | None:
+        """Return the number of the value that a tensor holds now."""
+        found = self._known.get(tensor)
+        return None if found is None else int(found)
+
+    def _value(self, tensor: Tensor) -> int:
+        number = self._known.get(tensor)
+        if number is None:
+            if tensor.grad_fn is not None:
+                self.graph.obstacles.append(
+                    (
+                        f"a tensor of shape {tuple(tensor.shape)} was computed out of sight",
+                        _place(),
+                    )
+                )
+            number = self._number(tensor, None, external=tensor, parameter=_is_parameter(tensor))
+        return int(number)
+
+    def _number(self, tensor: Tensor, maker: Operation | None, **rest: Any) -> int:
+        number = len(self.graph.values)
+        self.graph.values.append(Value(number, maker, tuple(tensor.shape), tensor.dtype, **rest))
+        self._known[tensor] = number
+        self._kept.append(tensor)
+        if (storage := _storage(tensor)) is not None:
+            self._by_storage.setdefault(storage, []).append(tensor)
+        return number
+
+    def _made(self, tensor: Tensor, operation: Operation) -> int:
+        return self._number(tensor, operation)
+
+    def _changed(self, tensor: Tensor, number: int, operation: Operation) -> None:
+        """Give every tensor that shares the changed memory a new value."""
+        storage = _storage(tensor)
+        sharing = self._by_storage.get(storage, [tensor]) if storage is not None else [tensor]
+        for other in list(dict.fromkeys(map(_Same, sharing))):
+            old = self._known.get(other.tensor)
+            if old is None or old in operation.changed.values() or old in operation.changed:
+                continue
+            new = len(self.graph.values)
+            self.graph.values.append(
+                Value(new, operation, tuple(other.tensor.shape), other.tensor.dtype, alias_of=old)
+            )
+            self._known[other.tensor] = new
+            operation.changed[old] = new
+
+    def _keep_content(self, number: int) -> None:
+        """Copy an external tensor that is about to be changed."""
+        value = self.graph.values[number]
+        if value.external is not None and not value.parameter:
+            value.external = value.external.detach().clone()
+
+    def _law(self, name: str, args: Any, kwargs: Any) -> str:
+        if name in DROPOUT:
+            training = kwargs.get("training", args[2] if len(args) > 2 else True)
+            return "dropout" if training else ""
+        return LAWS.get(name, "")
+
+
+class _Same:
+    """A tensor, equal to itself alone."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    def __hash__(self) -> int:
+        return id(self.tensor)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.tensor is self.tensor
+
+
+def _is_initialised(tensor: Tensor, name: str) -> bool:
+    """Whether a call only sets a parameter, as its initialisation does: that is no computation."""
+    sets = name.endswith("_") or name == "__setitem__"
+    return sets and isinstance(tensor, nn.Parameter)  # no gradient could pass through that
+
+
+def _is_parameter(tensor: Tensor) -> bool:
+    return isinstance(tensor, nn.Parameter) or (tensor.is_leaf and tensor.requires_grad)
+
+
+def _storage(tensor: Tensor) -> int | None:
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (RuntimeError, NotImplementedError):
+        return None
+
+
+def _autocast_dtype() -> torch.dtype | None:
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+
+
+def _place() -> Place | None:
+    frame: FrameType | None = sys._getframe(3)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith(_OWN):
+            return Place(name, frame.f_lineno)
+        frame = frame.f_back
+    return None
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    for _, tensor in _paths(tree):
+        yield tensor
+
+
+def _paths(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Tensor]]:
+    if isinstance(tree, Tensor):
+        yield path, tree
+    elif isinstance(tree, tuple | list):
+        for index, item in enumerate(tree):
+            yield from _paths(item, (*path, index))
+    elif isinstance(tree, dict):
+        for key, item in tree.items():
+            yield from _paths(item, (*path, key))
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[Recorder]:
+    """Record the calls of the block; compiled functions run as they were written."""
+    recorder = Recorder()
+    apply = torch.autograd.Function.__dict__["apply"]
+
+    def recorded(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        def call(*a: Any, **k: Any) -> Any:
+            with torch._C.DisableTorchFunction():
+                return apply.__func__(cls, *a, **k)
+
+        call.__name__ = cls.__name__
+        return recorder.__torch_function__(call, (), args, kwargs)
+
+    torch.autograd.Function.apply = classmethod(recorded)
+    try:
+        with torch.compiler.set_stance("force_eager"), recorder:
+            yield recorder
+    finally:
+        torch.autograd.Function.apply = apply

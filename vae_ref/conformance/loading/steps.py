@@ -1,0 +1,152 @@
+"""Find the training step of a module and a batch that it takes, and audit it."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vae_ref.conformance import guards
+from vae_ref.conformance.auditing.anatomy import NoVAEError
+from vae_ref.conformance.auditing.audit import Audit, run_step
+from vae_ref.conformance.loading import signatures
+from vae_ref.conformance.subject import Subject
+from vae_ref.support.errors import UserError
+
+__all__ = ["StepError", "found_steps", "step_of", "subject_of_step"]
+
+_EXAMPLES = 5
+_NAMED = re.compile(r"step|loss|elbo|objective|criterion|nll", re.IGNORECASE)
+_SHAPES = re.compile(r"\d+(x\d+)*(:int)?(,\d+(x\d+)*(:int)?)*")
+
+
+class StepError(UserError, ValueError):
+    """A step cannot be run; the message says why."""
+
+
+def step_of(found: Any) -> Callable[..., Any] | None:
+    """Return the function that computes a loss: the object itself, or its ``training_step``."""
+    if isinstance(found, nn.Module):
+        net: nn.Module = getattr(found, "_orig_mod", found)
+        step = getattr(net, "training_step", None)
+        return step if callable(step) else net
+    return found if callable(found) and not inspect.isclass(found) else None
+
+
+def found_steps(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yield what may be a step: functions named like one, and modules with a loss inside."""
+    for name, value in vars(module).items():
+        own = getattr(value, "__module__", None) == module.__name__
+        if inspect.isfunction(value) and own and _NAMED.search(name):
+            if len(signatures.required_arguments(value)) <= 1:
+                yield name, value
+        elif isinstance(value, nn.Module) and step_of(value) is not None:
+            yield name, step_of(value)  # type: ignore[misc]
+
+
+def subject_of_step(
+    module: ModuleType, step: Callable[..., Any], name: str, batch: str | None = None
+) -> Subject:
+    """Audit a step, and return what it computes as a subject.
+
+    Args:
+        module: Where the step is from.
+        step: Returns a loss.
+        name: The name for the report.
+        batch: How its input is made: the name of a function or of a value in the module, or
+            shapes such as ``16x784`` or ``16x1x28x28,16:int``. By default usual shapes are tried.
+
+    Raises:
+        StepError: If the step cannot be run.
+    """
+    required = signatures.required_arguments(step)
+    failed: list[str] = []
+    for arguments in _batches(module, required, batch):
+        try:
+            found = Audit(name)
+            run_step(found, step, *arguments)
+        except (NoVAEError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            failed.append(guards.kind_and_message(error))
+            continue
+        if found.subject is None and found.reason.startswith("no loss"):
+            failed.append("it returned no scalar that depends on parameters")
+            continue
+        return _judged(found, name)
+    if not failed:
+        wanted = ", ".join(required)
+        raise StepError(
+            f"{name} takes {wanted}; say how they are made with --batch: the name of a function "
+            "in the file that returns them, or shapes such as 16x784,16x10"
+        )
+    raise StepError(f"{name} failed: {failed[0]}; give its input with --batch")
+
+
+def _judged(found: Audit, name: str) -> Subject:
+    if found.subject is not None:
+        return found.subject
+    return Subject(name=name, found=found.found, undecided=found.reason)
+
+
+def _batches(
+    module: ModuleType, required: list[str], batch: str | None
+) -> Iterator[tuple[Any, ...]]:
+    """Yield arguments for a step, the likeliest first."""
+    if batch is not None:
+        yield _given(module, required, batch)
+        return
+    if not required:
+        yield ()
+        return
+    index = (0,) if len(required) == 2 and "idx" in required[1] + "batch_idx"[:0] else ()
+    if len(required) - len(index) > 1:
+        return
+    for shape in _input_shapes(module):
+        yield (torch.rand(_EXAMPLES, *shape), *index)
+
+
+def _given(module: ModuleType, required: list[str], batch: str) -> tuple[Any, ...]:
+    value: Any
+    if hasattr(module, batch):
+        value = getattr(module, batch)
+        value = value() if callable(value) and not isinstance(value, Tensor) else value
+    elif _SHAPES.fullmatch(batch):
+        parts = [_tensor(text) for text in batch.split(",")]
+        value = parts[0] if len(parts) == 1 else tuple(parts)
+    else:
+        raise StepError(
+            f"--batch must be a name in the file or shapes such as 16x784; got {batch!r}"
+        )
+    many = isinstance(value, tuple | list) and len(required) == len(value) and len(value) > 1
+    return tuple(value) if many else (value,)
+
+
+def _tensor(text: str) -> Tensor:
+    sizes, colon, _ = text.partition(":")
+    shape = [int(size) for size in sizes.split("x")]
+    return torch.randint(2, shape) if colon else torch.rand(shape)
+
+
+def _input_shapes(module: ModuleType) -> Iterator[tuple[int, ...]]:
+    """Yield shapes of an example that the first layers of the module's networks take."""
+    tried = set()
+    nets = [v for v in vars(module).values() if isinstance(v, nn.Module)]
+    layers = [layer for net in nets for layer in net.modules()]
+    shapes: list[tuple[int, ...]] = []
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            shapes.append((layer.in_features,))
+        elif isinstance(layer, nn.Conv1d):
+            shapes.append((layer.in_channels, 32))
+        elif isinstance(layer, nn.Conv2d):
+            shapes += [(layer.in_channels, side, side) for side in (28, 32, 64)]
+        elif isinstance(layer, nn.Conv3d):
+            shapes.append((layer.in_channels, 16, 16, 16))
+    for shape in [*shapes[:12], (784,), (1, 28, 28), (3, 32, 32)]:
+        if shape not in tried:
+            tried.add(shape)
+            yield shape
