@@ -56,6 +56,13 @@ def test_what_is_wrong_is_found(run, changes, claim):
 
 
 @pytest.mark.slow
+def test_a_script_may_audit_itself(run):
+    """Which is not taken for what the script computes."""
+    own = "import vae_ref; a = vae_ref.audit(); a.__enter__(); heads(torch.rand(1, 12))"
+    assert run("train.py", "50", seed=f"{own}; a.__exit__(None, None, None)")[0] == 0
+
+
+@pytest.mark.slow
 def test_a_script_may_go_on(run, tmp_path):
     assert run("--continue", "train.py", "50")[0] == 0
     assert (tmp_path / "trained").exists()

@@ -2,11 +2,13 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from vae_ref.conformance.auditing import audit as auditing
 from vae_ref.conformance.auditing.anatomy import NoVAEError
+from vae_ref.conformance.auditing.recorder import suspended
 from vae_ref.conformance.records import Report
 from vae_ref.conformance.reports.terminal import as_text
 from vae_ref.conformance.runner import verify
@@ -32,7 +34,8 @@ class Audit(auditing.Audit):
         """
         if self.subject is None:
             raise NoVAEError(self.reason)
-        return verify(self.subject)
+        with suspended():
+            return verify(self.subject)
 
     def __str__(self) -> str:
         """Say what was found, and what became of the claims."""
@@ -40,7 +43,8 @@ class Audit(auditing.Audit):
         if self.reason:
             lines.append(f"{'not judged':20}  {self.reason}")
         if self.subject is not None:
-            lines += ["", as_text(self.report)]
+            facts = {k: v for k, v in self.report.facts.items() if k not in self.found}
+            lines += ["", as_text(replace(self.report, facts=facts))]
         return "\n".join(lines)
 
 

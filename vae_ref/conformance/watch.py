@@ -77,13 +77,16 @@ class Watch:
     def _compare(self, recorder: Recorder) -> None:
         assert self.audit is not None  # noqa: S101 - it was asked before
         anatomy = self.audit.anatomy
-        before = [o.drawn for o in anatomy.graph.operations if o.law] if anatomy else []
-        after = [o.drawn for o in recorder.graph.operations if o.law]
+        assert anatomy is not None  # noqa: S101 - it has a subject
+        noise = {n for latent in anatomy.latents for n in latent.noise}
+        before = [o for o in anatomy.graph.operations if noise & set(o.outputs)]
         pairs = [
-            (a.double(), b.double())
-            for x, y in zip(before, after, strict=False)
-            for a, b in zip(x.values(), y.values(), strict=False)
-            if a.shape == b.shape and a.numel() > 1 and a.is_floating_point()
+            (old.double(), new.double())
+            for o in before
+            for other in recorder.graph.operations
+            if (o.name, o.place) == (other.name, other.place)
+            for old, new in zip(o.drawn.values(), other.drawn.values(), strict=False)
+            if old.shape == new.shape and old.numel() > 1
         ]
         self.repeated = any(torch.equal(a, b) for a, b in pairs) if pairs else None
 

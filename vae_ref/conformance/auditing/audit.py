@@ -13,7 +13,7 @@ from vae_ref.conformance.auditing.anatomy import Anatomy, NoVAEError, dissect
 from vae_ref.conformance.auditing.findings import describe, unreached
 from vae_ref.conformance.auditing.judged import subject_of
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces
-from vae_ref.conformance.auditing.recorder import Recorder, recording
+from vae_ref.conformance.auditing.recorder import Recorder, recording, suspended
 from vae_ref.conformance.guards import global_state_kept
 from vae_ref.conformance.subject import Subject
 
@@ -53,7 +53,7 @@ class Audit:
         graph.loss = number
         graph.values[number].external = loss.detach().clone()
         try:
-            with global_state_kept(), torch.enable_grad():
+            with suspended(), global_state_kept(), torch.enable_grad():
                 self.anatomy = dissect(graph)
                 parameters = [(n, p) for root in roots for n, p in root.named_parameters()]
                 left = unreached(self.anatomy, parameters)

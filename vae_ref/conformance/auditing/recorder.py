@@ -19,7 +19,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from vae_ref.conformance.auditing.graph import Graph, Operation, Place, Ref, Value, mapped
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "recording", "suspended"]
 
 _OWN = (
     str(Path(torch.__file__).parent),
@@ -75,7 +75,13 @@ _UNSEEN = {
 
 
 class Recorder(TorchFunctionMode):
-    """Records while it is entered and active; `graph` is what it has recorded."""
+    """Records while it is entered and active; `graph` is what it has recorded.
+
+    Attributes:
+        suspended: Whether an audit is at work, which no recorder is to record.
+    """
+
+    suspended = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,6 +106,8 @@ class Recorder(TorchFunctionMode):
             name = getattr(getattr(func, "__self__", None), "__name__", name)
             if name not in _VIEWS:
                 return func(*args, **kwargs)
+        if Recorder.suspended:
+            return func(*args, **kwargs)
         if self.active and name == "backward" and self.on_backward is not None:
             self.on_backward(args[0])
         if not self.active or name in _UNSEEN:
@@ -283,6 +291,16 @@ def _paths(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, .
     elif isinstance(tree, dict):
         for key, item in tree.items():
             yield from _paths(item, (*path, key))
+
+
+@contextlib.contextmanager
+def suspended() -> Iterator[None]:
+    """Have no recorder record the block."""
+    before, Recorder.suspended = Recorder.suspended, True
+    try:
+        yield
+    finally:
+        Recorder.suspended = before
 
 
 @contextlib.contextmanager

@@ -73,7 +73,8 @@ def _measured_jitter(probe: Probe) -> float:
     numbers = []
     for p in (0.01, 0.2):
         outputs = torch.full((1, probe.pixels[0]), p, dtype=probe.dtype)
-        mean = float(probe.nll(outputs, torch.ones_like(outputs))) / probe.pixels[0]
+        value = probe.nll(outputs, torch.ones_like(outputs)).detach()
+        mean = float(value) / probe.pixels[0]
         numbers.append(math.exp(-mean) - p)
     first, second = numbers
     is_one = abs(first - second) < 1e-3 * abs(first) + 1e-15
