@@ -54,7 +54,8 @@ def load(
     Args:
         target: What to load.
         declarations: The values of conventions by their names, as text; see `Conventions`.
-        batch: How the input of a step is made; see `subject_of_step`.
+        batch: How the input of a step is made: the name of a function or of a value in the
+            module, or shapes such as ``16x784``. By default usual shapes are tried.
 
     Raises:
         TargetError: If it cannot be imported or has no VAE.
