@@ -70,6 +70,7 @@ def verify(vae_ref_command, tmp_path):
                 ("train.py:step", LABELLED, ("--batch", "batch")),
                 ("train.py:step", LABELLED, ("--batch", "4x12,4x2")),
                 ("train.py:model", ENDS, ()),
+                ("train.py:model", ENDS, ("--batch", "4x12")),
                 ("train.py:Trained(12, 3)", ENDS, ()),
                 ("train.py:net.loss", STEP, ("--batch", "4x12")),
             ]

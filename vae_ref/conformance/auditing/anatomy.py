@@ -49,7 +49,6 @@ STRUCTURAL = {
     ),
     *("pad", "roll", "flip", "unfold", "zero_", "detach"),
 }
-CHOOSES = {"argmin", "argmax", "topk", "cdist", "embedding", "one_hot"}
 
 
 class NoVAEError(UserError, ValueError):
@@ -87,8 +86,8 @@ class Anatomy:
         data: The values that are compared with the outputs.
         penalties: The last values that depend on the posterior and not on the outputs.
         distortions: The last values that depend on the outputs and not on the posterior otherwise.
-        flows: Whether the divergence is computed by way of weights, as by a flow or a prior that
-            is learned.
+        flows: The line where the divergence is computed by way of weights, as by a flow or a
+            prior that is learned; None if it is not.
         dropped: Random operations that are dropout.
     """
 
@@ -100,11 +99,6 @@ class Anatomy:
     distortions: tuple[int, ...] = ()
     flows: Place | None = None
     dropped: list[Operation] = field(default_factory=list)
-
-    def place(self, value: int) -> Place | None:
-        """Return the line that computes a value."""
-        maker = self.graph.values[value].maker
-        return maker.place if maker else None
 
 
 def dissect(graph: Graph) -> Anatomy:

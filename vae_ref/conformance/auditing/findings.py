@@ -30,8 +30,7 @@ def describe(
         try:
             how = pieces.posterior
             mu, raw = _by(anatomy, how.mu), _by(anatomy, how.raw)
-            spread = f"{how.spread} is {raw}" if how.spread else f"sigma is a function of {raw}"
-            found["posterior"] = f"mu is {mu}; {spread}"
+            found["posterior"] = f"mu is {mu}; {how.spread} is {raw}"
         except NotReplayableError as reason:
             found["posterior"] += f"; {reason}"
         kind = "sampled, of z" if pieces.is_sampled else "analytic"

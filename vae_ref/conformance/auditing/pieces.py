@@ -19,7 +19,11 @@ from vae_ref.conformance.auditing.anatomy import Anatomy, Latent
 __all__ = ["NotReplayableError", "Pieces", "Posterior"]
 
 _NODES = 6  # of the quadrature over the noise: exact for polynomials of degree 11
-_CLOSE = 1e-4
+_ROUNDINGS = 100
+"""By how many roundings two numbers may differ that a parametrisation makes equal.
+
+Few, since sigma = softplus(raw) + 1e-5 is another parametrisation than softplus(raw).
+"""
 
 
 class NotReplayableError(ValueError):
@@ -47,7 +51,7 @@ class Posterior:
     Attributes:
         mu: The value that is mu.
         raw: The value that sigma is computed from.
-        spread: What that is, as `SPREADS` names it; empty if it is none of them.
+        spread: What that is, as `SPREADS` names it.
         inverse: From log sigma^2 to the raw number.
     """
 
@@ -114,19 +118,14 @@ class Pieces:
 
     # The posterior.
 
-    def z(self, given: dict[int, Tensor], noise: float | Tensor) -> Tensor:
-        """Return z for a posterior and a noise, in the shapes of the step."""
+    def z(self, given: dict[int, Tensor], noise: float) -> Tensor:
+        """Return z for a posterior and a noise, the same everywhere."""
+        values = self.graph.values
         drawn = {
-            n: noise.to(self._shape_of(n))
-            if isinstance(noise, Tensor)
-            else torch.full(self.graph.values[n].shape, noise, dtype=self.graph.values[n].dtype)
-            for n in self.latent.noise
+            n: torch.full(values[n].shape, noise, dtype=values[n].dtype) for n in self.latent.noise
         }
         (z,) = self.graph.replay([self.latent.z], given | drawn)
         return z
-
-    def _shape_of(self, value: int) -> torch.dtype:
-        return self.graph.values[value].dtype
 
     def moments(self, given: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
         """Return (mu, sigma) for a posterior: z without noise, and what noise of 1 adds."""
@@ -165,40 +164,12 @@ class Pieces:
         for name, (to_sigma, from_logvar) in SPREADS.items():
             if _close(sigma.flatten().abs(), to_sigma(numbers)):
                 return Posterior(m, raw, name, from_logvar)
-        return Posterior(m, raw, "", self._numeric_inverse(m, raw))
+        raise NotReplayableError("sigma is no usual function of what the encoder outputs")
 
     def _random(self, value: int, generator: torch.Generator) -> Tensor:
         found = self.graph.values[value]
         numbers = torch.rand(found.shape, generator=generator, dtype=torch.float64)
         return (0.2 + 1.2 * numbers).to(found.dtype)
-
-    def _numeric_inverse(self, m: int, raw: int) -> Callable[[Tensor], Tensor]:
-        """Return the inverse of a monotone map from the raw numbers to sigma, by bisection."""
-
-        def sigma(numbers: Tensor) -> Tensor:
-            given = {m: self.recorded(m), raw: numbers.reshape(self.graph.values[raw].shape)}
-            with torch.no_grad():
-                return self.moments(given)[1].flatten().abs()
-
-        size, dtype = self.graph.values[raw].numel, self.graph.values[raw].dtype
-        low, high = (torch.full((size,), end, dtype=dtype) for end in (-30.0, 30.0))
-        below, above = sigma(low), sigma(high)
-        if not bool((below < above).all()):
-            raise NotReplayableError("sigma does not grow with the number it is computed from")
-
-        def inverse(logvar: Tensor) -> Tensor:
-            wanted = torch.exp(logvar.detach().flatten() / 2)
-            found = []
-            for part in _padded(wanted, size, 1.0):
-                left, right = low.clone(), high.clone()
-                for _ in range(60):
-                    middle = (left + right) / 2
-                    less = sigma(middle) < part
-                    left, right = torch.where(less, middle, left), torch.where(less, right, middle)
-                found.append((left + right) / 2)
-            return torch.cat(found)[: wanted.numel()].reshape(logvar.shape)
-
-        return inverse
 
     @property
     def code_places(self) -> int:
@@ -206,12 +177,8 @@ class Pieces:
         return self.graph.values[self.latent.z].numel
 
     def _posterior_values(self, mu: Tensor, raw: Tensor) -> dict[int, Tensor]:
-        shape_of = self.graph.values
         found = self.posterior
-        return {
-            found.mu: mu.to(shape_of[found.mu].dtype).reshape(shape_of[found.mu].shape),
-            found.raw: raw.to(shape_of[found.raw].dtype).reshape(shape_of[found.raw].shape),
-        }
+        return {found.mu: self._shaped(found.mu, mu), found.raw: self._shaped(found.raw, raw)}
 
     # The pieces.
 
@@ -383,8 +350,9 @@ class Pieces:
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
+    allowed = _ROUNDINGS * torch.finfo(a.dtype).eps
     a, b = a.detach().double(), b.detach().double()
-    return bool(((a - b).abs() <= _CLOSE * (a.abs() + b.abs()) + 1e-12).all())
+    return bool(((a - b).abs() <= allowed * (a.abs() + b.abs())).all())
 
 
 def _padded(values: Tensor, size: int, rest: float) -> Iterator[Tensor]:

@@ -146,7 +146,7 @@ class Recorder(TorchFunctionMode):
         answer = func(*args, **kwargs)
         for path, tensor in _paths(answer):
             if not any(tensor is given for given in tensors):
-                operation.results[path] = self._made(tensor, operation)
+                operation.results[path] = self._number(tensor, operation)
         for tensor, number, version in zip(tensors, inputs, before, strict=True):
             if not tensor.is_inference() and tensor._version != version:
                 self._changed(tensor, number, operation)
@@ -201,9 +201,6 @@ class Recorder(TorchFunctionMode):
         if (storage := _storage(tensor)) is not None:
             self._by_storage.setdefault(storage, []).append(tensor)
         return number
-
-    def _made(self, tensor: Tensor, operation: Operation) -> int:
-        return self._number(tensor, operation)
 
     def _changed(self, tensor: Tensor, number: int, operation: Operation) -> None:
         """Give every tensor that shares the changed memory a new value."""

@@ -96,14 +96,16 @@ def _batches(
     module: ModuleType, required: list[str], batch: str | None
 ) -> Iterator[tuple[Any, ...]]:
     """Yield arguments for a step, the likeliest first."""
+    has_index = len(required) == 2 and required[1] in ("batch_idx", "batch_index", "idx", "index")
+    index = (0,) if has_index else ()
+    required = required[:1] if has_index else required
     if batch is not None:
-        yield _given(module, required, batch)
+        yield (*_given(module, required, batch), *index)
         return
     if not required:
         yield ()
         return
-    index = (0,) if len(required) == 2 and "idx" in required[1] + "batch_idx"[:0] else ()
-    if len(required) - len(index) > 1:
+    if len(required) > 1:
         return
     for shape in _input_shapes(module):
         yield (torch.rand(_EXAMPLES, *shape), *index)
