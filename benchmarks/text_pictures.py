@@ -17,15 +17,24 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.course_seeds import probe_with_trainings
-from vae_ref.conformance.claims.guide import SQUARED, WEIGHTS, overlaps
-from vae_ref.conformance.claims.reasons import ALONE, estimators
+from vae_ref.conformance.claims.guide import overlaps
+from vae_ref.conformance.claims.reasons import estimators
 from vae_ref.conformance.course import Course
 from vae_ref.conformance.probe.networks import Networks
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.trainings import scoring
 from vae_ref.conformance.trainings.codes import nearest_codes
 from vae_ref.conformance.trainings.latent_space import codes, decoded, fitted, pairs, prior
-from vae_ref.conformance.trainings.trained import AUTOENCODER, VAE, as_inputs, beta, trained
+from vae_ref.conformance.trainings.trained import (
+    AUTOENCODER,
+    KL_ALONE,
+    SQUARED,
+    VAE,
+    WEIGHTS,
+    as_inputs,
+    beta,
+    trained,
+)
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 COLUMNS = 12
@@ -134,16 +143,14 @@ def prior_takes_over(probe: Probe) -> Figure:
 
 
 def kl_alone(probe: Probe) -> Figure:
-    with trained(probe, ALONE).loaded() as networks:
+    with trained(probe, KL_ALONE).loaded() as networks:
         mu, logvar = scoring.encode(networks, as_inputs(probe, probe.course.held_out))
     return histograms({"mu": mu, "logvar": logvar}, "what the encoder puts out")
 
 
 def rate_distortion(probe: Probe) -> Figure:
     figure, axis = plt.subplots(figsize=(5, 3.5))
-    found = [
-        trained(probe, VAE if w == 1 else beta(w)).scores[probe.course.brief] for w in WEIGHTS
-    ]
+    found = [trained(probe, beta(w)).scores[probe.course.brief] for w in WEIGHTS]
     axis.plot([s.divergence for s in found], [s.reconstruction for s in found], "o-")
     for weight, score in zip(WEIGHTS, found, strict=True):
         at = (score.divergence, score.reconstruction)

@@ -75,6 +75,7 @@ def judge(
     begin: "Callable[[Report], None]" = lambda report: None,
     checking: "Callable[[Claim, float], None]" = lambda claim, seconds: None,
     progress: "Callable[[Result], None]" = lambda result: None,
+    ahead: bool = False,
 ) -> "tuple[Report, list[Picture]]":
     """Load the target, check the claims, explain what fails.
 
@@ -83,11 +84,13 @@ def judge(
         begin: Called once the target is loaded, with the report so far.
         checking: Called before every try of a claim, with its seconds of CPU time.
         progress: Called with every result.
+        ahead: Whether a second process may train meanwhile.
 
     Raises:
         UserError: If the target, or what comes with it, cannot be loaded.
     """
     from vae_ref.conformance.runner import conclude, probe_of, require_known, results, select
+    from vae_ref.conformance.trainings.trained import trained_ahead
     from vae_ref.conformance.transfer import result_from
 
     start = time.perf_counter()
@@ -105,9 +108,10 @@ def judge(
     notes: list[Note] = []
     begin(conclude(probe, request.level, [], [], seconds=0.0))
     left = [claim for claim in chosen if claim.id not in done]
-    for result in results(probe, left, notes, expected, begins=checking):
-        found.append(result)
-        progress(result)
+    with trained_ahead(probe, left if ahead else []):
+        for result in results(probe, left, notes, expected, begins=checking):
+            found.append(result)
+            progress(result)
     took = time.perf_counter() - start
     report = conclude(probe, request.level, found, notes, seconds=took)
     if not request.pictures:
@@ -139,6 +143,7 @@ def main() -> None:
                 begin=lambda report: messenger.send("begin", report=plain(report)),
                 checking=checking,
                 progress=lambda result: messenger.send("result", result=plain(result)),
+                ahead=True,
             )
         messenger.send("report", report=plain(report), pictures=plain(pictures))
     except (UserError, OSError) as error:

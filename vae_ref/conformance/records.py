@@ -56,6 +56,7 @@ class Claim:
         kills: The bugs of the bank that this claim alone must notice.
         builds_on: The claims whose failure explains a failure of this one.
         level: ``trained`` claims train the subject first.
+        trains: The names of the trainings that a trained claim compares with the textbook's.
         seconds: The CPU time that checking it may take.
         check: Raises `Violation` where the claim does not hold; may return a `Finding`.
     """
@@ -72,6 +73,7 @@ class Claim:
     kills: tuple[str, ...]
     builds_on: tuple[str, ...]
     level: Level
+    trains: tuple[str, ...]
     seconds: float
     check: "Check"
 

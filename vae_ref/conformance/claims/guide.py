@@ -37,7 +37,9 @@ from vae_ref.conformance.trainings.latent_space import (
 )
 from vae_ref.conformance.trainings.trained import (
     AUTOENCODER,
+    SQUARED,
     VAE,
+    WEIGHTS,
     Variant,
     beta,
     require_textbook,
@@ -55,9 +57,6 @@ _PAIRS = 20_000
 
 _SAMPLE = 2000
 """How many codes are compared with as many draws from the prior, each with each."""
-
-WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-SQUARED = Variant("squared error", squared=True)
 
 _claim = partial(
     claim,
@@ -95,6 +94,7 @@ def _plausibility(probe: Probe, what: str, images: Tensor) -> dict[str, float]:
     r" < E_{z \sim q}[-\log p(x \mid z)]",
     source=f"Kingma and Welling 2014, section 2.3: the KL is a regulariser; {GUIDE}",
     kills=("loss-no-kl", "loss-beta-4"),
+    trains=("autoencoder",),
 )
 def autoencoder_copies(probe: Probe) -> Finding:
     _require_pictures(probe)
@@ -119,6 +119,7 @@ def autoencoder_copies(probe: Probe) -> Finding:
     source=f"Kingma and Welling 2014, figure 5; {GUIDE}; Ghosh et al. 2020, section 4, for the "
     "fitted distribution",
     kills=("loss-no-kl", "loss-kl-weight-1e-6"),
+    trains=("autoencoder",),
 )
 def holes(probe: Probe) -> Finding:
     _require_pictures(probe)
@@ -149,6 +150,7 @@ def holes(probe: Probe) -> Finding:
     source=f"Kingma and Welling 2014, section 2.3; {GUIDE}: the autoencoder's latent space has "
     "holes",
     kills=("loss-no-kl", "loss-kl-weight-1e-6"),
+    trains=("autoencoder",),
 )
 def empty_volume(probe: Probe) -> Finding:
     _require_pictures(probe)
@@ -169,6 +171,7 @@ def empty_volume(probe: Probe) -> Finding:
     source=f"Kingma and Welling 2014, figure 4; {GUIDE}: the VAE's latent space is smooth; "
     "Berthelot et al. 2019, section 1",
     kills=("loss-no-kl", "loss-kl-weight-1e-6"),
+    trains=("autoencoder",),
 )
 def interpolation(probe: Probe) -> Finding:
     _require_pictures(probe)
@@ -198,6 +201,7 @@ def interpolation(probe: Probe) -> Finding:
     formula=r"\beta = 0: \quad \sigma / \mathrm{sd}(\mu) \to 0",
     source=f"Kingma and Welling 2014, section 2.3; {GUIDE}: the KL keeps sigma from collapsing",
     kills=("loss-no-kl", "loss-kl-weight-1e-6"),
+    trains=("beta 0", "autoencoder"),
 )
 def sigma_collapses(probe: Probe) -> Finding:
     _require_pictures(probe)
@@ -225,6 +229,7 @@ def sigma_collapses(probe: Probe) -> Finding:
     source=f"Kingma and Welling 2014, section 2.3; {GUIDE}; Bowman et al. 2016, posterior "
     "collapse",
     kills=("kl-mean-over-everything", "kl-detached-mu"),
+    trains=("beta 100",),
 )
 def prior_takes_over(probe: Probe) -> Finding:
     _require_pictures(probe)
@@ -252,12 +257,13 @@ def prior_takes_over(probe: Probe) -> Finding:
     source=f"Kingma and Welling 2014, section 2.3; {GUIDE}; Higgins et al. 2017; Alemi et al. "
     "2018, figure 1",
     kills=("loss-no-kl", "loss-beta-4"),
+    trains=tuple(beta(weight).name for weight in WEIGHTS),
 )
 def rate_distortion(probe: Probe) -> Finding:
     _require_pictures(probe)
     values, order = dict[str, float](), list[tuple[str, str]]()
     for weight in WEIGHTS:
-        scores = trained(probe, VAE if weight == 1 else beta(weight)).scores
+        scores = trained(probe, beta(weight)).scores
         score = scores[probe.course.brief]
         values[f"reconstruction at beta {weight:g}"] = score.reconstruction
         values[f"KL at beta {weight:g}"] = score.divergence
@@ -290,6 +296,7 @@ def overlaps(probe: Probe, variant: Variant) -> tuple[Tensor, Tensor]:
     formula=r"-\log \int \sqrt{q(z \mid x_a)\,q(z \mid x_b)}\,dz",
     source=f"Kingma and Welling 2014, equation 9; {GUIDE}; Bhattacharyya 1943 for the overlap",
     kills=("loss-no-kl", "loss-kl-weight-1e-6"),
+    trains=("beta 0",),
 )
 def clouds_overlap(probe: Probe) -> Finding:
     _require_pictures(probe)
@@ -319,6 +326,7 @@ def clouds_overlap(probe: Probe) -> Finding:
     source=f"Kingma and Welling 2014, section 2.3; {GUIDE}; Makhzani et al. 2016; Szekely and "
     "Rizzo 2013 for the distance",
     kills=("loss-no-kl", "loss-beta-4"),
+    trains=("autoencoder",),
 )
 def aggregate_posterior(probe: Probe) -> Finding:
     _require_pictures(probe)
@@ -352,6 +360,7 @@ def aggregate_posterior(probe: Probe) -> Finding:
     formula=r"\textstyle\sum_{|k| > 1/4} |\hat x_k|^2 \,/\, \sum_{k \ne 0} |\hat x_k|^2",
     source=f"Kingma and Welling 2014, figure 5; {GUIDE}; Dosovitskiy and Brox 2016, section 1",
     kills=("loss-no-kl", "loss-kl-weight-1e-6"),
+    trains=("squared error", "autoencoder"),
 )
 def blur(probe: Probe) -> Finding:
     _require_pictures(probe)

@@ -13,11 +13,10 @@ from vae_ref.conformance.probe.networks import Networks
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import Finding, NotApplicable, Violation
 from vae_ref.conformance.trainings import scoring
-from vae_ref.conformance.trainings.trained import Variant, as_inputs, require_textbook, trained
+from vae_ref.conformance.trainings.trained import KL_ALONE, as_inputs, require_textbook, trained
 
 _claim = partial(claim, slot="train", level="trained", seconds=120.0)
 _NEEDS = ("module", "course", "encode", "decode", "loss")
-ALONE = Variant("KL alone", distortion=0.0)
 _DRAWS = 20_000
 """How many draws of each estimator of the gradient are compared."""
 
@@ -33,6 +32,7 @@ _DRAWS = 20_000
     kind="statistical",
     tolerance="a measure outside the interval of the reference's seeds; outputs bit for bit",
     kills=("kl-no-mu", "kl-no-variance"),
+    trains=("KL alone",),
     builds_on=("kl/closed-form", "kl/gradient-mu", "kl/gradient-logvar"),
 )
 def kl_alone(probe: Probe) -> Finding:
@@ -40,7 +40,7 @@ def kl_alone(probe: Probe) -> Finding:
     z = Networks.of(probe).codes(100)
     with probe.mode(training=False), torch.no_grad():
         before = Networks.of(probe).decode(z)
-    run = trained(probe, ALONE)
+    run = trained(probe, KL_ALONE)
     with run.loaded() as networks:
         mu, logvar = scoring.encode(networks, as_inputs(probe, probe.course.held_out))
         after = networks.decode(z)

@@ -23,6 +23,7 @@ def claim(
     kills: tuple[str, ...],
     builds_on: tuple[str, ...] = (),
     level: Level = "standard",
+    trains: tuple[str, ...] = (),
     seconds: float | None = None,
 ) -> Callable[[Check], Check]:
     """Register a function as the check of a claim; see `Claim` for the arguments."""
@@ -46,6 +47,7 @@ def claim(
             kills=kills,
             builds_on=builds_on,
             level=level,
+            trains=trains,
             seconds=seconds or (30.0 if kind == "statistical" else 10.0),
             check=check,
         )

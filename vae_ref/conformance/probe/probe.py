@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from vae_ref.conformance.ahead import Ahead
 from vae_ref.conformance.answers.oracles import FAMILIES, Likelihood
 from vae_ref.conformance.course import Course
 from vae_ref.conformance.foreign import NoGradientError
@@ -58,6 +59,7 @@ class Probe:
         self.alpha = alpha
         self.ready = ready
         self.answers: dict[Hashable, Any] = {}
+        self.ahead: Ahead[Any, dict[str, Any]] | None = None
 
     def once(
         self, key: Hashable, make: Callable[[], T], *, failed: NotApplicable | None = None

@@ -1,24 +1,32 @@
 """Train the subject, once for all claims: as the textbook does, and in variations of that."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vae_ref.conformance import guards
+from vae_ref.conformance.ahead import Ahead, can_fork
 from vae_ref.conformance.course import Course
 from vae_ref.conformance.probe.networks import Networks
 from vae_ref.conformance.probe.probe import Probe
-from vae_ref.conformance.records import NotApplicable, Violation
+from vae_ref.conformance.records import Claim, NotApplicable, Violation
 from vae_ref.conformance.trainings import scoring
 from vae_ref.conformance.trainings.scoring import Score
 from vae_ref.support.denormals import denormals_flushed
 
 __all__ = [
     "AUTOENCODER",
+    "KL_ALONE",
+    "SQUARED",
     "VAE",
+    "VARIANTS",
+    "WEIGHTS",
     "Trained",
     "Variant",
     "as_inputs",
@@ -26,6 +34,7 @@ __all__ = [
     "require_textbook",
     "short_training",
     "trained",
+    "trained_ahead",
 ]
 
 BATCH, RATE = 128, 1e-3
@@ -37,7 +46,7 @@ class Variant:
     """How a training differs from the textbook's.
 
     Attributes:
-        name: The name that reports use.
+        name: The name that reports and claims use.
         beta: The weight of the KL.
         distortion: The weight of the reconstruction.
         noisy: Whether z is drawn; without noise z = mu, and the network is an autoencoder.
@@ -53,11 +62,21 @@ class Variant:
 
 VAE = Variant("vae")
 AUTOENCODER = Variant("autoencoder", beta=0.0, noisy=False)
+KL_ALONE = Variant("KL alone", distortion=0.0)
+SQUARED = Variant("squared error", squared=True)
+WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def beta(weight: float) -> Variant:
     """Return the variant whose KL has this weight."""
-    return Variant(f"beta {weight:g}", beta=weight)
+    return VAE if weight == 1 else Variant(f"beta {weight:g}", beta=weight)
+
+
+VARIANTS = {
+    variant.name: variant
+    for variant in (VAE, AUTOENCODER, KL_ALONE, SQUARED, *map(beta, (0, *WEIGHTS, 100)))
+}
+"""The trainings that claims name as those which they need."""
 
 
 @dataclass
@@ -93,7 +112,38 @@ class Trained:
 def trained(probe: Probe, variant: Variant = VAE) -> Trained:
     """Return a training of the subject, made once per run: Adam 1e-3, batches of 128."""
     failed = NotApplicable(f"the training called {variant.name} failed before")
-    return probe.once(("training", variant), lambda: _train(probe, variant), failed=failed)
+
+    def make() -> Trained:
+        made = probe.ahead.get(variant) if probe.ahead else None
+        return Trained(probe, **made) if made else _train(probe, variant)
+
+    return probe.once(("training", variant), make, failed=failed)
+
+
+@contextlib.contextmanager
+def trained_ahead(probe: Probe, claims: Iterable[Claim]) -> Iterator[None]:
+    """Let a second process make what claims train, where there is a core for one.
+
+    The textbook's training is left to this process: the claims begin with it.
+    """
+    names = dict.fromkeys(name for claim in claims for name in claim.trains if name != VAE.name)
+    if not names or probe.ready or not probe.subject.module or not can_fork():
+        yield
+        return
+
+    def make(variant: Variant) -> dict[str, Any]:
+        with guards.quiet(), warnings.catch_warnings(), probe.mode(training=True):
+            warnings.simplefilter("ignore")
+            made = vars(_train(probe, variant))
+        del made["probe"]  # which the other process has
+        return made
+
+    probe.ahead = Ahead(make, [VARIANTS[name] for name in names])
+    try:
+        yield
+    finally:
+        probe.ahead.stop()
+        probe.ahead = None
 
 
 def _train(probe: Probe, variant: Variant) -> Trained:
