@@ -60,24 +60,6 @@ def negative_elbo(x, outputs, mu, logvar, **options):
     "import-at-start": ("shapes", "import sqlite3\n", {"imports"}),
 }
 
-#: Makes every step longer by a share of its time, by waiting. Only the clock can see it.
-SLOWER = """
-import time as _time
-from collections import deque as _deque
-from statistics import median as _median
-_terms, _steps, _left = VAE.terms, _deque(maxlen=9), None
-def _slower(self, x, eps=None):
-    global _left
-    now = _time.perf_counter()
-    if _left is not None:
-        _steps.append(now - _left)  # since the last call: a step
-        while _time.perf_counter() < now + {share} * _median(_steps):
-            pass
-    _left = _time.perf_counter()
-    return _terms(self, x, eps)
-VAE.terms = _slower
-"""
-
 
 def copy_of(directory: Path, module: str = "", addition: str = "") -> Revision:
     """Copy the package, and add code to one of its modules."""

@@ -6,32 +6,29 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from vae_ref.bridge.courses import glyphs_course
-from vae_ref.bridge.reference import reference
+from tests.conformance.untrained import Untrained
 from vae_ref.conformance import ahead as ahead_module
 from vae_ref.conformance.ahead import Ahead, can_fork
 from vae_ref.conformance.claims import all_claims
 from vae_ref.conformance.mutants.specimen import specimen
-from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import Violation
 from vae_ref.conformance.runner import probe_of
 from vae_ref.conformance.trainings import trained as trainings
-from vae_ref.conformance.trainings.scoring import Score
 from vae_ref.conformance.trainings.trained import (
-    Trained,
-    Variant,
     beta,
     trained,
     trained_ahead,
 )
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+untrained = pytest.fixture(lambda monkeypatch: Untrained(monkeypatch))  # noqa: PLW0108
 
 
 def begun(make: Callable[[Any], Any], keys: Sequence[Any]) -> Ahead[Any, Any]:
@@ -134,25 +131,11 @@ def test_a_training_made_ahead_is_the_same(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.slow
-def test_claims_name_what_they_train(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claims_name_what_they_train(untrained: Untrained) -> None:
     """Every comparison that a claim makes, and no other, is trained ahead."""
-    subject = reference()
-    few = glyphs_course()
-    labels = tuple(part[:300] for part in few.labels)
-    course = replace(few, train=few.train[:300], held_out=few.held_out[:300], labels=labels)
-    probe, asked = probe_of(replace(subject, course=lambda: course)), set[str]()
-
-    def ask(probe: Probe, variant: Variant) -> Trained:
-        asked.add(variant.name)
-        weights = [p.detach().clone() for p in subject.module.parameters()]
-        scores = dict.fromkeys((*course.milestones, course.brief), Score(1.0, 1.0))
-        return Trained(probe, weights=weights, brief=weights, scores=scores, train=[1.0] * 6)
-
-    monkeypatch.setattr(trainings, "_train", ask)
     for claim in all_claims():
         if claim.check.__module__.endswith((".guide", ".reasons", ".training")):
-            asked.clear()
-            probe.answers = {k: v for k, v in probe.answers.items() if k[0] != "training"}
+            untrained.forget()
             with contextlib.suppress(Violation):
-                claim.check(probe)
-            assert asked - {"vae"} == set(claim.trains) - {"vae"}, claim.id
+                claim.check(untrained.probe)
+            assert untrained.asked - {"vae"} == set(claim.trains) - {"vae"}, claim.id

@@ -9,13 +9,13 @@ import pytest
 from scipy import stats
 
 import vae_ref.conformance
-from vae_ref.bridge.reference import reference
+from tests.conformance.untrained import Untrained
 from vae_ref.conformance import Course
 from vae_ref.conformance.answers import intervals
-from vae_ref.conformance.claims import significance
+from vae_ref.conformance.claims import all_claims, significance
 from vae_ref.conformance.mutants.specimen import halves, specimen
 from vae_ref.conformance.records import Finding, NotApplicable, Violation
-from vae_ref.conformance.runner import check, probe_of, select
+from vae_ref.conformance.runner import probe_of
 from vae_ref.conformance.trainings.trained import require_textbook
 
 FILE = Path(vae_ref.conformance.__file__).parent / "answers" / "intervals.json"
@@ -26,6 +26,9 @@ COURSES = ("mnist", "glyphs", "halves")
 def rows(course):
     file = RESULTS / f"course_{course}.jsonl"
     return [json.loads(line)["measured"] for line in file.read_text().splitlines()]
+
+
+untrained = pytest.fixture(lambda monkeypatch: Untrained(monkeypatch))  # noqa: PLW0108
 
 
 @pytest.fixture
@@ -134,14 +137,13 @@ def test_no_measure_is_far_from_normal_over_the_seeds(course):
 
 
 @pytest.mark.slow
-def test_what_has_to_be_above_is_so_by_far():
+def test_what_has_to_be_above_is_so_by_far(untrained):
     """A seed is the wrong way round with probability 4e-11, if differences are normal."""
-    probe = probe_of(reference())
-    results = [check(claim, probe) for claim in select("training/*", "trained")]
     orders = [
-        tuple(f"{result.claim.id}: {name}" for name in pair)
-        for result in results
-        for pair in result.order
+        tuple(f"{claim.id}: {name}" for name in pair)
+        for claim in all_claims()
+        if claim.trains
+        for pair in claim.check(untrained.probe).order
     ]
     assert len(orders) > 30
     for course in ("mnist", "glyphs"):
