@@ -310,9 +310,9 @@ def test_what_a_subject_says_is_shown_literally():
     ("status", "verdict"),
     [
         ("pass", "conformant"),
-        ("not-applicable", "undecided"),
-        ("inconclusive", "undecided"),
-        ("expected-failure", "partial"),
+        ("not-applicable", "could not judge"),
+        ("inconclusive", "could not judge"),
+        ("expected-failure", "no bug found"),
         ("fail", "violated"),
         ("error", "violated"),
         ("timeout", "violated"),
@@ -327,7 +327,7 @@ def test_page_of_every_status(status, verdict):
 
 
 def test_page_of_a_run_of_nothing():
-    assert "undecided: 0 of 68 claims hold" in rendered(made(in_level=68))[0].text
+    assert "could not judge: 0 of 68 claims hold" in rendered(made(in_level=68))[0].text
 
 
 def test_failure_explained_by_an_expected_one_is_not_lost():

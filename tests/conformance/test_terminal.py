@@ -56,7 +56,7 @@ def held(*indices: int) -> list[Result]:
         ),
         (
             made(*held(0), Result(claim=CLAIMS[1], status="not-applicable"), in_level=68, seed=7),
-            "partial: 1 of 68 claims hold; 1 ran, 1 not applicable, 66 not selected "
+            "no bug found: 1 claims checked; 1 not applicable, 66 not selected "
             "(standard level, seed 7, false-alarm budget 1e-06, 2.1 s)",
         ),
         (
@@ -65,7 +65,7 @@ def held(*indices: int) -> list[Result]:
         ),
         (
             made(*held(0), Result(claim=CLAIMS[1], status="expected-failure", message="known")),
-            "partial: 1 of 2 claims hold; 2 ran, 1 expected failure (standard level, ",
+            "no bug found: 2 claims checked; 1 expected failure (standard level, ",
         ),
         (
             made(*held(0), failed(1), Result(claim=CLAIMS[2], status="timeout", message="slow")),
@@ -77,7 +77,7 @@ def held(*indices: int) -> list[Result]:
         ),
         (
             made(in_level=68),
-            "undecided: 0 of 68 claims hold; 0 ran, 68 not selected, nothing was judged (standard",
+            "could not judge: 0 of 68 claims hold; 0 ran, 68 not selected, nothing was judged (",
         ),
         (
             made(*held(0), in_level=3, broken="the target's process ended with status 0"),

@@ -1,8 +1,8 @@
 """Judge a target: what the command does itself with ``--in-process``, and otherwise a child.
 
 The child sends, in this order: ``begin``, with what a report says before any claim; for every
-claim ``checking``, which names the claim and says how long to wait, and ``result``; at the end
-``report`` and the pictures. Or ``refused``: what the user has to mend.
+claim ``checking``, which names the claim and says how long to wait, and ``result``; then
+``concluding``; at the end ``report`` and the pictures. Or ``refused``: what the user has to mend.
 """
 
 import json
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["CHILD", "Request", "judge", "main"]
 
 _EXPECTED_BYTES = 1 << 20
+_CONCLUDING = 120.0
+"""The seconds of CPU time in which failures are explained and pictures drawn."""
 
 CHILD = "from vae_ref.cli.judge import main; main()"
 
@@ -75,6 +77,7 @@ def judge(
     begin: "Callable[[Report], None]" = lambda report: None,
     checking: "Callable[[Claim, float], None]" = lambda claim, seconds: None,
     progress: "Callable[[Result], None]" = lambda result: None,
+    concluding: Callable[[], None] = lambda: None,
     ahead: bool = False,
 ) -> "tuple[Report, list[Picture]]":
     """Load the target, check the claims, explain what fails.
@@ -84,6 +87,7 @@ def judge(
         begin: Called once the target is loaded, with the report so far.
         checking: Called before every try of a claim, with its seconds of CPU time.
         progress: Called with every result.
+        concluding: Called before failures are explained and pictures drawn.
         ahead: Whether a second process may train meanwhile.
 
     Raises:
@@ -112,6 +116,7 @@ def judge(
         for result in results(probe, left, notes, expected, begins=checking):
             found.append(result)
             progress(result)
+    concluding()
     took = time.perf_counter() - start
     report = conclude(probe, request.level, found, notes, seconds=took)
     if not request.pictures:
@@ -143,6 +148,7 @@ def main() -> None:
                 begin=lambda report: messenger.send("begin", report=plain(report)),
                 checking=checking,
                 progress=lambda result: messenger.send("result", result=plain(result)),
+                concluding=lambda: messenger.send("concluding", patience=patience(_CONCLUDING)),
                 ahead=True,
             )
         messenger.send("report", report=plain(report), pictures=plain(pictures))

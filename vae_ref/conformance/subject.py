@@ -14,7 +14,7 @@ from vae_ref.conformance.guards import seed_everything
 from vae_ref.support.errors import UserError
 from vae_ref.support.excerpt import excerpt
 
-__all__ = ["Conventions", "DeclarationError", "Subject"]
+__all__ = ["Conventions", "DeclarationError", "Subject", "Weights"]
 
 Spread = Literal["logvar", "log_sigma", "sigma", "variance", "distribution"]
 Reduction = Literal["sum", "mean"]
@@ -144,6 +144,29 @@ def _remedy(key: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Weights:
+    """The weights of both terms in the loss of one step, whose sizes do not vary.
+
+    Attributes:
+        nll: The factor of the reconstruction, summed over everything; None if it is not constant.
+        kl: The factor of the KL, likewise.
+        examples: How many examples the batch of the step has.
+        latents: How many latents an example has.
+        pixels: How many pixels an example has.
+        nll_place: The line that computes the reconstruction.
+        kl_place: The line that computes the KL.
+    """
+
+    nll: float | None
+    kl: float | None
+    examples: int
+    latents: int
+    pixels: int
+    nll_place: str
+    kl_place: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Subject:
     """A VAE under test. A claim does not apply if it needs a part that is left out.
 
@@ -172,6 +195,7 @@ class Subject:
         found: What was found about the subject before it was judged, by name, for the report.
         undecided: Why the subject cannot be judged as a whole; a run without a violation is then
             undecided.
+        weights: The weights of the terms in the loss of a step, where they are known.
         rounding: How many times the rounding errors of a plain formula its terms may have, if
             they are measured, as parts of something larger.
 
@@ -201,6 +225,7 @@ class Subject:
     conventions: Conventions = field(default_factory=Conventions)
     found: Mapping[str, str] = field(default_factory=dict)
     undecided: str = ""
+    weights: Weights | None = None
     rounding: float = 1.0
 
     def has(self, needs: str) -> bool:

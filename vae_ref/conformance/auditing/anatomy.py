@@ -83,6 +83,7 @@ class Anatomy:
         graph: The step.
         latents: Its codes.
         outputs: The decoder's outputs, as the reconstruction term takes them.
+        earlier: What they were computed from, one value after the other, the last first.
         data: The values that are compared with the outputs.
         penalties: The last values that depend on the posterior and not on the outputs.
         distortions: The last values that depend on the outputs and not on the posterior otherwise.
@@ -94,6 +95,7 @@ class Anatomy:
     graph: Graph
     latents: list[Latent]
     outputs: tuple[int, ...] = ()
+    earlier: tuple[int, ...] = ()
     data: tuple[int, ...] = ()
     penalties: tuple[int, ...] = ()
     distortions: tuple[int, ...] = ()
@@ -150,7 +152,8 @@ class _Dissection:
         self.of_noise = graph.descendants(n for latent in latents for n in latent.noise)
         dropped = [o for o in graph.operations if o.law == "dropout"]
         anatomy = Anatomy(graph, latents, dropped=dropped)
-        anatomy.outputs, anatomy.data = self._outputs([latent.z for latent in latents])
+        anatomy.outputs, anatomy.earlier = self._outputs([latent.z for latent in latents])
+        anatomy.data = self._data(anatomy.outputs)
         for latent in latents:
             latent.posterior = self._posterior(latent)
         anatomy.penalties, anatomy.distortions = self._terms(anatomy)
@@ -315,7 +318,19 @@ class _Dissection:
         largest = max(self.graph.values[v].numel for v in ends)
         tail = {v for v in tail if self.graph.values[v].numel * 8 >= largest or v in ends}
         outputs = self._bottleneck(ends, tail)
-        return outputs, self._data(outputs)
+        return outputs, self._chain(outputs, tail) if len(outputs) == 1 else ()
+
+    def _chain(self, outputs: tuple[int, ...], region: set[int]) -> tuple[int, ...]:
+        """Return the values in a region that outputs were made of, each from the next alone."""
+        chain: list[int] = []
+        (value,) = outputs
+        size = self.graph.values[value].numel
+        while True:
+            before = [v for v in set(self.graph.inputs(value)) & region if v != value]
+            if len(before) != 1 or self.graph.values[before[0]].numel != size:
+                return tuple(chain)
+            (value,) = before
+            chain.append(value)
 
     def _data(self, outputs: tuple[int, ...]) -> tuple[int, ...]:
         """Return what meets the outputs: values without weights or noise, of their size."""

@@ -59,7 +59,7 @@ class Audit:
                 left = unreached(self.anatomy, parameters)
                 try:
                     self.pieces = Pieces(self.anatomy)
-                    self.subject = subject_of(self.pieces, self.name)
+                    self.subject = subject_of(self.pieces, self.name, roots)
                     self.reason = self.subject.undecided
                 except NotReplayableError as reason:
                     self.reason = str(reason)

@@ -9,6 +9,7 @@ replaced by others, and with the noise that was drawn or with fresh noise.
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -95,6 +96,26 @@ class Operation:
     law: str = ""
     drawn: dict[int, Tensor] = field(default_factory=dict)
 
+    def bound(self, tensor: Callable[[int], Tensor]) -> tuple[Any, Any]:
+        """Return the arguments with a tensor for every `Ref`."""
+        args, kwargs = self.arguments
+        if self._is_flat:
+            return (
+                [tensor(a.value) if type(a) is Ref else a for a in args],
+                {k: tensor(a.value) if type(a) is Ref else a for k, a in kwargs.items()},
+            )
+        whole: tuple[Any, Any] = mapped(
+            self.arguments, lambda item: tensor(item.value) if isinstance(item, Ref) else item
+        )
+        return whole
+
+    @cached_property
+    def _is_flat(self) -> bool:
+        """Whether no `Ref` is inside of another argument."""
+        args, kwargs = self.arguments
+        nested = (tuple, list, dict, slice)
+        return not any(isinstance(item, nested) for item in (*args, *kwargs.values()))
+
     @property
     def reads(self) -> tuple[int, ...]:
         """The inputs whose numbers matter, not their shape alone."""
@@ -105,6 +126,14 @@ class Operation:
         """All values that the operation made."""
         return (*self.results.values(), *self.changed.values())
 
+
+_DRAWS = {
+    "randn": torch.randn,
+    "randn_like": torch.randn,
+    "rand": torch.rand,
+    "rand_like": torch.rand,
+}
+"""The operations of which many draws are one draw of more numbers."""
 
 _PRECISIONS = {"float", "half", "bfloat16"}
 _SHAPE_ONLY = {
@@ -123,6 +152,7 @@ class Graph:
         operations: All operations, in their order.
         loss: The number of the value that the step returned.
         precision: The default precision of a replay, if it is not that of the moment.
+        _live: Parameters that are taken as they are at the moment, such as a learned scale.
         obstacles: Why a replay may not be faithful, by the place where it is.
     """
 
@@ -131,6 +161,8 @@ class Graph:
     loss: int = -1
     obstacles: list[tuple[str, Place | None]] = field(default_factory=list)
     precision: torch.dtype | None = None
+    _live: set[int] = field(default_factory=set)
+    _chosen: dict[tuple[Any, ...], list[Operation]] = field(default_factory=dict)
 
     def inputs(self, value: int) -> tuple[int, ...]:
         """Return the values that a value was computed from."""
@@ -171,6 +203,7 @@ class Graph:
         given: Mapping[int, Tensor] | None = None,
         *,
         fresh: bool = False,
+        evaluating: bool = False,
     ) -> list[Tensor]:
         """Compute values again.
 
@@ -178,9 +211,13 @@ class Graph:
             targets: The values to return.
             given: Values that are replaced.
             fresh: Whether random operations draw again.
+            evaluating: Whether dropout is off, and batch norm takes its running statistics.
         """
         targets, given = list(targets), dict(given or {})
-        needed, mutated = self._needed(targets, given), self._mutated
+        key = tuple(targets), tuple(given)
+        if key not in self._chosen:
+            self._chosen[key] = self._needed(targets, given)
+        needed, mutated = self._chosen[key], self._mutated
         memory: dict[int, Tensor] = {}
 
         def put(value: int, tensor: Tensor) -> Tensor:
@@ -193,6 +230,8 @@ class Graph:
                 external = given.get(value, self.values[value].external)
                 if external is None:
                     raise KeyError(value)
+                if external.dtype is torch.float32 and value in self._live:
+                    external = external.double()
                 put(value, external)
             return memory[value]
 
@@ -200,7 +239,9 @@ class Graph:
         torch.set_default_dtype(self.precision or default)
         try:
             for operation in needed:
-                self._run(operation, tensor, put, memory, given, fresh=fresh)
+                self._run(
+                    operation, tensor, put, memory, given, fresh=fresh, evaluating=evaluating
+                )
         finally:
             torch.set_default_dtype(default)
         return [tensor(value) for value in targets]
@@ -212,10 +253,15 @@ class Graph:
             low = tensor.dtype in (torch.float32, torch.float16, torch.bfloat16)
             return tensor.detach().double() if low else tensor
 
+        live = {v.index for v in self.values if v.parameter and v.numel == 1}
         values = [
             replace(
                 value,
-                external=None if value.external is None else double(value.external),
+                external=(
+                    value.external
+                    if value.external is None or value.index in live
+                    else double(value.external)
+                ),
                 dtype=torch.float64 if value.dtype.is_floating_point else value.dtype,
             )
             for value in self.values
@@ -236,12 +282,15 @@ class Graph:
         for value in values:
             if value.maker is not None:
                 value.maker = by_index[value.maker.index]
-        return Graph(values, operations, self.loss, self.obstacles, torch.float64)
+        return Graph(values, operations, self.loss, self.obstacles, torch.float64, live)
 
     def draw(self, value: int, times: int) -> Tensor:
         """Return many fresh draws of a random value, stacked."""
         operation = self.values[value].maker
         assert operation is not None  # noqa: S101 - it is random
+        found = self.values[value]
+        if operation.name in _DRAWS and "generator" not in operation.arguments[1]:
+            return _DRAWS[operation.name](times, *found.shape, dtype=found.dtype)
         before = {n: self.replay([n])[0].detach() for n in operation.inputs}
         key = next((path for path, v in operation.results.items() if v == value), None)
         old = next((o for o, new in operation.changed.items() if new == value), None)
@@ -249,12 +298,12 @@ class Graph:
         with torch.no_grad():
             for _ in range(times):
                 fresh = {n: t.clone() for n, t in before.items()} if old is not None else before
-                args, kwargs = substituted(operation.arguments, fresh.__getitem__)
+                args, kwargs = operation.bound(fresh.__getitem__)
                 answer = operation.call(*args, **kwargs)
                 for part in key or ():
                     answer = answer[part]
                 draws.append(answer if old is None else fresh[old])
-        return torch.stack(draws).to(self.values[value].dtype)
+        return torch.stack(draws).to(found.dtype)
 
     def _run(
         self,
@@ -265,19 +314,29 @@ class Graph:
         given: Mapping[int, Tensor],
         *,
         fresh: bool,
+        evaluating: bool,
     ) -> None:
+        if evaluating and operation.law == "dropout":
+            for value in operation.drawn:
+                put(value, given.get(value, tensor(operation.inputs[0])))
+            return
         if operation.law and not (fresh and operation.law != "dropout"):
             for value, drawn in operation.drawn.items():
                 is_factor = operation.law == "dropout"
                 found = tensor(operation.inputs[0]) * drawn if is_factor else drawn
                 put(value, given.get(value, found))
             return
-        args, kwargs = substituted(operation.arguments, tensor)
-        with (
-            torch.set_grad_enabled(operation.grad and torch.is_grad_enabled()),
-            _autocast(operation.autocast),
-        ):
+        args, kwargs = operation.bound(tensor)
+        if evaluating and operation.name == "batch_norm" and isinstance(args[1], Tensor):
+            kwargs = {**kwargs, "training": False}  # and it takes its running statistics
+        if operation.grad and operation.autocast is None:
             answer = operation.call(*args, **kwargs)
+        else:
+            with (
+                torch.set_grad_enabled(operation.grad and torch.is_grad_enabled()),
+                _autocast(operation.autocast),
+            ):
+                answer = operation.call(*args, **kwargs)
         for path, value in operation.results.items():
             found = answer
             for key in path:
@@ -298,7 +357,7 @@ class Graph:
                 wanted.update(set(operation.inputs) - given.keys())
         return chosen[::-1]
 
-    @property
+    @cached_property
     def _mutated(self) -> set[int]:
         """The external values that an operation changes in place: a replay changes copies."""
         return {old for operation in self.operations for old in operation.changed}
@@ -311,11 +370,6 @@ def _autocast(dtype: torch.dtype | None) -> Iterator[None]:
         return
     with torch.autocast("cpu", dtype=dtype):
         yield
-
-
-def substituted(arguments: Any, tensor: Callable[[int], Any]) -> Any:
-    """Return arguments with every `Ref` replaced."""
-    return mapped(arguments, lambda item: tensor(item.value) if isinstance(item, Ref) else item)
 
 
 def mapped(tree: Any, leaf: Callable[[Any], Any]) -> Any:

@@ -2,19 +2,25 @@
 
 import hashlib
 import math
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import cast, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from vae_ref.conformance.answers.oracles import Likelihood
+from vae_ref.conformance.auditing.findings import by
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces
 from vae_ref.conformance.probe import terms
-from vae_ref.conformance.subject import Conventions, Family, Subject
+from vae_ref.conformance.subject import Conventions, Family, Subject, Weights
 
 __all__ = ["subject_of"]
 
 _SIZES = [(3, 4), (2, 5)]
+_NEAR = 1e-6
+_ACTIVATIONS = {"sigmoid", "sigmoid_", "tanh", "tanh_", "softmax", "softplus", "hardsigmoid"}
+_MOST_WEIGHTS = 20_000_000
 
 
 def _uniform(name: str, *shape: int) -> Tensor:
@@ -23,18 +29,84 @@ def _uniform(name: str, *shape: int) -> Tensor:
     return torch.rand(shape, generator=generator, dtype=torch.float64)
 
 
-def _exact(weight: float | None) -> float | None:
-    """Return a measured weight, or the fraction that it all but equals, such as 1/5."""
+def _exact(weight: float | None, sizes: Iterable[int]) -> float | None:
+    """Return a measured weight, or what it all but equals: one over a size, or a plain fraction.
+
+    A number that is added inside of logarithms shifts what is measured, but by less than 1e-6.
+    The nearer a fraction has to be, the longer it may be: about one in a hundred weights has one.
+    """
     if not weight:
         return weight
-    for number, inverse in ((weight, False), (1 / weight, True)):
-        fraction = float(Fraction(number).limit_denominator(100_000))
-        if fraction and abs(fraction - number) <= 1e-9 * abs(number):
-            return 1 / fraction if inverse else fraction
+    number = max(abs(weight), 1 / abs(weight))
+    for size in sizes:
+        if abs(size / number - 1) <= _NEAR:
+            return math.copysign(float(size) if abs(weight) > 1 else 1 / size, weight)
+    for near, longest in ((_NEAR, 1e4), (1e-9, 1e7)):
+        fraction = Fraction(number).limit_denominator(max(1, int(math.sqrt(longest / number))))
+        if abs(float(fraction) / number - 1) <= near:
+            found = float(fraction) if abs(weight) > 1 else float(1 / fraction)
+            return math.copysign(found, weight)
     return weight
 
 
-def subject_of(pieces: Pieces, name: str) -> Subject:
+def _sizes(pieces: Pieces) -> tuple[int, int, int]:
+    """Return how many examples a step has, and how many latents and pixels an example has."""
+    examples = pieces.examples
+    places = (pieces.code_places, pieces.pixel_places)
+    latents, pixels = (max(1, number // examples) for number in places)
+    return examples, latents, pixels
+
+
+def _weights(pieces: Pieces, nll: float | None, kl: float | None) -> Weights:
+    """Return the weights of the terms, with the sizes of the step and the lines of the terms."""
+    anatomy, (examples, latents, pixels) = pieces.anatomy, _sizes(pieces)
+    sign = math.copysign(1.0, nll) if nll and kl and nll * kl > 0 else 1.0
+
+    def place(found: tuple[int, ...]) -> str:
+        return by(anatomy, found[-1]) if found else "no line"
+
+    return Weights(
+        nll=nll and sign * nll,
+        kl=kl and sign * kl,
+        examples=examples,
+        latents=latents,
+        pixels=pixels,
+        nll_place=place(anatomy.distortions),
+        kl_place=place(anatomy.penalties),
+    )
+
+
+def _family(pieces: Pieces) -> tuple[Likelihood, float] | None:
+    """Find the likelihood and its weight; where there is none, the outputs are an activation's."""
+    if len(pieces.anatomy.outputs) != 1:
+        return terms.family_of(pieces.reconstruction, _uniform, 7)
+    candidates = [*pieces.anatomy.outputs, *pieces.anatomy.earlier]
+    for outputs in candidates:
+        pieces.take_outputs(outputs)
+        try:
+            found = terms.family_of(pieces.reconstruction, _uniform, 7)
+        except NotReplayableError:
+            raise
+        except (RuntimeError, ValueError):  # it is no probability
+            continue
+        if found:
+            return found
+    makers = [pieces.graph.values[v].maker for v in candidates]
+    pairs = zip(candidates, makers, strict=True)
+    activated = [value for value, maker in pairs if maker and maker.name in _ACTIVATIONS]
+    pieces.take_outputs(activated[0] if activated else candidates[-1])
+    return None
+
+
+def _module(roots: Sequence[nn.Module]) -> nn.Module | None:
+    """Return the networks of a step as one module, unless it takes long to change its weights."""
+    whole = roots[0] if len(roots) == 1 else nn.ModuleList(roots)
+    if not roots or sum(p.numel() for p in whole.parameters()) > _MOST_WEIGHTS:
+        return None
+    return whole
+
+
+def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Subject:
     """Return the subject whose functions are the pieces of a step, each with its weight undone."""
     assert pieces.posterior  # noqa: S101 - raises if mu and sigma cannot be told
     if pieces.anatomy.flows:
@@ -46,7 +118,7 @@ def subject_of(pieces: Pieces, name: str) -> Subject:
         )
     family, nll_weight, likelihood = None, None, cast("Family | None", None)
     try:
-        fitting = terms.family_of(pieces.reconstruction, _uniform, 7)
+        fitting = _family(pieces)
         if fitting:
             family, nll_weight = fitting
     except NotReplayableError:
@@ -56,7 +128,9 @@ def subject_of(pieces: Pieces, name: str) -> Subject:
     divergence = terms.Term(pieces.divergence, differentiable=True)
     kl_weight = terms.kl_weight(divergence, _uniform, _SIZES)
     signs = {math.copysign(1, weight) for weight in (nll_weight, kl_weight) if weight}
-    nll_weight, kl_weight = _exact(nll_weight), _exact(kl_weight)
+    sizes = _sizes(pieces)
+    known = (sizes[0], sizes[0] * sizes[1], sizes[0] * sizes[2], *sizes[1:])
+    nll_weight, kl_weight = (_exact(weight, known) for weight in (nll_weight, kl_weight))
     scale = nll_weight or kl_weight or 1.0  # which is negative if the step returns the ELBO
     found: dict[str, str] = {}
     if signs == {-1.0}:
@@ -76,6 +150,26 @@ def subject_of(pieces: Pieces, name: str) -> Subject:
         whole = pieces.reconstruction(outputs, x) + pieces.divergence(mu, logvar)
         return whole / scale
 
+    module, shapes = _module(roots), [v.shape for v in pieces.graph.values]
+    latent_shape = shapes[pieces.latent.z][1:] or None
+    pixel_shape = None if pieces.input is None else shapes[pieces.input][1:] or None
+
+    encodes = decodes = False
+    if module is not None:
+        heads, outputs = [pieces.posterior.mu, pieces.posterior.raw], [*pieces.anatomy.outputs]
+        if pieces.input is not None:
+            encodes = pieces.answers_by_example(pieces.input, heads)
+        decodes = len(outputs) == 1 and pieces.answers_by_example(pieces.latent.z, outputs)
+
+    def evaluating() -> bool:
+        return module is not None and not module.training
+
+    def encode(x: Tensor) -> tuple[Tensor, Tensor]:
+        return pieces.encode(x, evaluating=evaluating())
+
+    def decode(z: Tensor) -> Tensor:
+        return pieces.decode(z, evaluating=evaluating())
+
     if family and family.name in get_args(Family):
         likelihood = cast(Family, family.name)
     return Subject(
@@ -84,7 +178,13 @@ def subject_of(pieces: Pieces, name: str) -> Subject:
         reparameterize=pieces.sample,
         nll=nll if has_nll else None,
         loss=loss if has_nll else None,
-        conventions=Conventions(likelihood=likelihood),
+        encode=encode if encodes else None,
+        decode=decode if decodes else None,
+        module=module,
+        conventions=Conventions(
+            likelihood=likelihood, latent_shape=latent_shape, pixel_shape=pixel_shape
+        ),
+        weights=_weights(pieces, nll_weight, kl_weight),
         rounding=1e6 if pieces.is_sampled else 64.0,
         found=found,
     )

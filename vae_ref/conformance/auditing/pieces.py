@@ -7,18 +7,28 @@ recorded ones, as many at a time as the step has places, and a sum over all is r
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
+from itertools import permutations
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vae_ref.conformance.answers import oracles
 from vae_ref.conformance.auditing.anatomy import Anatomy, Latent
+from vae_ref.conformance.auditing.graph import Operation
+from vae_ref.conformance.records import NotApplicable
 
 __all__ = ["NotReplayableError", "Pieces", "Posterior"]
 
 _NODES = 6  # of the quadrature over the noise: exact for polynomials of degree 11
+_FEW_NODES = 2  # exact for squares, of which a sampled KL of Gaussians is made
+_SAME_KL = 1e-9
+"""By how much a divergence may differ from a multiple of the KL, relatively, to be one.
+
+Little, since the KL of sigma = softplus(raw) + 1e-5 is not that of softplus(raw).
+"""
 _ROUNDINGS = 100
 """By how many roundings two numbers may differ that a parametrisation makes equal.
 
@@ -70,6 +80,7 @@ class Pieces:
 
     def __init__(self, anatomy: Anatomy) -> None:
         self.anatomy, self.graph = anatomy, anatomy.graph
+        self.networks = anatomy.graph  # in its own precision, with the weights of the moment
         if len(anatomy.latents) > 1:
             raise NotReplayableError(
                 f"the step has {len(anatomy.latents)} codes; only one is judged yet"
@@ -120,12 +131,14 @@ class Pieces:
 
     def z(self, given: dict[int, Tensor], noise: float) -> Tensor:
         """Return z for a posterior and a noise, the same everywhere."""
-        values = self.graph.values
-        drawn = {
-            n: torch.full(values[n].shape, noise, dtype=values[n].dtype) for n in self.latent.noise
-        }
-        (z,) = self.graph.replay([self.latent.z], given | drawn)
+        (z,) = self.graph.replay([self.latent.z], given | self._noise(noise))
         return z
+
+    def _noise(self, value: float) -> dict[int, Tensor]:
+        values = self.graph.values
+        return {
+            n: torch.full(values[n].shape, value, dtype=values[n].dtype) for n in self.latent.noise
+        }
 
     def moments(self, given: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
         """Return (mu, sigma) for a posterior: z without noise, and what noise of 1 adds."""
@@ -134,9 +147,55 @@ class Pieces:
 
     @cached_property
     def posterior(self) -> Posterior:
-        """How the raw numbers stand for mu and sigma, found by replaying the sampler."""
+        """How the raw numbers stand for mu and sigma, found by replaying the sampler.
+
+        What the decoder takes may be made of z, as a multiple of it. And where the sampler makes
+        no mu + sigma eps of anything, the divergence says what the numbers are, if it is a KL.
+        """
         if not self.latent.reparameterized:
             raise NotReplayableError("z is drawn by an operation that lets no gradient through")
+        last = self.latent.z
+        path = self.graph.descendants(self.latent.noise) & self.graph.ancestors([last])
+        size = self.graph.values[last].numel
+        reasons = []
+        for z in sorted(path, reverse=True):
+            if self.graph.values[z].numel != size or z in self.latent.noise:
+                continue
+            beside = self.graph.ancestors([last], through=partial(_makes_not, z))
+            if beside.isdisjoint(self.latent.posterior) or z == last:
+                self.latent.z = z
+                try:
+                    return self._from_sampler()
+                except NotReplayableError as reason:
+                    reasons.append(reason)
+        self.latent.z = last
+        if found := self._from_divergence():
+            return found
+        raise reasons[0]
+
+    def _from_divergence(self) -> Posterior | None:
+        """Return how numbers stand for mu and sigma by the formula of the KL, if it is one."""
+        size = self.graph.values[self.latent.z].numel
+        heads = [v for v in self.latent.posterior if self.graph.values[v].numel == size]
+        points = [(_uniform(f"mu {i}", 3, 4), _uniform(f"logvar {i}", 3, 4)) for i in range(3)]
+        exact = [float(oracles.kl(mu, logvar).sum()) for mu, logvar in points]
+        for m, raw in permutations(heads, 2):
+            for name, (_, from_logvar) in SPREADS.items():
+                self.__dict__["posterior"] = Posterior(m, raw, name, from_logvar)
+                try:
+                    values = [float(self.divergence(*point).detach()) for point in points]
+                except RuntimeError:
+                    values = [0.0]
+                for known in ("posterior", "code_slots", "is_sampled", "_nodes"):
+                    self.__dict__.pop(known, None)
+                if values[0] and all(
+                    abs(value * exact[0] / (values[0] * e) - 1) < _SAME_KL
+                    for value, e in zip(values, exact, strict=True)
+                ):
+                    return Posterior(m, raw, name, from_logvar)
+        return None
+
+    def _from_sampler(self) -> Posterior:
         cut, z = self.latent.posterior, self.latent.z
         size = self.graph.values[z].numel
         whole = [v for v in cut if self.graph.values[v].numel == size]
@@ -236,7 +295,15 @@ class Pieces:
             total = total - surplus * each
         return total
 
-    def _divergence(self, mu: Tensor, logvar: Tensor) -> Tensor:
+    @cached_property
+    def _nodes(self) -> int:
+        """How many nodes it takes to average the divergence over the noise."""
+        mu, logvar = torch.linspace(-1, 2, 2 * len(self.code_slots), dtype=torch.float64).chunk(2)
+        with torch.no_grad():
+            few, many = (self._divergence(mu, logvar, n) for n in (_FEW_NODES, _NODES))
+        return _FEW_NODES if _close(few, many) else _NODES
+
+    def _divergence(self, mu: Tensor, logvar: Tensor, nodes: int = 0) -> Tensor:
         slots, places = self.code_slots, self.code_places
         if len(slots) < places:
             full = torch.zeros(places, dtype=mu.dtype)
@@ -248,11 +315,9 @@ class Pieces:
             code = {self.latent.z: self.recorded(self.latent.z)}
             (value,) = self.graph.replay(targets, given | fixed | code)
         else:
-            nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
             value = mu.sum() * 0
-            for node, weight in zip(nodes, weights / weights.sum(), strict=True):
-                z = self.z(given, float(node))
-                (one,) = self.graph.replay(targets, given | fixed | {self.latent.z: z})
+            for node, weight in _quadrature(nodes or self._nodes):
+                (one,) = self.graph.replay(targets, given | fixed | self._noise(node))
                 value = value + weight * one
         return (value - self._constant).reshape(())
 
@@ -289,12 +354,127 @@ class Pieces:
         fixed = self._nothing(self.anatomy.distortions)
         z = self.z(given, 1.0) if self.is_sampled else self.recorded(self.latent.z)
         (value,) = self.graph.replay([self.graph.loss], given | fixed | {self.latent.z: z})
+        return self._reached(value, [given[found.mu], given[found.raw]], self.latent.z)
+
+    def _reached(self, value: Tensor, numbers: list[Tensor], kind: int) -> Tensor:
+        """Return the places where a value has a slope: where it has none, there is padding.
+
+        A flat code is padded by whole examples alone: a latent without a KL is a bug.
+        """
+        shape = self.graph.values[kind].shape
+        everywhere = torch.arange(torch.Size(shape).numel())
         if not value.requires_grad:
-            return torch.arange(places)
-        (slope,) = torch.autograd.grad(value.sum(), [given[found.mu]], allow_unused=True)
-        if slope is None:
-            return torch.arange(places)
-        return slope.flatten().nonzero()[:, 0]
+            return everywhere
+        slopes = torch.autograd.grad(value.sum(), numbers, allow_unused=True)
+        reached = torch.zeros(shape, dtype=torch.bool)
+        for slope in slopes:
+            if slope is not None:
+                reached |= (slope != 0).reshape(shape)
+        if kind == self.latent.z and len(shape) == 2:
+            reached = reached.any(1, keepdim=True).expand(shape)
+        return reached.flatten().nonzero()[:, 0] if reached.any() else everywhere
+
+    # The networks.
+
+    @property
+    def examples(self) -> int:
+        """How many examples the step has: the first axis of z."""
+        shape = self.graph.values[self.latent.z].shape
+        return shape[0] if len(shape) > 1 else 1
+
+    @cached_property
+    def input(self) -> int | None:
+        """The images that the posterior is computed from, if there is one such tensor."""
+        if len(self.anatomy.data) != 1:
+            return None
+        (data,) = self.anatomy.data
+        images = self.graph.ancestors([data])
+        size = self.graph.values[data].numel
+        found = [
+            v
+            for v in images & self.graph.ancestors([self.posterior.mu])
+            if (value := self.graph.values[v]).external is not None
+            and not value.parameter
+            and value.numel == size
+            and value.shape[0] == self.examples
+        ]
+        return found[0] if len(found) == 1 else None
+
+    def encode(self, x: Tensor, *, evaluating: bool) -> tuple[Tensor, Tensor]:
+        """Return (mu, logvar) of images, with all else as it was in the step."""
+        assert self.input is not None  # noqa: S101 - whoever asks has looked
+        found = self.posterior
+        mu, raw = self._by_rows(self.input, [found.mu, found.raw], x, evaluating=evaluating)
+        if found.spread == "log sigma^2":
+            return mu, raw
+        to_sigma, _ = SPREADS[found.spread]
+        return mu, 2 * torch.log(to_sigma(raw))
+
+    def decode(self, z: Tensor, *, evaluating: bool) -> Tensor:
+        """Return the outputs for codes, with all else as it was in the step."""
+        targets = list(self.anatomy.outputs)
+        (outputs,) = self._by_rows(self.latent.z, targets, z, evaluating=evaluating)
+        return outputs
+
+    def _by_rows(
+        self, source: int, targets: list[int], rows: Tensor, *, evaluating: bool
+    ) -> list[Tensor]:
+        """Replay with other rows of one value; a batch that is not full is filled as recorded."""
+        graph = self.networks
+        with torch.no_grad():
+            (recorded,) = graph.replay([source], evaluating=evaluating)
+            others = self._alike(source, targets)
+        weights = [v.external for v in graph.values if v.parameter and v.external is not None]
+        if any(w.dtype == torch.float64 != recorded.dtype for w in weights):
+            raise NotApplicable("what was recorded is in single precision")
+        parts: list[list[Tensor]] = []
+        for some in rows.to(recorded.dtype).split(len(recorded)):
+            rest = recorded[len(some) :]
+            whole = torch.cat([some.reshape(len(some), *recorded.shape[1:]), rest])
+            answers = graph.replay(targets, others | {source: whole}, evaluating=evaluating)
+            parts.append([answer[: len(some)] for answer in answers])
+        return [torch.cat(answers) for answers in zip(*parts, strict=True)]
+
+    def _alike(self, source: int, targets: list[int]) -> dict[int, Tensor]:
+        """Return what else the examples have, such as a label: that of the first, for all."""
+        graph = self.networks
+        below = graph.descendants([source]) & graph.ancestors(targets)
+        read = {
+            value
+            for operation in graph.operations
+            if not below.isdisjoint(operation.outputs)
+            for value in operation.reads
+            if value not in below and graph.values[value].shape[:1] == (self.examples,)
+        }
+        others = sorted(value for value in read if not self._is_weight(value))
+        found = zip(others, graph.replay(others), strict=True)
+        return {value: tensor[:1].expand_as(tensor) for value, tensor in found}
+
+    def _is_weight(self, value: int) -> bool:
+        """Whether a value is made of parameters alone."""
+        above = [self.networks.values[v] for v in self.networks.ancestors([value])]
+        return all(v.parameter for v in above if v.maker is None or not v.maker.reads)
+
+    def answers_by_example(self, source: int, targets: list[int]) -> bool:
+        """Whether the rows of targets are functions of the rows of a source, each of its own."""
+        (rows,) = self.networks.replay([source])
+        order = torch.arange(len(rows)).roll(1)
+        with torch.no_grad():
+            straight, rolled, first = (
+                self._by_rows(source, targets, rows[some], evaluating=True)
+                for some in (order.sort().values, order, 0 * order)
+            )
+        return all(
+            len(a) == len(rows)
+            and torch.allclose(a[order], b, rtol=1e-4, atol=1e-5)
+            and torch.allclose(a[:1].expand_as(c), c, rtol=1e-4, atol=1e-5)
+            for a, b, c in zip(straight, rolled, first, strict=True)
+        )
+
+    def take_outputs(self, value: int) -> None:
+        """Let another value be the decoder's outputs."""
+        self.anatomy.outputs = (value,)
+        self.__dict__.pop("pixel_slots", None)
 
     @property
     def pixel_places(self) -> int:
@@ -310,10 +490,7 @@ class Pieces:
         outputs = self._shaped(o, numbers).requires_grad_()
         nothing = self._nothing(self.anatomy.penalties)
         (value,) = self.graph.replay([self.graph.loss], nothing | {o: outputs})
-        if not value.requires_grad:
-            return torch.arange(places)
-        (slope,) = torch.autograd.grad(value.sum(), [outputs])
-        return slope.flatten().nonzero()[:, 0]
+        return self._reached(value, [outputs], o)
 
     def _shaped(self, value: int, numbers: Tensor) -> Tensor:
         """Return numbers as a value has them."""
@@ -347,6 +524,22 @@ class Pieces:
             half = torch.full((places,), 0.5, dtype=outputs.dtype)
             total = total - self.reconstruction(half, half).detach() * (surplus / places)
         return total
+
+
+@cache
+def _quadrature(nodes: int) -> list[tuple[float, float]]:
+    """Return the nodes and weights of an average over standard normal noise."""
+    at, weights = np.polynomial.hermite_e.hermegauss(nodes)
+    return list(zip(at.tolist(), (weights / weights.sum()).tolist(), strict=True))
+
+
+def _makes_not(value: int, operation: Operation) -> bool:
+    return value not in operation.outputs
+
+
+def _uniform(name: str, *shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(sum(name.encode()))
+    return torch.rand(shape, generator=generator, dtype=torch.float64)
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

@@ -320,6 +320,6 @@ def _range_in_float32(probe: Probe) -> str:
         leaf = probe.likelihood.outputs(eta).requires_grad_()
         value = probe.nll(leaf, torch.zeros_like(eta)).detach()
         nearly = eta.double().sum()  # for each pixel, the term is eta + log(1 + exp(-eta))
-        if abs(float(value) / float(nearly) - 1) > _RELATIVE_ERROR + float(torch.exp(-eta[0, 0])):
+        if abs(float(value) / float(nearly) - 1) > _RELATIVE_ERROR + math.exp(-logit):
             return f"off by more than 1 % from a wrong-side logit of {logit}"
     return "exact for wrong-side logits up to 100"

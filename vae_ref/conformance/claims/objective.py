@@ -28,6 +28,18 @@ _PARTS = (
 )
 _GRADIENTS = ("kl/gradient-mu", "kl/gradient-logvar", "likelihood/gradient")
 _WEIGHTS = (*_PARTS, "objective/constant-weights", "objective/beta")
+_SHIFTS = (0.0, 0.3, -0.4)
+"""By how much a learned scale is changed."""
+
+_ERROR = 0.25
+"""The difference between outputs and pixels that shows the weight of their distance."""
+
+_LEAST_CHANGE = 0.01
+"""The least change of the logarithm of that weight by which a parameter is a scale."""
+
+_SAME_NORMALISER = 1e-3
+"""How far weights from a learned scale may differ, relatively; the loss may be in float32."""
+
 _QUADRATURE = 1e-6
 """The relative accuracy of quadrature over two latents."""
 
@@ -105,6 +117,48 @@ def _require_weights(probe: Probe) -> tuple[float, float]:
     return reconstruction, divergence
 
 
+def _require_own_normaliser(probe: Probe, divergence: float) -> None:
+    """Raise `Violation` if a scale that is learned has the normaliser of another scale.
+
+    For a power p of |x - m| / s the density is exp(-w |x - m|^p / (p s^p)) / s, up to a constant.
+    As s changes, the weight a of |x - m|^p becomes s^-p, and the constant grows by w log s. So it
+    falls by w / p for each unit of log a, which is measured; w has to be the weight of the KL.
+    """
+    power = 2 if probe.likelihood.name == "gaussian" else 1
+    module, x = probe.subject.module, probe.uniform("scale x", 3, probe.pixels[0])
+    prior = torch.zeros(3, probe.latents[0], dtype=probe.dtype)
+    each = (len(x) if probe.in_loss[0].batch == "mean" else 1) / x.numel()
+    for parameter in module.parameters() if module else ():
+        if parameter.numel() != 1:
+            continue
+        before, points = parameter.data, list[tuple[float, float]]()
+        try:
+            for shift in _SHIFTS:
+                parameter.data = before + shift
+                exact, near = (
+                    float(probe.loss_as_is(x + error, x, prior, prior).sum())
+                    for error in (0.0, _ERROR)
+                )
+                points.append((near - exact, exact * each))
+        finally:
+            parameter.data = before
+        (a, c), *others = points
+        if a <= 0 or any(b <= 0 or abs(math.log(b / a)) < _LEAST_CHANGE for b, _ in others):
+            continue
+        found = [power * (c - d) / math.log(b / a) for b, d in others]
+        if max(found) - min(found) > _SAME_NORMALISER * abs(found[0]):
+            continue  # it does something else
+        wanted = divergence / probe.conventions.beta
+        if abs(found[0] / wanted - 1) > _SAME_NORMALISER:
+            raise Violation(
+                "the density does not integrate to 1: as its learned scale changes, its "
+                f"normaliser changes as that of {found[0] / wanted:.4g} times the likelihood, if "
+                "the KL counts once",
+                symptom="normaliser",
+                counterexample={"inputs": {}, "expected": wanted, "got": found[0]},
+            )
+
+
 @claim(
     "objective/beta",
     statement="The KL has the same weight in the loss as the reconstruction.",
@@ -120,6 +174,8 @@ def _require_weights(probe: Probe) -> tuple[float, float]:
 def beta(probe: Probe) -> Finding:
     reconstruction, divergence = _require_weights(probe)
     found = divergence / reconstruction
+    if not probe.likelihood.absolute:
+        _require_own_normaliser(probe, divergence)
     if not found > 0:
         why = "has no KL" if not found else "subtracts the KL"
         raise Violation(f"the effective beta is {found:.6g}: the loss {why}", symptom="no-kl")

@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any
 
 from vae_ref.conformance import guards
-from vae_ref.conformance.diagnosis import transformations
+from vae_ref.conformance.diagnosis import transformations, weights
 from vae_ref.conformance.diagnosis.fingerprints import Mark, Sizes, fingerprint, similarity
 from vae_ref.conformance.diagnosis.reproduction import reproduce
 from vae_ref.conformance.mutants import BANK, Mutant
@@ -202,7 +202,12 @@ def _by_symptoms(slot: Slot, failed: Sequence[Result]) -> Diagnosis | None:
 
 def _by_fingerprint(probe: Probe, slot: Slot, slots: list[Slot]) -> Diagnosis | None:
     """Name a bug of a function by its values and gradients: compare them with every mutant's."""
-    sizes = Sizes(probe.latents, probe.pixels if slot in ("nll", "loss") else ())
+    latents, fixed = probe.latents, probe.subject.weights
+    if fixed and slot == "loss" and (found := weights.explain(fixed)):
+        return found
+    if fixed:
+        latents = (fixed.latents,) * 3
+    sizes = Sizes(latents, probe.pixels if slot in ("nll", "loss") else ())
     own = fingerprint(probe, slot, sizes)
     from_loss = probe.subject.kl is None and slot == "kl"
 

@@ -21,6 +21,7 @@ __all__ = [
     "summary",
     "tally",
     "verdict",
+    "word",
 ]
 
 STATUS: dict[str, str] = {
@@ -116,9 +117,13 @@ def verdict(report: Report) -> str:
     """Return how many of the level's claims hold, and what became of the others."""
     if not report.in_level:
         return f"{report.verdict}: nothing was judged, {report.broken}"
-    held = f"{report.verdict}: {report.counts.get('pass', 0)} of {report.in_level} claims hold"
     unselected = report.in_level - len(report.results)
-    others = [f"{ran(report)} ran"] if report.verdict != "conformant" else []
+    if report.verdict == "partial":
+        held = f"{word(report)}: {ran(report)} claims checked"
+        others = []
+    else:
+        held = f"{word(report)}: {report.counts.get('pass', 0)} of {report.in_level} claims hold"
+        others = [f"{ran(report)} ran"] if report.verdict != "conformant" else []
     others += [rest] if (rest := tally(report.counts)) else []
     others += [f"{unselected} not {'run' if report.broken else 'selected'}"] if unselected else []
     if report.broken:
@@ -128,6 +133,13 @@ def verdict(report: Report) -> str:
     if report.undecided:
         others.append(report.undecided)
     return f"{held}; {', '.join(others)}" if others else held
+
+
+def word(report: Report) -> str:
+    """Return the verdict in words: optional parts that are left out are no failure."""
+    if not report.judged and not report.broken:
+        return "could not judge"
+    return "no bug found" if report.verdict == "partial" else report.verdict
 
 
 def circumstances(report: Report) -> str:

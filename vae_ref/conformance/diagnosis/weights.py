@@ -1,0 +1,143 @@
+"""Say where the weights of a step's two terms come from: what they are averaged over."""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from vae_ref.conformance.mutants import BANK
+from vae_ref.conformance.records import Diagnosis
+from vae_ref.conformance.subject import Weights
+
+__all__ = ["explain"]
+
+_SAME = 1e-6
+"""How far two weights may differ, relatively, and be the same."""
+
+
+class _Factor(NamedTuple):
+    """Why a term has a weight.
+
+    Attributes:
+        key: A word for it.
+        value: The weight.
+        cost: How unlikely it is as an explanation.
+        text: What the term is, in words.
+        remedy: What to do, in words.
+    """
+
+    key: str
+    value: float
+    cost: float
+    text: str
+    remedy: str
+
+
+def _factors(examples: int, features: int, name: str) -> Iterator[_Factor]:
+    over = f"over the {name} ({features} for each example)"
+    yield _Factor("", 1.0, 0, "", "")
+    mean = f"averaged {over}"
+    yield _Factor("mean", 1 / features, 1, mean, f"sum over the {name}")
+    both = f"averaged over the batch and {over}"
+    total = 1 / (examples * features)
+    yield _Factor("everything", total, 1.5, both, f"sum over the {name}")
+    batch = f"averaged over the batch ({examples} examples), and the other term is not"
+    yield _Factor("batch", 1 / examples, 1, batch, "average both over the batch, or neither")
+    yield _Factor("negated", -1.0, 1, "subtracted", "add it")
+    yield _Factor("twice", 2.0, 1.2, "twice what it should be", "halve it")
+    yield _Factor("half", 0.5, 1.2, "half of what it should be", "double it")
+    bits = 1 / math.log(2)
+    yield _Factor("bits", bits, 1.4, "in bits", "use natural logarithms")
+
+
+_BUGS = {
+    ("kl", "mean"): "kl-mean-over-latents",
+    ("kl", "everything"): "kl-mean-over-everything",
+    ("kl", "batch"): "loss-sum-plus-batch-mean",
+    ("kl", "negated"): "kl-negated",
+    ("kl", "twice"): "kl-no-half",
+    ("kl", "half"): "loss-kl-halved",
+    ("kl", "bits"): "kl-in-bits",
+    ("nll", "mean"): "nll-mean-over-pixels",
+    ("nll", "everything"): "nll-mean-over-everything",
+    ("nll", "batch"): "loss-batch-mean-plus-sum",
+    ("nll", "negated"): "nll-negated",
+    ("nll", "half"): "nll-half",
+    ("nll", "bits"): "nll-in-bits",
+}
+
+_NUMBERS = {
+    ("kl", 4.0): "loss-beta-4",
+    ("kl", 1e-6): "loss-kl-weight-1e-6",
+    ("kl", 0.01): "kl-one-per-cent",
+    ("kl", 1 / 128): "kl-nominal-batch-size",
+    ("nll", 1 / 128): "nll-nominal-batch-size",
+}
+
+
+def _same(a: float, b: float) -> bool:
+    return abs(a - b) <= _SAME * abs(b)
+
+
+def _factor(value: float, examples: int, features: int, name: str) -> _Factor:
+    for factor in _factors(examples, features, name):
+        if _same(value, factor.value):
+            return factor
+    return _Factor(f"times-{value:.6g}", value, 3, f"multiplied by {value:.6g}", "")
+
+
+def explain(weights: Weights) -> Diagnosis | None:
+    """Name the reason why the KL has another weight than the reconstruction."""
+    if not weights.nll or not weights.kl:
+        return None
+    found: list[tuple[float, _Factor, _Factor]] = []
+    for scale in (1.0, 1.0 / weights.examples):
+        nll = _factor(weights.nll / scale, weights.examples, weights.pixels, "pixels")
+        kl = _factor(weights.kl / scale, weights.examples, weights.latents, "latents")
+        found.append((nll.cost + kl.cost, nll, kl))
+    _, nll, kl = min(found, key=lambda item: item[0])
+    beta = weights.kl / weights.nll
+    reasons = []
+    for term, factor, place in (
+        ("your reconstruction term", nll, weights.nll_place),
+        ("your KL", kl, weights.kl_place),
+    ):
+        if factor.key:
+            remedy = f": {factor.remedy}" if factor.remedy else ""
+            reasons.append(f"{term} is {factor.text}{remedy} ({place})")
+    explanation = f"{' and '.join(reasons)}. {_effect(beta, weights)}"
+    name = _name(nll, kl)
+    known = BANK.get(name)
+    return Diagnosis(
+        bug=name,
+        explanation=explanation,
+        score=1.0,
+        yours=f"{weights.nll:.6g} NLL + {weights.kl:.6g} KL",
+        right="NLL + KL, or the mean over n of both",
+        links=known.links if known else (),
+    )
+
+
+def _name(nll: _Factor, kl: _Factor) -> str:
+    if nll.key and kl.key:
+        return "loss-weights"
+    term, factor = ("kl", kl) if kl.key else ("nll", nll)
+    for (part, number), bug in _NUMBERS.items():
+        if part == term and _same(factor.value, number):
+            return bug
+    return _BUGS.get((term, factor.key), f"{term}-{factor.key}")
+
+
+def _effect(beta: float, weights: Weights) -> str:
+    """Say what a weight of the KL does, at the sizes of the step."""
+    sizes = f"At {weights.pixels} pixels and {weights.latents} latents"
+    if beta < 0:
+        return f"{sizes} you train with beta {beta:.4g}: the codes are driven from the prior"
+    if beta < 1:
+        return (
+            f"{sizes} you train with beta {beta:.4g}: the KL is {1 / beta:.4g} times too weak, so "
+            "the codes need not be like the prior, and draws from it decode badly"
+        )
+    return (
+        f"{sizes} you train with beta {beta:.4g}: the KL is {beta:.4g} times too strong, so the "
+        "codes say less of the image, and reconstructions are blurred"
+    )
