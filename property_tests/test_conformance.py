@@ -87,7 +87,7 @@ def test_no_case_of_an_exact_claim_is_unlucky(seed, index):
         assert result.status in ("pass", "not-applicable"), result
 
 
-@pytest.mark.parametrize("beta", [0.5, 4.0])
+@pytest.mark.parametrize("beta", [0.5, pytest.param(4.0, marks=pytest.mark.slow)])
 def test_a_weight_that_is_declared_is_accepted_and_one_that_is_not_is_named(beta):
     subject = composed("bernoulli-logits")
     likelihood = LIKELIHOODS["bernoulli-logits"]

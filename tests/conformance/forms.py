@@ -2,9 +2,9 @@
 
 python -m tests.conformance.forms [FORM]
 
-audits every bug in every form, and counts how many are found and named. The loss of a step does
-not tell all bugs apart: twice the KL is a missing 1/2 or a weight of 2. So a bug is named if the
-name is that of a bug with the same loss and gradients.
+audits every bug in every form. It counts how many are found and named, and how many are said not
+to be judged. The loss of a step does not tell all bugs apart: twice the KL is a missing 1/2 or a
+weight of 2. So a bug is named if the name is that of a bug with the same loss and gradients.
 """
 
 import sys
@@ -173,7 +173,15 @@ def main() -> None:
                 found = audited(form, bug)
                 failures = found.report.failures if found.subject else ()
             names = [f.diagnosis.bug for f in failures if f.diagnosis]
-            how = "named" if alike(form, bug) & set(names) else "found" if failures else "missed"
+            how = (
+                "named"
+                if alike(form, bug) & set(names)
+                else "found"
+                if failures
+                else "said"
+                if found.reason
+                else "missed"
+            )
             tally[form, how] += 1
             if how != "named":
                 print(f"{form:12} {bug.id:32} {how:7} {', '.join(names) or found.reason[:60]}")

@@ -10,7 +10,7 @@ from vae_ref.conformance.auditing.anatomy import Anatomy
 from vae_ref.conformance.auditing.graph import Place
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces
 
-__all__ = ["by", "describe", "unreached"]
+__all__ = ["at", "describe", "unreached"]
 
 
 def describe(
@@ -21,44 +21,45 @@ def describe(
     many = len(anatomy.latents) > 1
     for number, latent in enumerate(anatomy.latents, 1):
         which = f" {number}" if many else ""
-        noise = [by(anatomy, v) for v in latent.noise]
+        noise = [_by(anatomy, v) for v in latent.noise]
         found[f"noise{which}"] = f"{latent.law}: {', '.join(dict.fromkeys(noise))}"
-        found[f"code{which}"] = f"shape {graph.values[latent.z].shape}, {by(anatomy, latent.z)}"
-        cut = ", ".join(by(anatomy, v) for v in latent.posterior)
+        found[f"code{which}"] = f"shape {graph.values[latent.z].shape}, {_by(anatomy, latent.z)}"
+        cut = ", ".join(_by(anatomy, v) for v in latent.posterior)
         found[f"posterior{which}"] = f"computed from {cut}" if cut else "not found"
     if pieces is not None:
         try:
             how = pieces.posterior
-            mu, raw = by(anatomy, how.mu), by(anatomy, how.raw)
+            mu, raw = _by(anatomy, how.mu), _by(anatomy, how.raw)
             found["posterior"] = f"mu is {mu}; {how.spread} is {raw}"
         except NotReplayableError as reason:
             found["posterior"] += f"; {reason}"
         kind = "sampled, of z" if pieces.is_sampled else "analytic"
         if anatomy.penalties:
-            places = ", ".join(by(anatomy, v) for v in anatomy.penalties)
+            places = ", ".join(_by(anatomy, v) for v in anatomy.penalties)
             found["divergence"] = f"{kind}: {places}"
         else:
             found["divergence"] = "none: the loss does not depend on the posterior but through z"
-    outputs = ", ".join(by(anatomy, v) for v in anatomy.outputs)
-    data = ", ".join(by(anatomy, v) for v in anatomy.data)
+    outputs = ", ".join(_by(anatomy, v) for v in anatomy.outputs)
+    data = ", ".join(_by(anatomy, v) for v in anatomy.data)
     found["outputs"] = f"{outputs}, shape {graph.values[anatomy.outputs[0]].shape}"
     found["compared with"] = data or "nothing of their size"
     if anatomy.dropped:
-        found["dropout"] = f"held as drawn: {_at(anatomy.dropped[0].place)}"
+        found["dropout"] = f"held as drawn: {at(anatomy.dropped[0].place)}"
     if unreached:
         found["no gradient reaches"] = ", ".join(unreached)
     return found
 
 
-def by(anatomy: Anatomy, value: int) -> str:
+def _by(anatomy: Anatomy, value: int) -> str:
     """Name a value by what made it, and where."""
     maker = anatomy.graph.values[value].maker
     if maker is None:
         return anatomy.graph.values[value].name or f"an input {anatomy.graph.values[value].shape}"
-    return f"{maker.name.strip('_')} ({_at(maker.place)})"
+    return f"{maker.name.strip('_')} ({at(maker.place)})"
 
 
-def _at(place: Place | None) -> str:
+def at(place: Place | None) -> str:
+    """Return a line of the source, as text."""
     return f"{Path(place.file).name}:{place.line}" if place else "no source"
 
 

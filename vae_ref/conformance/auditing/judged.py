@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_ref.conformance.answers.oracles import Likelihood
-from vae_ref.conformance.auditing.findings import by
+from vae_ref.conformance.auditing.findings import at
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces
 from vae_ref.conformance.probe import terms
 from vae_ref.conformance.subject import Conventions, Family, Subject, Weights
@@ -63,7 +63,8 @@ def _weights(pieces: Pieces, nll: float | None, kl: float | None) -> Weights:
     sign = math.copysign(1.0, nll) if nll and kl and nll * kl > 0 else 1.0
 
     def place(found: tuple[int, ...]) -> str:
-        return by(anatomy, found[-1]) if found else "no line"
+        maker = anatomy.graph.values[found[-1]].maker if found else None
+        return at(maker.place if maker else None)
 
     return Weights(
         nll=nll and sign * nll,

@@ -393,8 +393,8 @@ class Pieces:
         found = [
             v
             for v in images & self.graph.ancestors([self.posterior.mu])
-            if (value := self.graph.values[v]).external is not None
-            and not value.parameter
+            if not (value := self.graph.values[v]).parameter
+            and (value.maker is None or not value.maker.reads)
             and value.numel == size
             and value.shape[0] == self.examples
         ]

@@ -317,7 +317,7 @@ def _range_in_float32(probe: Probe) -> str:
     """Say up to which wrong-side logit the reconstruction term is right in single precision."""
     for logit in range(1, 101):
         eta = torch.full((1, probe.pixels[0]), float(logit), dtype=torch.float32)
-        leaf = probe.likelihood.outputs(eta).requires_grad_()
+        leaf = probe.likelihood.outputs(eta).clone().requires_grad_()
         value = probe.nll(leaf, torch.zeros_like(eta)).detach()
         nearly = eta.double().sum()  # for each pixel, the term is eta + log(1 + exp(-eta))
         if abs(float(value) / float(nearly) - 1) > _RELATIVE_ERROR + math.exp(-logit):

@@ -161,14 +161,18 @@ def _require_own_normaliser(probe: Probe, divergence: float) -> None:
 
 @claim(
     "objective/beta",
-    statement="The KL has the same weight in the loss as the reconstruction.",
+    statement="The KL has the same weight in the loss as the reconstruction, and so has the "
+    "normaliser of a scale that is learned.",
     formula=r"\beta = \frac{\partial L / \partial \mathrm{KL}}{\partial L / \partial \mathrm{NLL}}"
     r" = 1",
     source="Higgins et al. 2017, equation 4",
     needs=_NEEDS,
     kind="gradient",
     tolerance="1e-5; with a Gaussian or Laplace likelihood any weight is right for some scale",
-    kills=("loss-beta-4", "loss-kl-weight-1e-6", "loss-no-kl", "loss-kl-without-half"),
+    kills=(
+        *("loss-beta-4", "loss-kl-weight-1e-6", "loss-no-kl", "loss-kl-without-half"),
+        "loss-scale-of-another-variance",
+    ),
     builds_on=(*_PARTS, "objective/constant-weights"),
 )
 def beta(probe: Probe) -> Finding:

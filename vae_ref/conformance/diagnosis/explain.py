@@ -48,6 +48,9 @@ the symptoms of the kill matrix, and two have others; the share with any other m
 it is at most 0.71.
 """
 
+_WEIGHED = ("beta", "no-kl")
+"""The symptoms of a loss whose terms have other weights than they should."""
+
 _SECONDS = 20.0
 """The seconds of CPU time that the search for the name of one bug may take."""
 
@@ -163,7 +166,10 @@ def _name(
         with guards.global_state_kept(), guards.quiet(), guards.time_limit(_SECONDS):
             if slot in ("net", "train"):
                 return _by_symptoms(slot, roots)
-            return _by_fingerprint(probe, slot, _suspects(probe, slot, roots))
+            fixed, by_weights = probe.subject.weights, None
+            if fixed and slot == "loss" and any(r.symptom.startswith(_WEIGHED) for r in roots):
+                by_weights = weights.explain(fixed)
+            return by_weights or _by_fingerprint(probe, slot, _suspects(probe, slot, roots))
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -202,12 +208,10 @@ def _by_symptoms(slot: Slot, failed: Sequence[Result]) -> Diagnosis | None:
 
 def _by_fingerprint(probe: Probe, slot: Slot, slots: list[Slot]) -> Diagnosis | None:
     """Name a bug of a function by its values and gradients: compare them with every mutant's."""
-    latents, fixed = probe.latents, probe.subject.weights
-    if fixed and slot == "loss" and (found := weights.explain(fixed)):
-        return found
+    latents, pixels, fixed = probe.latents, probe.pixels, probe.subject.weights
     if fixed:
-        latents = (fixed.latents,) * 3
-    sizes = Sizes(latents, probe.pixels if slot in ("nll", "loss") else ())
+        latents, pixels = (fixed.latents,) * 3, (fixed.pixels,) * 2
+    sizes = Sizes(latents, pixels if slot in ("nll", "loss") else ())
     own = fingerprint(probe, slot, sizes)
     from_loss = probe.subject.kl is None and slot == "kl"
 

@@ -73,7 +73,7 @@ def _factor(name: str, feature: str, points: list[_Point]) -> tuple[str, str] | 
     }
     if constant(ratios):
         factor = ratios[0]
-        if abs(factor - 1) < _SAME:
+        if f"{factor:.6g}" == "1":
             return None
         known = {
             2.0: "2",

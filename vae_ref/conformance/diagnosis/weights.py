@@ -42,6 +42,8 @@ def _factors(examples: int, features: int, name: str) -> Iterator[_Factor]:
     yield _Factor("everything", total, 1.5, both, f"sum over the {name}")
     batch = f"averaged over the batch ({examples} examples), and the other term is not"
     yield _Factor("batch", 1 / examples, 1, batch, "average both over the batch, or neither")
+    twice = f"divided by the batch size ({examples}) twice"
+    yield _Factor("batch-twice", examples**-2, 1.6, twice, "divide once")
     yield _Factor("negated", -1.0, 1, "subtracted", "add it")
     yield _Factor("twice", 2.0, 1.2, "twice what it should be", "halve it")
     yield _Factor("half", 0.5, 1.2, "half of what it should be", "double it")
@@ -60,6 +62,7 @@ _BUGS = {
     ("nll", "mean"): "nll-mean-over-pixels",
     ("nll", "everything"): "nll-mean-over-everything",
     ("nll", "batch"): "loss-batch-mean-plus-sum",
+    ("nll", "batch-twice"): "nll-divided-twice",
     ("nll", "negated"): "nll-negated",
     ("nll", "half"): "nll-half",
     ("nll", "bits"): "nll-in-bits",
@@ -68,7 +71,8 @@ _BUGS = {
 _NUMBERS = {
     ("kl", 4.0): "loss-beta-4",
     ("kl", 1e-6): "loss-kl-weight-1e-6",
-    ("kl", 0.01): "kl-one-per-cent",
+    ("kl", 1.01): "kl-one-per-cent",
+    ("nll", 1 / 3): "nll-channel-mean",
     ("kl", 1 / 128): "kl-nominal-batch-size",
     ("nll", 1 / 128): "nll-nominal-batch-size",
 }

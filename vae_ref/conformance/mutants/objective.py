@@ -5,10 +5,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_ref.conformance.mutants.bank import mutant as _mutant
-from vae_ref.conformance.mutants.specimen import bound, kl, nll
+from vae_ref.conformance.mutants.specimen import Net, bound, kl, nll
 
 loss = partial(_mutant, "loss")
 weighted = partial(_mutant, "bound")
@@ -206,6 +206,36 @@ def _(outputs: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
 )
 def _(outputs: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     return nll(outputs, x).sum() + kl(logvar, mu).sum()
+
+
+_LOG_SCALE = nn.Parameter(torch.zeros(1, dtype=torch.float32))
+
+
+class _Scaled(Net):
+    """The networks with the scale of their likelihood, which is learned."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(*sizes)
+        self.log_scale = _LOG_SCALE
+
+
+def _scaled_nll(outputs: Tensor, x: Tensor) -> Tensor:
+    scale = _LOG_SCALE.to(outputs.dtype)
+    return ((outputs - x).square() / (2 * scale.exp()) + scale).sum(1)
+
+
+@loss(
+    "loss-scale-of-another-variance",
+    "your likelihood has a scale that is learned, and the normaliser of another one: it says "
+    "(x - m)^2 / (2 s) + log s, whose variance is s, but whose normaliser is that of s^2",
+    wrong="Σ_i [(x_i − x̂_i)² / (2 s) + log s] + KL",
+    right="Σ_i [(x_i − x̂_i)² / (2 s²) + log s] + KL",
+    seen=("orybkin/sigma-vae-pytorch#11",),
+    net=_Scaled,
+    nll=_scaled_nll,
+)
+def _(outputs: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    return _scaled_nll(outputs, x).sum() + kl(mu, logvar).sum()
 
 
 @weighted(
