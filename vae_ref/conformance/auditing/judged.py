@@ -117,13 +117,15 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
             undecided="the divergence is computed by way of weights, as of a flow or of a prior "
             f"that is learned ({pieces.anatomy.flows}): only the sampler is judged",
         )
+    undecided = ""
     family, nll_weight, likelihood = None, None, cast("Family | None", None)
     try:
         fitting = _family(pieces)
         if fitting:
             family, nll_weight = fitting
-    except NotReplayableError:
+    except NotReplayableError as reason:
         has_nll = False
+        undecided = "" if pieces.anatomy.data else f"{reason}: the reconstruction is not judged"
     else:
         has_nll = True
     divergence = terms.Term(pieces.divergence, differentiable=True)
@@ -179,6 +181,7 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
         reparameterize=pieces.sample,
         nll=nll if has_nll else None,
         loss=loss if has_nll else None,
+        undecided=undecided,
         encode=encode if encodes else None,
         decode=decode if decodes else None,
         module=module,

@@ -408,7 +408,7 @@ class Pieces:
         if found.spread == "log sigma^2":
             return mu, raw
         to_sigma, _ = SPREADS[found.spread]
-        return mu, 2 * torch.log(to_sigma(raw))
+        return mu, 2 * torch.log(to_sigma(raw).abs())  # the sign of sigma does not matter
 
     def decode(self, z: Tensor, *, evaluating: bool) -> Tensor:
         """Return the outputs for codes, with all else as it was in the step."""
@@ -499,6 +499,8 @@ class Pieces:
 
     def reconstruction(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Return what outputs and data add to the loss: a sum."""
+        if not self.anatomy.data:
+            raise NotReplayableError("the outputs are compared with nothing of their size")
         if len(self.anatomy.outputs) != 1 or len(self.anatomy.data) != 1:
             raise NotReplayableError(
                 f"{len(self.anatomy.outputs)} outputs are compared with {len(self.anatomy.data)} "

@@ -99,6 +99,8 @@ def explain(weights: Weights) -> Diagnosis | None:
         kl = _factor(weights.kl / scale, weights.examples, weights.latents, "latents")
         found.append((nll.cost + kl.cost, nll, kl))
     _, nll, kl = min(found, key=lambda item: item[0])
+    if not nll.key and not kl.key:
+        return None
     beta = weights.kl / weights.nll
     reasons = []
     for term, factor, place in (
