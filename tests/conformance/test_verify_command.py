@@ -24,12 +24,12 @@ PATIENCE = 600  # seconds, on however busy a machine, after which a process is t
 @pytest.mark.parametrize(
     ("arguments", "expected", "words"),
     [
-        (["right_kl.py"], 0, "partial: "),
-        (["right_kl.py:subject"], 0, "partial: "),
-        (["right_kl"], 0, "partial: "),
+        (["right_kl.py"], 0, "no bug found: "),
+        (["right_kl.py:subject"], 0, "no bug found: "),
+        (["right_kl"], 0, "no bug found: "),
         (["wrong_kl.py"], 1, "VIOLATED kl/closed-form"),
         (["raising_kl.py", "--only", "kl/gradient-mu"], 1, "ValueError: no"),
-        (["small_vae.py", "--only", "model/*"], 0, "partial: "),
+        (["small_vae.py", "--only", "model/*"], 0, "no bug found: "),
         (["--only", "kl/*"], 0, "the reference"),
         (["--only", "model/*", "--level", "standard"], 0, "the reference"),
     ],
@@ -119,7 +119,7 @@ def test_what_is_undecided_is_not_all_right(vae_ref_command, monkeypatch, tmp_pa
     status, output, _ = vae_ref_command("verify", "endless.py", "--only", "*/mean")
     assert status == 3
     assert "inconclusive" in output
-    assert output.splitlines()[-2].startswith("undecided: 0 of ")
+    assert output.splitlines()[-2].startswith("could not judge: 0 of ")
 
 
 def test_nor_is_a_run_in_which_nothing_was_judged(vae_ref_command):
