@@ -99,8 +99,13 @@ def _family(pieces: Pieces) -> tuple[Likelihood, float] | None:
     return None
 
 
-def _module(roots: Sequence[nn.Module]) -> nn.Module | None:
-    """Return the networks of a step as one module, unless it takes long to change its weights."""
+def _module(pieces: Pieces, roots: Sequence[nn.Module]) -> nn.Module | None:
+    """Return the networks of a step as one module.
+
+    There is none if it would take long to change the weights, or if autocast rounds them.
+    """
+    if any(operation.autocast for operation in pieces.networks.operations):
+        return None
     whole = roots[0] if len(roots) == 1 else nn.ModuleList(roots)
     if not roots or sum(p.numel() for p in whole.parameters()) > _MOST_WEIGHTS:
         return None
@@ -153,7 +158,7 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
         whole = pieces.reconstruction(outputs, x) + pieces.divergence(mu, logvar)
         return whole / scale
 
-    module, shapes = _module(roots), [v.shape for v in pieces.graph.values]
+    module, shapes = _module(pieces, roots), [v.shape for v in pieces.graph.values]
     latent_shape = shapes[pieces.latent.z][1:] or None
     pixel_shape = None if pieces.input is None else shapes[pieces.input][1:] or None
 
