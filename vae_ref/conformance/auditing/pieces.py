@@ -396,7 +396,7 @@ class Pieces:
             if not (value := self.graph.values[v]).parameter
             and (value.maker is None or not value.maker.reads)
             and value.numel == size
-            and value.shape[0] == self.examples
+            and value.shape[:1] == (self.examples,)
         ]
         return found[0] if len(found) == 1 else None
 
@@ -459,11 +459,14 @@ class Pieces:
         """Whether the rows of targets are functions of the rows of a source, each of its own."""
         (rows,) = self.networks.replay([source])
         order = torch.arange(len(rows)).roll(1)
-        with torch.no_grad():
-            straight, rolled, first = (
-                self._by_rows(source, targets, rows[some], evaluating=True)
-                for some in (order.sort().values, order, 0 * order)
-            )
+        try:
+            with torch.no_grad():
+                straight, rolled, first = (
+                    self._by_rows(source, targets, rows[some], evaluating=True)
+                    for some in (order.sort().values, order, 0 * order)
+                )
+        except (RuntimeError, ValueError, IndexError):  # it takes no other rows
+            return False
         return all(
             len(a) == len(rows)
             and torch.allclose(a[order], b, rtol=1e-4, atol=1e-5)
