@@ -67,6 +67,7 @@ def test_the_textbook_configuration_reaches_its_loss(briefly, quantity, epoch):
 @pytest.mark.slow
 def test_the_textbook_configuration_reaches_its_loss_later(briefly, mnist_sets):
     """And 50 samples close some nats of the gap between the ELBO and log p(x)."""
+    torch.set_default_dtype(torch.float32)
     run, records = briefly
     records = records | {r.epoch: r for r in fit(run, *mnist_sets, epochs=20)}
     for epoch, quantity in product((e for e in EPOCHS if e > 2), QUANTITIES):

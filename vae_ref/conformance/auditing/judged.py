@@ -1,17 +1,15 @@
 """A recorded step as a subject, in the textbook's convention, so that every claim can judge it."""
 
-import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import cast, get_args
 
-import torch
 from torch import Tensor, nn
 
 from vae_ref.conformance.answers.oracles import Likelihood
 from vae_ref.conformance.auditing.findings import at
-from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces
+from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces, uniform
 from vae_ref.conformance.probe import terms
 from vae_ref.conformance.subject import Conventions, Family, Subject, Weights
 
@@ -19,14 +17,11 @@ __all__ = ["subject_of"]
 
 _SIZES = [(3, 4), (2, 5)]
 _NEAR = 1e-6
+"""How near a measured weight is to a plain one: a jitter of 1e-9 shifts it by less."""
+
 _ACTIVATIONS = {"sigmoid", "sigmoid_", "tanh", "tanh_", "softmax", "softplus", "hardsigmoid"}
 _MOST_WEIGHTS = 20_000_000
-
-
-def _uniform(name: str, *shape: int) -> Tensor:
-    digest = hashlib.sha256(name.encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-    return torch.rand(shape, generator=generator, dtype=torch.float64)
+"""The weights from which saving and changing them for every claim takes too long."""
 
 
 def _exact(weight: float | None, sizes: Iterable[int]) -> float | None:
@@ -80,12 +75,12 @@ def _weights(pieces: Pieces, nll: float | None, kl: float | None) -> Weights:
 def _family(pieces: Pieces) -> tuple[Likelihood, float] | None:
     """Find the likelihood and its weight; where there is none, the outputs are an activation's."""
     if len(pieces.anatomy.outputs) != 1:
-        return terms.family_of(pieces.reconstruction, _uniform, 7)
+        return terms.family_of(pieces.reconstruction, uniform, 7)
     candidates = [*pieces.anatomy.outputs, *pieces.anatomy.earlier]
     for outputs in candidates:
         pieces.take_outputs(outputs)
         try:
-            found = terms.family_of(pieces.reconstruction, _uniform, 7)
+            found = terms.family_of(pieces.reconstruction, uniform, 7)
         except NotReplayableError:
             raise
         except (RuntimeError, ValueError):  # it is no probability
@@ -134,7 +129,7 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
     else:
         has_nll = True
     divergence = terms.Term(pieces.divergence, differentiable=True)
-    kl_weight = terms.kl_weight(divergence, _uniform, _SIZES)
+    kl_weight = terms.kl_weight(divergence, uniform, _SIZES)
     signs = {math.copysign(1, weight) for weight in (nll_weight, kl_weight) if weight}
     sizes = _sizes(pieces)
     known = (sizes[0], sizes[0] * sizes[1], sizes[0] * sizes[2], *sizes[1:])

@@ -5,6 +5,7 @@ replaced. The numbers of a code or an image are given in any shape; they take th
 recorded ones, as many at a time as the step has places, and a sum over all is returned.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
@@ -20,7 +21,7 @@ from vae_ref.conformance.auditing.anatomy import Anatomy, Latent
 from vae_ref.conformance.auditing.graph import Operation
 from vae_ref.conformance.records import NotApplicable
 
-__all__ = ["NotReplayableError", "Pieces", "Posterior"]
+__all__ = ["NotReplayableError", "Pieces", "Posterior", "uniform"]
 
 _NODES = 6  # of the quadrature over the noise: exact for polynomials of degree 11
 _FEW_NODES = 2  # exact for squares, of which a sampled KL of Gaussians is made
@@ -177,7 +178,7 @@ class Pieces:
         """Return how numbers stand for mu and sigma by the formula of the KL, if it is one."""
         size = self.graph.values[self.latent.z].numel
         heads = [v for v in self.latent.posterior if self.graph.values[v].numel == size]
-        points = [(_uniform(f"mu {i}", 3, 4), _uniform(f"logvar {i}", 3, 4)) for i in range(3)]
+        points = [(uniform(f"mu {i}", 3, 4), uniform(f"logvar {i}", 3, 4)) for i in range(3)]
         exact = [float(oracles.kl(mu, logvar).sum()) for mu, logvar in points]
         for m, raw in permutations(heads, 2):
             for name, (_, from_logvar) in SPREADS.items():
@@ -542,8 +543,10 @@ def _makes_not(value: int, operation: Operation) -> bool:
     return value not in operation.outputs
 
 
-def _uniform(name: str, *shape: int) -> Tensor:
-    generator = torch.Generator().manual_seed(sum(name.encode()))
+def uniform(name: str, *shape: int) -> Tensor:
+    """Draw numbers in [0, 1) in double precision, seeded by a name."""
+    digest = hashlib.sha256(name.encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
     return torch.rand(shape, generator=generator, dtype=torch.float64)
 
 
