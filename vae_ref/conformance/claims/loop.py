@@ -21,6 +21,9 @@ _LOOP = ("module", "course", "forward", "loss", "encode", "decode", "train")
 _FEW, _SHORT = 640, 2
 """The images and epochs of a short training: ten steps of the textbook's batch size."""
 
+_LONGER = 24
+"""The epochs of a short training after which its images score clearly better than others."""
+
 _LEARNED = 0.02
 """The least share of the loss that a loop has to gain to show which images it learns from."""
 
@@ -94,12 +97,12 @@ def every_weight_learns(probe: Probe) -> None:
 def learns_from_its_training_set(probe: Probe) -> None:
     course = probe.course
     order = torch.randperm(course.train.shape[1], generator=probe.generator("pixels"))
-    few, shuffled = 5 * _FEW, (slice(None), order)
-    plain, mixed = (as_inputs(probe, course.train[:few][part]) for part in ((), shuffled))
+    shuffled = (slice(None), order)
+    plain, mixed = (as_inputs(probe, course.train[:_FEW][part]) for part in ((), shuffled))
     held_out = [as_inputs(probe, course.held_out[:500][part]) for part in ((), shuffled)]
     gains = []
     for shown in (mixed, plain):
-        with short_training(probe, plain, shown, 6 * _SHORT) as (networks, _):
+        with short_training(probe, plain, shown, _LONGER) as (networks, _):
             like, unlike = (scoring.score(networks, x).loss for x in held_out)
         gains.append(unlike - like)
     if not gains[1] > _LEARNED * like:

@@ -106,7 +106,7 @@ def _train(probe: Probe, best: Optimum) -> Solution:
     for weight in weights.values():
         weight.requires_grad_()
     w, v, logvar, log_s2 = weights.values()
-    optimiser = torch.optim.Adam([w, v, logvar, log_s2], _RATE)
+    optimiser = torch.optim.Adam([w, v, logvar, log_s2], _RATE, fused=True)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, _STEPS)
     probe.subject.seed(probe.number("linear"))
     for _ in range(_STEPS):
