@@ -1,5 +1,6 @@
 """What every test may ask for; the suite runs in double precision unless a test says otherwise."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -44,6 +45,12 @@ def pytest_xdist_auto_num_workers(config):
         return 0
     has_affinity = hasattr(os, "sched_getaffinity")
     return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
+
+
+def pytest_collection_finish():
+    """Keep what is imported out of all later collections of garbage, which it would slow down."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -2,6 +2,7 @@
 
 import ctypes
 import dataclasses
+import functools
 import os
 import shlex
 import subprocess
@@ -25,10 +26,9 @@ def compiler(monkeypatch):
 
     def name(command):
         monkeypatch.setenv("CC", command)
-        native._compiled.cache_clear()
+        monkeypatch.setattr(native, "_compiled", functools.cache(native._compiled.__wrapped__))
 
-    yield name
-    native._compiled.cache_clear()
+    return name
 
 
 def images(count, height, width, *, black=0.8):
