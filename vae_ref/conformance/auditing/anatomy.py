@@ -321,16 +321,19 @@ class _Dissection:
         return outputs, self._chain(outputs, tail) if len(outputs) == 1 else ()
 
     def _chain(self, outputs: tuple[int, ...], region: set[int]) -> tuple[int, ...]:
-        """Return the values in a region that outputs were made of, each from the next alone."""
-        chain: list[int] = []
-        (value,) = outputs
-        size = self.graph.values[value].numel
-        while True:
-            before = [v for v in set(self.graph.inputs(value)) & region if v != value]
-            if len(before) != 1 or self.graph.values[before[0]].numel != size:
-                return tuple(chain)
-            (value,) = before
-            chain.append(value)
+        """Return the values in a region that alone make the outputs, the last first."""
+        values, size = self.graph.values, self.graph.values[outputs[0]].numel
+        near = self.graph.ancestors(outputs) & region
+        sources = [v for v in near if near.isdisjoint(self.graph.inputs(v))]
+
+        def alone(value: int) -> bool:
+            """Whether no way leads around a value."""
+            others = [v for v in sources if v != value]
+            around = self.graph.descendants(others, through=lambda o: value not in o.outputs)
+            return outputs[0] not in around
+
+        chain = [v for v in near if v not in outputs and values[v].numel == size and alone(v)]
+        return tuple(sorted(chain, reverse=True))
 
     def _data(self, outputs: tuple[int, ...]) -> tuple[int, ...]:
         """Return what meets the outputs: values without weights or noise, of their size."""

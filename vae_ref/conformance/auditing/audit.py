@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from vae_ref.conformance.auditing.anatomy import Anatomy, NoVAEError, dissect
-from vae_ref.conformance.auditing.findings import describe, unreached
+from vae_ref.conformance.auditing.findings import describe, learning
 from vae_ref.conformance.auditing.judged import subject_of
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces
 from vae_ref.conformance.auditing.recorder import Recorder, recording, suspended
@@ -55,15 +55,14 @@ class Audit:
         try:
             with suspended(), global_state_kept(), torch.enable_grad():
                 self.anatomy = dissect(graph)
-                parameters = [(n, p) for root in roots for n, p in root.named_parameters()]
-                left = unreached(self.anatomy, parameters)
+                learns = learning(self.anatomy, roots)
                 try:
                     self.pieces = Pieces(self.anatomy)
                     self.subject = subject_of(self.pieces, self.name, roots)
                     self.reason = self.subject.undecided
                 except NotReplayableError as reason:
                     self.reason = str(reason)
-                self.found = describe(self.anatomy, self.pieces, left)
+                self.found = describe(self.anatomy, self.pieces) | learns
                 if self.subject is not None:
                     self.found |= self.subject.found
                     self.subject = replace(self.subject, found=self.found)

@@ -4,18 +4,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_ref.conformance.auditing.anatomy import Anatomy
 from vae_ref.conformance.auditing.graph import Place
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces
 
-__all__ = ["at", "describe", "unreached"]
+__all__ = ["at", "describe", "learning"]
 
 
-def describe(
-    anatomy: Anatomy, pieces: Pieces | None, unreached: Sequence[str] = ()
-) -> dict[str, str]:
+def describe(anatomy: Anatomy, pieces: Pieces | None) -> dict[str, str]:
     """Return the parts of a VAE by name, each as a phrase with its source line."""
     graph, found = anatomy.graph, dict[str, str]()
     many = len(anatomy.latents) > 1
@@ -45,8 +43,6 @@ def describe(
     found["compared with"] = data or "nothing of their size"
     if anatomy.dropped:
         found["dropout"] = f"held as drawn: {at(anatomy.dropped[0].place)}"
-    if unreached:
-        found["no gradient reaches"] = ", ".join(unreached)
     return found
 
 
@@ -63,7 +59,26 @@ def at(place: Place | None) -> str:
     return f"{Path(place.file).name}:{place.line}" if place else "no source"
 
 
-def unreached(anatomy: Anatomy, parameters: Iterable[tuple[str, Tensor]]) -> list[str]:
+def learning(anatomy: Anatomy, roots: Sequence[nn.Module]) -> dict[str, str]:
+    """Return which weights do not learn: no gradient reaches them, or no module has them."""
+    named = [(n, p) for root in roots for n, p in root.named_parameters()]
+    known = {id(p) for _, p in named}
+    values = [(v, v.external) for v in anatomy.graph.values if v.parameter]
+    strange = [v for v, w in values if w is not None and w.requires_grad and id(w) not in known]
+    users = anatomy.graph.users()
+    facts = {
+        "no gradient reaches": _unreached(anatomy, named),
+        "frozen": [name for name, p in named if not p.requires_grad],
+        "in no module": [
+            f"weights of shape {v.shape} ({at(users[v.index][0].place)})"
+            for v in strange
+            if roots and v.index in users
+        ],
+    }
+    return {name: ", ".join(what) for name, what in facts.items() if what}
+
+
+def _unreached(anatomy: Anatomy, parameters: Iterable[tuple[str, Tensor]]) -> list[str]:
     """Return the names of the parameters that no gradient of the loss reaches."""
     graph = anatomy.graph
     known = {id(v.external): v.external for v in graph.values if v.parameter}

@@ -86,12 +86,27 @@ def _family(pieces: Pieces) -> tuple[Likelihood, float] | None:
         except (RuntimeError, ValueError):  # it is no probability
             continue
         if found:
-            return found
+            return _earliest(pieces, candidates[candidates.index(outputs) + 1 :], found)
     makers = [pieces.graph.values[v].maker for v in candidates]
     pairs = zip(candidates, makers, strict=True)
     activated = [value for value, maker in pairs if maker and maker.name in _ACTIVATIONS]
     pieces.take_outputs(activated[0] if activated else candidates[-1])
     return None
+
+
+def _earliest(
+    pieces: Pieces, earlier: Sequence[int], found: tuple[Likelihood, float]
+) -> tuple[Likelihood, float]:
+    """Let the outputs be the earliest probabilities, so that a clamp of them is in the loss."""
+    for outputs in earlier if found[0].bounded else ():
+        later = pieces.anatomy.outputs
+        pieces.take_outputs(outputs)
+        other = terms.family_of(pieces.reconstruction, uniform, 7)
+        if not other or other[0] is not found[0]:
+            pieces.take_outputs(*later)
+            break
+        found = other
+    return found
 
 
 def _module(pieces: Pieces, roots: Sequence[nn.Module]) -> nn.Module | None:
@@ -163,6 +178,15 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
         if pieces.input is not None:
             encodes = pieces.answers_by_example(pieces.input, heads)
         decodes = len(outputs) == 1 and pieces.answers_by_example(pieces.latent.z, outputs)
+        for part, is_judged in (
+            ("encoder", encodes or pieces.input is None),
+            ("decoder", decodes),
+        ):
+            if not is_judged:
+                found[part] = (
+                    "not judged: what becomes of an example depends on the others of its batch, "
+                    "or they cannot be replaced"
+                )
 
     def evaluating() -> bool:
         return module is not None and not module.training

@@ -25,6 +25,7 @@ __all__ = ["NotReplayableError", "Pieces", "Posterior", "uniform"]
 
 _NODES = 6  # of the quadrature over the noise: exact for polynomials of degree 11
 _FEW_NODES = 2  # exact for squares, of which a sampled KL of Gaussians is made
+_USUAL = "log sigma^2"
 _SAME_KL = 1e-9
 """By how much a divergence may differ from a multiple of the KL, relatively, to be one.
 
@@ -64,12 +65,14 @@ class Posterior:
         raw: The value that sigma is computed from.
         spread: What that is, as `SPREADS` names it.
         inverse: From log sigma^2 to the raw number.
+        by_density: Whether the density of a sampled KL says so, and not the sampler.
     """
 
     mu: int
     raw: int
     spread: str
     inverse: Callable[[Tensor], Tensor]
+    by_density: bool = False
 
 
 class Pieces:
@@ -150,11 +153,28 @@ class Pieces:
     def posterior(self) -> Posterior:
         """How the raw numbers stand for mu and sigma, found by replaying the sampler.
 
-        What the decoder takes may be made of z, as a multiple of it. And where the sampler makes
-        no mu + sigma eps of anything, the divergence says what the numbers are, if it is a KL.
+        What the decoder takes may be made of z, as a multiple of it. Where the sampler makes no
+        mu + sigma eps of anything, the divergence says what the numbers are, if it is a KL. Where
+        the two disagree, the numbers are log sigma^2, if one of them says so.
         """
         if not self.latent.reparameterized:
             raise NotReplayableError("z is drawn by an operation that lets no gradient through")
+        last = self.latent.z
+        try:
+            found = self._on_the_path()
+        except NotReplayableError:
+            self.latent.z = last
+            if other := self._from_divergence():
+                return other
+            raise
+        if found.spread != _USUAL:
+            other = self._from_divergence()
+            if other and other.spread == _USUAL and (other.mu, other.raw) == (found.mu, found.raw):
+                return other
+        return found
+
+    def _on_the_path(self) -> Posterior:
+        """Return the posterior of the last value on the way from the noise to z that has one."""
         last = self.latent.z
         path = self.graph.descendants(self.latent.noise) & self.graph.ancestors([last])
         size = self.graph.values[last].numel
@@ -169,32 +189,46 @@ class Pieces:
                     return self._from_sampler()
                 except NotReplayableError as reason:
                     reasons.append(reason)
-        self.latent.z = last
-        if found := self._from_divergence():
-            return found
         raise reasons[0]
 
     def _from_divergence(self) -> Posterior | None:
-        """Return how numbers stand for mu and sigma by the formula of the KL, if it is one."""
-        size = self.graph.values[self.latent.z].numel
+        """Return how numbers stand for mu and sigma by the formula of the KL, if it is one.
+
+        That of a sampled KL is log q(z | x) - log p(z), as a function of z and the numbers.
+        """
+        size = self.code_places
         heads = [v for v in self.latent.posterior if self.graph.values[v].numel == size]
-        points = [(uniform(f"mu {i}", 3, 4), uniform(f"logvar {i}", 3, 4)) for i in range(3)]
-        exact = [float(oracles.kl(mu, logvar).sum()) for mu, logvar in points]
-        for m, raw in permutations(heads, 2):
-            for name, (_, from_logvar) in SPREADS.items():
-                self.__dict__["posterior"] = Posterior(m, raw, name, from_logvar)
-                try:
-                    values = [float(self.divergence(*point).detach()) for point in points]
-                except RuntimeError:
-                    values = [0.0]
-                for known in ("posterior", "code_slots", "is_sampled", "_nodes"):
-                    self.__dict__.pop(known, None)
-                if values[0] and all(
-                    abs(value * exact[0] / (values[0] * e) - 1) < _SAME_KL
-                    for value, e in zip(values, exact, strict=True)
-                ):
-                    return Posterior(m, raw, name, from_logvar)
+        points = [
+            tuple(uniform(f"{part} {i}", size) for part in ("mu", "logvar", "eps"))
+            for i in range(4)
+        ]
+        for by_density in (False, True)[: 1 + self.is_sampled]:
+            for m, raw in permutations(heads, 2):
+                for name, (_, from_logvar) in SPREADS.items():
+                    found = Posterior(m, raw, name, from_logvar, by_density=by_density)
+                    if self._is_kl(found, points):
+                        return found
         return None
+
+    def _is_kl(self, found: Posterior, points: list[tuple[Tensor, ...]]) -> bool:
+        """Whether the divergence is a multiple of the KL, if this is the posterior."""
+        self.__dict__["posterior"] = found
+        ratios = []
+        try:
+            slots = self.code_slots
+            for point in points:
+                mu, logvar, eps = (part[slots] for part in point)
+                value = self._divergence(mu, logvar, at=eps if found.by_density else None)
+                z = mu + eps * torch.exp(logvar / 2)
+                drawn = 0.5 * (z**2 - eps**2 - logvar)
+                exact = drawn if found.by_density else oracles.kl(mu, logvar)
+                ratios.append(float(value.detach() / exact.sum()))
+        except RuntimeError:
+            return False
+        finally:
+            for known in ("posterior", "code_slots", "_codes_reached", "_nodes"):
+                self.__dict__.pop(known, None)
+        return all(abs(r - ratios[0]) < _SAME_KL * abs(r) for r in ratios)
 
     def _from_sampler(self) -> Posterior:
         cut, z = self.latent.posterior, self.latent.z
@@ -244,26 +278,53 @@ class Pieces:
 
     def sample(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """Draw z by the step's own sampler, with fresh noise."""
-        raw = self.posterior.inverse(logvar)
+        places = self._places(mu)
+        filler = places < 0
+        m, r = (
+            torch.where(filler, rest, numbers.flatten()[places.clamp(min=0)])
+            for numbers, rest in ((mu, 0.0), (self.posterior.inverse(logvar), 0.5))
+        )
+        z = self._draws(m, r)
+        order = places[~filler].argsort()
+        return z[~filler][order].reshape(mu.shape)
+
+    def _places(self, mu: Tensor) -> Tensor:
+        """Return which number of mu each place of each batch takes, and -1 for none.
+
+        Where there is less noise than z, what shares it matters: an example of mu is one of the
+        step, a latent is a latent, and the halves of mu are the halves of every batch.
+        """
+        numbers = torch.arange(mu.numel()).reshape(mu.shape)
+        noise = sum(self.graph.values[n].numel for n in self.latent.noise)
+        if noise >= self.code_places or mu.dim() != 2 or self.examples < 2:
+            return _filled(numbers.flatten()[None], self.code_places, 1).flatten()
+        latents, half = self.code_places // self.examples, self.examples // 2
+        columns = _filled(numbers, latents, 1).reshape(len(mu), -1, latents).transpose(0, 1)
+        halves = _filled(columns, 2, 1).reshape(len(columns), 2, -1, latents)
+        halves = _filled(halves, half, 2).reshape(len(columns), 2, -1, half, latents)
+        halves = halves.transpose(1, 2)
+        return _filled(halves.reshape(-1, 2 * half, latents), self.examples, 1).flatten()
+
+    def _draws(self, mu: Tensor, raw: Tensor) -> Tensor:
+        """Draw the codes of as many batches as the numbers fill."""
         places = self.code_places
         if self._can_be_mapped and mu.numel() > places:
-            whole = self._sample_mapped(mu, raw)
+            whole = self._draws_mapped(mu, raw)
             if whole is not None:
                 return whole
         parts = []
-        for m, r in zip(_padded(mu, places, 0.0), _padded(raw, places, 0.5), strict=True):
+        for m, r in zip(mu.split(places), raw.split(places), strict=True):
             (z,) = self.graph.replay([self.latent.z], self._posterior_values(m, r), fresh=True)
             parts.append(z.flatten())
-        return torch.cat(parts)[: mu.numel()].reshape(mu.shape)
+        return torch.cat(parts)
 
-    def _sample_mapped(self, mu: Tensor, raw: Tensor) -> Tensor | None:
-        """Draw many codes by one replay that is mapped over batches with noise of their own."""
+    def _draws_mapped(self, mu: Tensor, raw: Tensor) -> Tensor | None:
+        """Draw many batches by one replay that is mapped over them, with noise of their own."""
         found, values = self.posterior, self.graph.values
-        times = -(-mu.numel() // self.code_places)
+        times = mu.numel() // self.code_places
 
-        def stacked(value: int, numbers: Tensor, rest: float) -> Tensor:
-            whole = next(_padded(numbers, times * self.code_places, rest))
-            return whole.to(values[value].dtype).reshape(times, *values[value].shape)
+        def stacked(value: int, numbers: Tensor) -> Tensor:
+            return numbers.to(values[value].dtype).reshape(times, *values[value].shape)
 
         def one(m: Tensor, r: Tensor, *noise: Tensor) -> Tensor:
             given = dict(zip(self.latent.noise, noise, strict=True))
@@ -272,11 +333,11 @@ class Pieces:
 
         noise = [self.graph.draw(n, times) for n in self.latent.noise]
         try:
-            z = torch.vmap(one)(stacked(found.mu, mu, 0.0), stacked(found.raw, raw, 0.5), *noise)
+            z = torch.vmap(one)(stacked(found.mu, mu), stacked(found.raw, raw), *noise)
         except (RuntimeError, ValueError, TypeError):
             self._can_be_mapped = False
             return None
-        return z.flatten()[: mu.numel()].reshape(mu.shape)
+        return z.flatten()
 
     _can_be_mapped = True
 
@@ -304,11 +365,15 @@ class Pieces:
             few, many = (self._divergence(mu, logvar, n) for n in (_FEW_NODES, _NODES))
         return _FEW_NODES if _close(few, many) else _NODES
 
-    def _divergence(self, mu: Tensor, logvar: Tensor, nodes: int = 0) -> Tensor:
+    def _divergence(
+        self, mu: Tensor, logvar: Tensor, nodes: int = 0, at: Tensor | None = None
+    ) -> Tensor:
+        """Return the divergence in the step's places, averaged over the noise, or at one noise."""
         slots, places = self.code_slots, self.code_places
         if len(slots) < places:
             full = torch.zeros(places, dtype=mu.dtype)
             mu, logvar = full.index_put((slots,), mu), full.index_put((slots,), logvar)
+            at = None if at is None else full.index_put((slots,), at)
         given = self._posterior_values(mu, self.posterior.inverse(logvar))
         fixed = self._nothing(self.anatomy.distortions)
         targets = [self.graph.loss]
@@ -317,10 +382,18 @@ class Pieces:
             (value,) = self.graph.replay(targets, given | fixed | code)
         else:
             value = mu.sum() * 0
-            for node, weight in _quadrature(nodes or self._nodes):
-                (one,) = self.graph.replay(targets, given | fixed | self._noise(node))
+            draws = [(at, 1.0)] if at is not None else _quadrature(nodes or self._nodes)
+            for eps, weight in draws:
+                (one,) = self.graph.replay(targets, given | fixed | self._draw(mu, logvar, eps))
                 value = value + weight * one
         return (value - self._constant).reshape(())
+
+    def _draw(self, mu: Tensor, logvar: Tensor, eps: Tensor) -> dict[int, Tensor]:
+        """Return what makes z the draw for a noise: the noise, or z where the sampler is wrong."""
+        if not self.posterior.by_density:
+            return self._noise(float(eps))
+        z = mu + eps * torch.exp(logvar / 2)
+        return {self.latent.z: self._shaped(self.latent.z, z)}
 
     def _nothing(self, values: tuple[int, ...]) -> dict[int, Tensor]:
         return {
@@ -345,6 +418,11 @@ class Pieces:
     @cached_property
     def code_slots(self) -> Tensor:
         """The places of a code whose posterior is in the loss: padding is not."""
+        return self._slots(self._codes_reached, self._pixels_reached)
+
+    @cached_property
+    def _codes_reached(self) -> Tensor:
+        """Which numbers of the posterior move the divergence, in the shape of z."""
         places = self.code_places
         generator = torch.Generator().manual_seed(1)
         found = self.posterior
@@ -358,22 +436,29 @@ class Pieces:
         return self._reached(value, [given[found.mu], given[found.raw]], self.latent.z)
 
     def _reached(self, value: Tensor, numbers: list[Tensor], kind: int) -> Tensor:
-        """Return the places where a value has a slope: where it has none, there is padding.
+        """Return where a value has a slope, in the shape of a value of the step.
 
-        A flat code is padded by whole examples alone: a latent without a KL is a bug.
+        Where it has none, there is padding. But a latent of a flat code without a KL is a bug.
         """
         shape = self.graph.values[kind].shape
-        everywhere = torch.arange(torch.Size(shape).numel())
-        if not value.requires_grad:
-            return everywhere
-        slopes = torch.autograd.grad(value.sum(), numbers, allow_unused=True)
         reached = torch.zeros(shape, dtype=torch.bool)
-        for slope in slopes:
-            if slope is not None:
-                reached |= (slope != 0).reshape(shape)
-        if kind == self.latent.z and len(shape) == 2:
-            reached = reached.any(1, keepdim=True).expand(shape)
-        return reached.flatten().nonzero()[:, 0] if reached.any() else everywhere
+        if value.requires_grad:
+            for slope in torch.autograd.grad(value.sum(), numbers, allow_unused=True):
+                if slope is not None:
+                    reached |= (slope != 0).reshape(shape)
+        if not reached.any():
+            return ~reached
+        is_flat_code = kind == self.latent.z and len(shape) == 2
+        return reached.any(1, keepdim=True).expand(shape) if is_flat_code else reached
+
+    @staticmethod
+    def _slots(reached: Tensor, other: Tensor) -> Tensor:
+        """Return the places that are reached: all, if the other term has other examples."""
+        if reached.dim() > 1 and len(reached) == len(other):
+            ours, theirs = (part.flatten(1).any(1) for part in (reached, other))
+            if not torch.equal(ours, theirs):
+                reached = torch.ones_like(reached)
+        return reached.flatten().nonzero()[:, 0]
 
     # The networks.
 
@@ -478,7 +563,8 @@ class Pieces:
     def take_outputs(self, value: int) -> None:
         """Let another value be the decoder's outputs."""
         self.anatomy.outputs = (value,)
-        self.__dict__.pop("pixel_slots", None)
+        for known in ("pixel_slots", "_pixels_reached"):
+            self.__dict__.pop(known, None)
 
     @property
     def pixel_places(self) -> int:
@@ -488,6 +574,13 @@ class Pieces:
     @cached_property
     def pixel_slots(self) -> Tensor:
         """The places of an image whose reconstruction is in the loss: padding is not."""
+        return self._slots(self._pixels_reached, self._codes_reached)
+
+    @cached_property
+    def _pixels_reached(self) -> Tensor:
+        """Which outputs move the reconstruction, in their shape; all, if there are several."""
+        if len(self.anatomy.outputs) != 1:
+            return torch.ones(self.graph.values[self.latent.z].shape, dtype=torch.bool)
         (o,), places = self.anatomy.outputs, self.pixel_places
         generator = torch.Generator().manual_seed(2)
         numbers = 0.1 + 0.8 * torch.rand(places, generator=generator, dtype=torch.float64)
@@ -533,10 +626,10 @@ class Pieces:
 
 
 @cache
-def _quadrature(nodes: int) -> list[tuple[float, float]]:
+def _quadrature(nodes: int) -> list[tuple[Tensor, float]]:
     """Return the nodes and weights of an average over standard normal noise."""
     at, weights = np.polynomial.hermite_e.hermegauss(nodes)
-    return list(zip(at.tolist(), (weights / weights.sum()).tolist(), strict=True))
+    return list(zip(torch.tensor(at), (weights / weights.sum()).tolist(), strict=True))
 
 
 def _makes_not(value: int, operation: Operation) -> bool:
@@ -554,6 +647,13 @@ def _close(a: Tensor, b: Tensor) -> bool:
     allowed = _ROUNDINGS * torch.finfo(a.dtype).eps
     a, b = a.detach().double(), b.detach().double()
     return bool(((a - b).abs() <= allowed * (a.abs() + b.abs())).all())
+
+
+def _filled(numbers: Tensor, multiple: int, axis: int) -> Tensor:
+    """Lengthen an axis to a multiple of a number, with -1."""
+    missing = list(numbers.shape)
+    missing[axis] = -missing[axis] % multiple
+    return torch.cat([numbers, numbers.new_full(missing, -1)], axis)
 
 
 def _padded(values: Tensor, size: int, rest: float) -> Iterator[Tensor]:

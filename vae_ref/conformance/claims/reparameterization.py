@@ -340,14 +340,12 @@ def normal(probe: Probe) -> None:
     )
 
 
-def _require_independent(
-    probe: Probe, pairs: list[tuple[str, Sample, Sample]], symptom: str
-) -> None:
+def _require_independent(probe: Probe, pairs: list[tuple[str, Sample, Sample]]) -> None:
     """Raise `Violation` if two samples of a pair are correlated."""
     alpha = probe.alpha / len(pairs)
     for what, a, b in pairs:
         _require_likely(
-            statistics.correlation(a, b), alpha, f"the noise of {what} is correlated", symptom
+            statistics.correlation(a, b), alpha, f"the noise of {what} is correlated", what
         )
 
 
@@ -370,7 +368,6 @@ def independent_examples(probe: Probe) -> None:
             ("neighbouring examples", found.first[0::2], found.first[1::2]),
             ("the halves of a batch", *found.halves()),
         ],
-        "shared-over-batch",
     )
 
 
@@ -394,7 +391,6 @@ def independent_latents(probe: Probe) -> None:
             ("neighbouring latents", eps[:, 0::2], eps[:, 1::2]),
             ("the halves of the latents", eps[:, :half], eps[:, half : 2 * half]),
         ],
-        "shared-over-latents",
     )
 
 
@@ -411,7 +407,7 @@ def independent_latents(probe: Probe) -> None:
 )
 def independent_calls(probe: Probe) -> None:
     sample = draws(probe)
-    _require_independent(probe, [("two calls", sample.first, sample.second)], "shared-over-calls")
+    _require_independent(probe, [("two calls", sample.first, sample.second)])
 
 
 @claim(

@@ -169,7 +169,7 @@ def _name(
             fixed, by_weights = probe.subject.weights, None
             if fixed and slot == "loss" and any(r.symptom.startswith(_WEIGHED) for r in roots):
                 by_weights = weights.explain(fixed)
-            return by_weights or _by_fingerprint(probe, slot, _suspects(probe, slot, roots))
+            return by_weights or _by_fingerprint(probe, slot, roots)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -206,8 +206,9 @@ def _by_symptoms(slot: Slot, failed: Sequence[Result]) -> Diagnosis | None:
     return _diagnosis(BANK[best], scores[best], second) if scores[best] >= _SAME_SYMPTOMS else None
 
 
-def _by_fingerprint(probe: Probe, slot: Slot, slots: list[Slot]) -> Diagnosis | None:
+def _by_fingerprint(probe: Probe, slot: Slot, roots: Sequence[Result]) -> Diagnosis | None:
     """Name a bug of a function by its values and gradients: compare them with every mutant's."""
+    slots = _suspects(probe, slot, roots)
     latents, pixels, fixed = probe.latents, probe.pixels, probe.subject.weights
     if fixed:
         latents, pixels = (fixed.latents,) * 3, (fixed.pixels,) * 2
@@ -222,6 +223,8 @@ def _by_fingerprint(probe: Probe, slot: Slot, slots: list[Slot]) -> Diagnosis | 
         return similarity(own, known)
 
     candidates = [mutant for mutant in BANK.values() if mutant.slot in slots]
+    if slot == "sample":  # whose noise is known by its symptoms, too
+        candidates = [mutant for mutant in candidates if _agrees(mutant, roots)]
     scores = {mutant.id: score(mutant.id) for mutant in candidates}
     ranked = sorted(scores, key=lambda name: (-scores[name], slots.index(BANK[name].slot)))
     best, second = ranked[0], ranked[1]
@@ -234,6 +237,12 @@ def _by_fingerprint(probe: Probe, slot: Slot, slots: list[Slot]) -> Diagnosis | 
     if scores[best] < _LIKE:
         return None
     return _diagnosis(BANK[best], scores[best], second)
+
+
+def _agrees(mutant: Mutant, roots: Sequence[Result]) -> bool:
+    """Whether no claim sees another symptom than it sees in a bug."""
+    known = kill_matrix().get(mutant.id, {})
+    return all(known.get(r.claim.id, r.symptom) == r.symptom for r in roots)
 
 
 @cache
