@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from vae_ref.conformance import Conventions, Subject, verify
+from vae_ref.conformance.claims.likelihood import _measured_jitter
 from vae_ref.conformance.mutants import BANK
 from vae_ref.conformance.mutants.specimen import kl, nll
+from vae_ref.conformance.runner import probe_of
 
 pytestmark = pytest.mark.usefixtures("user")
 
@@ -130,3 +132,51 @@ def test_what_a_declaration_changes_is_reported():
     declared = dataclasses.replace(subject.conventions, beta=1.0, spread="sigma")
     report = verify(dataclasses.replace(subject, conventions=declared), only="likelihood/*")
     assert report.declared == {"spread": "sigma"}
+
+
+def jittered(jitter):
+    return lambda o, x: -((o + jitter(o)).log() * x + (1 - o).log() * (1 - x)).sum()
+
+
+@pytest.mark.parametrize("added", [1e-10, 5e-13])
+def test_a_small_number_in_a_logarithm_is_measured(added):
+    probe = probe_of(Subject(name="jitter", nll=jittered(lambda o: added)))
+    assert _measured_jitter(probe) == pytest.approx(added, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "jitter",
+    [
+        lambda o: 0,
+        lambda o: 1e-8,  # it does harm
+        lambda o: 1e-9 * o,
+        lambda o: 1e-10 * (1 + o / 4),
+        lambda o: 1e-13 * (1 + 2 * o),
+    ],
+)
+def test_what_is_added_to_a_probability_is_no_jitter(jitter):
+    assert _measured_jitter(probe_of(Subject(name="other", nll=jittered(jitter)))) == 0
+
+
+def test_a_small_constant_of_a_likelihood_is_reported():
+    report = verify(losing(lambda o, x: squared(o, x) + 2e-8 * x.numel()), only="likelihood/*")
+    assert report.facts["constant of the likelihood"] == "1e-08 nats per pixel"
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.log_s = torch.nn.Parameter(torch.tensor(-0.7))
+
+
+@pytest.mark.parametrize(("power", "fails"), [(2, False), (1, True), (1.9, True)])
+def test_the_normaliser_of_a_learned_scale_is_held_to_the_batch_mean(power, fails):
+    module = Scaled()
+
+    def loss(outputs, x, mu, logvar):
+        distance = squared(outputs, x) / (2 * torch.exp(power * module.log_s))
+        return (distance + x.numel() * module.log_s + kl(mu, logvar).sum()) / len(x)
+
+    report = verify(Subject(name="scale", loss=loss, module=module), only="objective/*")
+    assert {r.claim.id for r in report.failures} == ({"objective/beta"} if fails else set())
+    assert report.facts["loss"] == "averaged over the batch"
