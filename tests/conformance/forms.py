@@ -136,7 +136,7 @@ _BY_DESIGN = (
 )
 """Bugs that no audit of one step can see."""
 
-_SAID = ("no gradient reaches", "frozen", "in no module", "encoder", "decoder")
+_SAID = ("no gradient reaches", "frozen", "encoder", "decoder")
 """What an audit says of a step and does not accuse, since it may be meant."""
 
 

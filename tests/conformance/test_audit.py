@@ -4,9 +4,22 @@ import copy
 
 import pytest
 import torch
-from steps import NONE, RIGHT, WRONG, B, Lightning, Textbook, images, in_half_precision, textbook
+from steps import (
+    NONE,
+    RIGHT,
+    WRONG,
+    B,
+    Lightning,
+    Textbook,
+    gaussian_kl,
+    images,
+    in_half_precision,
+    textbook,
+)
 
-from vae_ref.conformance import audit, audit_step
+from vae_ref import InputError
+from vae_ref.conformance import Subject, audit, audit_step, parametrize_with_claims, verify
+from vae_ref.conformance.auditing.anatomy import NoVAEError
 from vae_ref.conformance.auditing.recorder import recording
 
 pytestmark = pytest.mark.usefixtures("user")
@@ -154,3 +167,53 @@ def test_a_loss_for_each_example_is_no_scalar():
     net, x = Textbook(), images()
     found = audit_step(lambda: net.loss(x).expand(B))
     assert found.reason == "the loss is no scalar; it has shape (5,)"
+
+
+def test_a_step_is_verified_with_its_batch():
+    report = verify(step=Textbook().loss, batch=images(), only="kl/*")
+    assert report.subject == "Textbook.loss"
+    assert not report.failures
+    wrong = Textbook(kl=lambda mu, s: gaussian_kl(mu, 2 * s).sum())
+    assert verify(step=wrong.loss, batch=images(), only="kl/*").failures
+
+
+def test_the_claims_of_a_step_are_tests():
+    wrong = Textbook(kl=lambda mu, s: gaussian_kl(mu, 2 * s).sum())
+    mark = parametrize_with_claims(step=lambda: wrong.loss(images()), only="kl/closed-form")
+    (check,) = mark.args[1][0].values
+    with pytest.raises(pytest.fail.Exception, match="the step violates kl/closed-form"):
+        check()
+
+
+@pytest.mark.parametrize("arguments", [{}, {"subject": Subject(name="x"), "step": print}])
+def test_one_of_subject_and_step_is_needed(arguments):
+    with pytest.raises(InputError, match="one of the two"):
+        verify(**arguments)
+
+
+def test_a_step_without_a_vae_says_so():
+    net = torch.nn.Linear(2, 1)
+    with pytest.raises(NoVAEError, match="no noise enters this loss"):
+        verify(step=lambda x: net(x).sum(), batch=torch.ones(3, 2))
+
+
+def test_what_does_not_learn_is_said():
+    net = Textbook()
+    net.decoder[0].requires_grad_(requires_grad=False)
+    found = audit_step(lambda: net.loss(images())).found
+    assert found["frozen"] == "0.weight, 0.bias"
+    assert not {"encoder", "decoder"} & found.keys()
+
+
+def test_networks_that_mix_examples_are_said_not_to_be_judged():
+    net = Textbook()
+    net.encoder[1] = Centred()
+    found = audit_step(lambda: net.loss(images()))
+    assert found.found["encoder"].startswith("not judged: what becomes of an example depends on")
+    assert "decoder" not in found.found
+    assert not found.report.failures
+
+
+class Centred(torch.nn.Module):
+    def forward(self, x):
+        return torch.tanh(x - x.mean(0))

@@ -29,8 +29,10 @@ _VERB = {
 
 
 def parametrize_with_claims(
-    subject: "Subject",
+    subject: "Subject | None" = None,
     *,
+    step: Callable[..., Any] | None = None,
+    batch: Any = None,
     expected_failures: Mapping[str, str] | None = None,
     only: str | None = None,
     level: "Level" = "standard",
@@ -43,6 +45,8 @@ def parametrize_with_claims(
 
     Args:
         subject: What is under test.
+        step: Instead of a subject, a function that returns the loss: it is called once.
+        batch: What the step is called with, if anything.
         expected_failures: Claim ids with the reason why they are known to fail; such a failure is
             an xfail. A claim that holds all the same, an error or a time-out is a failure.
         only: A pattern of claim ids, such as ``kl/*``; by default all.
@@ -50,6 +54,8 @@ def parametrize_with_claims(
         seed: Of everything that is random.
 
     Raises:
+        InputError: If there is neither subject nor step, or both.
+        NoVAEError: If the step has no VAE that can be judged; the message says why.
         UnknownClaimError: If ``only`` or an expected failure matches no claim.
 
     Example:
@@ -62,10 +68,10 @@ def parametrize_with_claims(
         ... def test_my_vae(check):
         ...     check()
     """
-    from vae_ref.conformance.runner import require_known, select
+    from vae_ref.conformance.runner import require_known, select, subject_or_step
 
     require_known(expected_failures or {})
-    trial = _Trial(subject, seed, expected_failures)
+    trial = _Trial(subject_or_step(subject, step, batch), seed, expected_failures)
     checks = [pytest.param(partial(_check, trial, c), id=c.id) for c in select(only, level)]
     return pytest.mark.parametrize("check", checks)
 

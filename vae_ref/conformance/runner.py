@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,7 +30,7 @@ from vae_ref.conformance.records import (
     Violation,
 )
 from vae_ref.conformance.subject import Subject
-from vae_ref.support.errors import UserError
+from vae_ref.support.errors import InputError, UserError
 from vae_ref.support.excerpt import excerpt
 from vae_ref.support.provenance import versions
 
@@ -40,6 +41,7 @@ __all__ = [
     "probe_of",
     "require_known",
     "select",
+    "subject_or_step",
     "verify",
 ]
 
@@ -207,9 +209,42 @@ def results(
         yield as_expected(check(claim, probe, notes, begins=begins), expected)
 
 
+def subject_or_step(
+    subject: Subject | None, step: Callable[..., Any] | None, batch: Any = None
+) -> Subject:
+    """Return the subject that was given, or that of a step.
+
+    Args:
+        subject: The subject, or None.
+        step: A function that returns the loss, of a batch if one is given; or None.
+        batch: What the step is called with.
+
+    Raises:
+        InputError: If there is neither or both.
+        NoVAEError: If the step has no VAE that can be judged.
+    """
+    if (subject is None) == (step is None):
+        both = "both" if step else "neither"
+        raise InputError("subject or step", "be given, one of the two", both, "Pass one.")
+    if subject is not None:
+        return subject
+    from vae_ref.conformance.auditing.anatomy import NoVAEError
+    from vae_ref.conformance.auditing.audit import Audit, run_step
+
+    assert step is not None  # noqa: S101
+    name = getattr(step, "__qualname__", "<")
+    found = Audit("the step" if "<" in name else name)
+    run_step(found, step, *(() if batch is None else (batch,)))
+    if found.subject is None:
+        raise NoVAEError(found.reason)
+    return found.subject
+
+
 def verify(
-    subject: Subject,
+    subject: Subject | None = None,
     *,
+    step: Callable[..., Any] | None = None,
+    batch: Any = None,
     only: str | None = None,
     seed: int = 0,
     level: Level = "standard",
@@ -217,10 +252,12 @@ def verify(
     ready: bool = False,
     progress: Callable[[Result], None] = lambda result: None,
 ) -> Report:
-    """Hold a subject against every claim that applies to it.
+    """Hold a subject, or the VAE of a training step, against every claim that applies to it.
 
     Args:
         subject: What is under test.
+        step: Instead of a subject, a function that returns the loss: it is called once.
+        batch: What the step is called with, if anything.
         only: A pattern of claim ids, such as ``kl/*``; by default all.
         seed: The seed of everything that is random.
         level: ``trained`` adds the claims that train the subject first.
@@ -233,6 +270,8 @@ def verify(
         The report; ``report.verdict`` sums it up.
 
     Raises:
+        InputError: If there is neither subject nor step, or both.
+        NoVAEError: If the step has no VAE that can be judged; the message says why.
         UnknownClaimError: If ``only`` or an expected failure matches no claim.
 
     Example:
@@ -243,6 +282,7 @@ def verify(
     """
     expected = expected_failures or {}
     require_known(expected)
+    subject = subject_or_step(subject, step, batch)
     chosen, start = select(only, level), time.perf_counter()
     probe, notes = probe_of(subject, seed, ready=ready), list[Note]()
     found: list[Result] = []

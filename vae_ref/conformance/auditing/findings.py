@@ -60,20 +60,11 @@ def at(place: Place | None) -> str:
 
 
 def learning(anatomy: Anatomy, roots: Sequence[nn.Module]) -> dict[str, str]:
-    """Return which weights do not learn: no gradient reaches them, or no module has them."""
+    """Return which weights do not learn: no gradient reaches them, or they are frozen."""
     named = [(n, p) for root in roots for n, p in root.named_parameters()]
-    known = {id(p) for _, p in named}
-    values = [(v, v.external) for v in anatomy.graph.values if v.parameter]
-    strange = [v for v, w in values if w is not None and w.requires_grad and id(w) not in known]
-    users = anatomy.graph.users()
     facts = {
         "no gradient reaches": _unreached(anatomy, named),
         "frozen": [name for name, p in named if not p.requires_grad],
-        "in no module": [
-            f"weights of shape {v.shape} ({at(users[v.index][0].place)})"
-            for v in strange
-            if roots and v.index in users
-        ],
     }
     return {name: ", ".join(what) for name, what in facts.items() if what}
 
