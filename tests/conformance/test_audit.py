@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from steps import (
     NONE,
     RIGHT,
@@ -217,3 +218,17 @@ def test_networks_that_mix_examples_are_said_not_to_be_judged():
 class Centred(torch.nn.Module):
     def forward(self, x):
         return torch.tanh(x - x.mean(0))
+
+
+def test_terms_that_weigh_each_other_are_said_not_to_be_judged():
+    net = Textbook()
+
+    def step():
+        mu, logvar = net.encoder(images()).chunk(2, dim=-1)
+        out = torch.sigmoid(net.decoder(net.sample(mu, logvar)))
+        nll = F.binary_cross_entropy(out, images(), reduction="sum")
+        return nll + nll.detach() / 10 * net.kl(mu, logvar)
+
+    found = audit_step(step)
+    assert found.reason.startswith("the loss is no sum of a reconstruction and a divergence")
+    assert not found.report.failures

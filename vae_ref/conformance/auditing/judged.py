@@ -132,6 +132,13 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
             undecided="the divergence is computed by way of weights, as of a flow or of a prior "
             f"that is learned ({pieces.anatomy.flows}): only the sampler is judged",
         )
+    if not pieces.is_sum():
+        return Subject(
+            name=name,
+            reparameterize=pieces.sample,
+            undecided="the loss is no sum of a reconstruction and a divergence, since one weighs "
+            "the other: only the sampler is judged",
+        )
     undecided = ""
     family, nll_weight, likelihood = None, None, cast("Family | None", None)
     try:

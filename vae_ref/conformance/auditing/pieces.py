@@ -31,6 +31,9 @@ _SAME_KL = 1e-9
 
 Little, since the KL of sigma = softplus(raw) + 1e-5 is not that of softplus(raw).
 """
+_SAME_SUM = 1e-6
+"""By how much a loss may differ from the sum of its terms, relatively, to be their sum."""
+
 _ROUNDINGS = 100
 """By how many roundings two numbers may differ that a parametrisation makes equal.
 
@@ -346,7 +349,7 @@ class Pieces:
         places = len(self.code_slots)
         at_prior = torch.zeros(places, dtype=mu.dtype)
         pairs = zip(_padded(mu, places, 0.0), _padded(logvar, places, 0.0), strict=True)
-        total = mu.sum() * 0
+        total = torch.zeros((), dtype=mu.dtype)
         count = 0
         for m, v in pairs:
             total = total + self._divergence(m, v)
@@ -381,7 +384,7 @@ class Pieces:
             code = {self.latent.z: self.recorded(self.latent.z)}
             (value,) = self.graph.replay(targets, given | fixed | code)
         else:
-            value = mu.sum() * 0
+            value = torch.zeros((), dtype=mu.dtype)
             draws = [(at, 1.0)] if at is not None else _quadrature(nodes or self._nodes)
             for eps, weight in draws:
                 (one,) = self.graph.replay(targets, given | fixed | self._draw(mu, logvar, eps))
@@ -391,7 +394,7 @@ class Pieces:
     def _draw(self, mu: Tensor, logvar: Tensor, eps: Tensor) -> dict[int, Tensor]:
         """Return what makes z the draw for a noise: the noise, or z where the sampler is wrong."""
         if not self.posterior.by_density:
-            return self._noise(float(eps))
+            return self._noise(float(eps.flatten()[0]))
         z = mu + eps * torch.exp(logvar / 2)
         return {self.latent.z: self._shaped(self.latent.z, z)}
 
@@ -459,6 +462,27 @@ class Pieces:
             if not torch.equal(ours, theirs):
                 reached = torch.ones_like(reached)
         return reached.flatten().nonzero()[:, 0]
+
+    def is_sum(self) -> bool:
+        """Whether the loss is a function of outputs and data plus one of the posterior."""
+        anatomy, places = self.anatomy, self.code_places
+        if len(anatomy.outputs) != 1 or len(anatomy.data) != 1:
+            return True  # which is not judged
+        mu, logvar = uniform("mu of a sum", places), uniform("logvar of a sum", places)
+        images = {
+            v: self._shaped(v, 0.2 + 0.6 * uniform(f"image {v}", self.graph.values[v].numel))
+            for v in (*anatomy.outputs, *anatomy.data)
+        }
+        code = self._posterior_values(mu, self.posterior.inverse(logvar))
+        code |= self._draw(mu, logvar, torch.ones(places, dtype=mu.dtype))
+        without = self._nothing(anatomy.distortions), self._nothing(anatomy.penalties)
+        with torch.no_grad():
+            both, divergence, reconstruction = (
+                self.graph.replay([self.graph.loss], given)[0].sum()
+                for given in (code | images, code | without[0], images | without[1])
+            )
+        rest = both - divergence - reconstruction + self._constant
+        return float(rest.abs()) <= _SAME_SUM * float(divergence.abs() + reconstruction.abs())
 
     # The networks.
 
@@ -606,7 +630,7 @@ class Pieces:
         (o,), (d,) = self.anatomy.outputs, self.anatomy.data
         slots, all_places = self.pixel_slots, self.pixel_places
         places = len(slots)
-        total = outputs.sum() * 0
+        total = torch.zeros((), dtype=outputs.dtype)
         nothing = self._nothing(self.anatomy.penalties)
         count = 0
         for a, b in zip(_padded(outputs, places, 0.5), _padded(x, places, 0.5), strict=True):

@@ -73,6 +73,9 @@ def _factor(name: str, feature: str, points: list[_Point]) -> tuple[str, str] | 
     }
     if constant(ratios):
         factor = ratios[0]
+        if not factor:
+            missing = {"kl": "loss-no-kl", "nll": "loss-no-reconstruction"}
+            return missing[name], "is missing"
         if f"{factor:.6g}" == "1":
             return None
         known = {
