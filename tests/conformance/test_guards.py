@@ -158,6 +158,10 @@ def calls_what_catches(going_on):
         catches()
 
 
+def no_trace(frame, event, argument):
+    """Trace nothing; a debugger would."""
+
+
 @pytest.fixture
 def no_collection():
     """What is raised in a callback of the garbage collector is lost, and pytest objects to it."""
@@ -175,14 +179,16 @@ def no_collection():
     ],
 )
 def test_the_limit_ends_a_loop_that_swallows_everything(loop, clock):
-    before, trace, start = alarms(), sys.gettrace(), time.monotonic()
+    before, start = alarms(), time.monotonic()
+    sys.settrace(no_trace)
     ended = []
     with pytest.raises(TimeLimit) as limit, time_limit(**CLOCKS[clock]):
         ended.append(loop(lambda: time.monotonic() - start < 60))
     assert not ended
     assert limit.value.by_wall_clock == (clock == "wall")
     assert alarms() == before
-    assert sys.gettrace() is trace
+    assert sys.gettrace() is no_trace
+    sys.settrace(None)
 
 
 def test_no_limit_is_felt_by_what_is_quick():
@@ -333,6 +339,17 @@ def test_the_state_is_put_back(monkeypatch, tmp_path, what):
         torch.use_deterministic_algorithms(False)
         np.seterr(**before["numpy's errors"])
     assert {name for name in before if before[name] != after[name]} == set()
+
+
+@pytest.mark.usefixtures("user")
+def test_a_default_device_that_is_another_is_put_back():
+    torch.set_default_device("meta")
+    try:
+        with global_state_kept():
+            torch.set_default_device("cpu")
+        assert torch.get_default_device().type == "meta"
+    finally:
+        torch.set_default_device(None)
 
 
 @pytest.mark.parametrize("ends", [ValueError, TimeLimit, SystemExit, KeyboardInterrupt])
