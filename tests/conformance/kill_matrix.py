@@ -63,7 +63,10 @@ def main() -> None:
     ]
     with processes(chosen.n) as pool:
         found = pool.map(updated, BANK, known, [again] * len(BANK))
-        matrix = dict(zip(BANK, found, strict=True))
+        matrix = {}
+        for bug, killed in zip(BANK, found, strict=True):
+            matrix[bug] = killed
+            print(f"{len(matrix)} of {len(BANK)}  {bug}: {len(killed)} claims", flush=True)
     FILE.write_text(json.dumps({"claims": claims, "mutants": matrix}, indent=1) + "\n")
 
 

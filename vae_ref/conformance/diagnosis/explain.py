@@ -224,10 +224,10 @@ def _by_fingerprint(probe: Probe, slot: Slot, roots: Sequence[Result]) -> Diagno
 
     candidates = [mutant for mutant in BANK.values() if mutant.slot in slots]
     if slot == "sample":  # whose noise is known by its symptoms, too
-        candidates = [mutant for mutant in candidates if _agrees(mutant, roots)]
+        candidates = [mutant for mutant in candidates if _agrees(mutant, roots)] or candidates
     scores = {mutant.id: score(mutant.id) for mutant in candidates}
     ranked = sorted(scores, key=lambda name: (-scores[name], slots.index(BANK[name].slot)))
-    best, second = ranked[0], ranked[1]
+    best, second = ranked[0], (*ranked, None)[1]
     if score("") >= scores[best]:
         return None  # it is nearest to the right function: the fingerprint does not show the bug
     if scores[best] < _SURE:
@@ -240,9 +240,9 @@ def _by_fingerprint(probe: Probe, slot: Slot, roots: Sequence[Result]) -> Diagno
 
 
 def _agrees(mutant: Mutant, roots: Sequence[Result]) -> bool:
-    """Whether no claim sees another symptom than it sees in a bug."""
+    """Whether a bug violates all claims about samplers that fail, with the same symptoms."""
     known = kill_matrix().get(mutant.id, {})
-    return all(known.get(r.claim.id, r.symptom) == r.symptom for r in roots)
+    return all(known.get(r.claim.id) == r.symptom for r in roots if r.claim.slot == mutant.slot)
 
 
 @cache
