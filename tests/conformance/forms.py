@@ -155,7 +155,7 @@ def audited(form: str, mutant: Mutant | None, seed: int = 3) -> Audit:
 
 
 def said(found: Audit) -> list[str]:
-    """Return what an audit says of a step without an accusation, but not of the right one."""
+    """Return what an audit says of a wrong step where it does not accuse it."""
     return [found.found[name] for name in _SAID if name in found.found]
 
 

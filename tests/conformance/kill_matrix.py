@@ -1,4 +1,4 @@
-"""Make vae_ref/conformance/kill_matrix.json: which claims notice which bug of the bank, and how.
+"""Make conformance/diagnosis/kill_matrix.json: which claims notice which bug of the bank, and how.
 
 python -m tests.conformance.kill_matrix [-n PROCESSES] [--all | CLAIM or BUG ...]
 

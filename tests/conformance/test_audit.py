@@ -186,9 +186,17 @@ def test_the_claims_of_a_step_are_tests():
         check()
 
 
-@pytest.mark.parametrize("arguments", [{}, {"subject": Subject(name="x"), "step": print}])
-def test_one_of_subject_and_step_is_needed(arguments):
-    with pytest.raises(InputError, match="one of the two"):
+@pytest.mark.parametrize(
+    ("arguments", "got"),
+    [
+        ({}, "none of them"),
+        ({"subject": Subject(name="x"), "step": print}, "a subject and a step"),
+        ({"subject": Subject(name="x"), "batch": 3}, "a subject and a batch"),
+        ({"batch": 3}, "a batch"),
+    ],
+)
+def test_one_of_subject_and_step_is_needed(arguments, got):
+    with pytest.raises(InputError, match=f"with or without its batch; got {got}. Pass one"):
         verify(**arguments)
 
 
@@ -231,4 +239,19 @@ def test_terms_that_weigh_each_other_are_said_not_to_be_judged():
 
     found = audit_step(step)
     assert found.reason.startswith("the loss is no sum of a reconstruction and a divergence")
+    assert not found.report.failures
+
+
+def test_outputs_that_are_made_of_numbers_beyond_them_hold():
+    """What is put in the place of (1 + p) / 2 makes no probability of p."""
+    net = Textbook()
+
+    def step():
+        mu, logvar = net.encoder(images()).chunk(2, dim=-1)
+        half = 0.5 + 0.5 * torch.sigmoid(net.decoder(net.sample(mu, logvar)))
+        nll = F.binary_cross_entropy(2 * half - 1, images(), reduction="sum")
+        return nll + net.kl(mu, logvar)
+
+    found = audit_step(step)
+    assert not found.reason
     assert not found.report.failures

@@ -179,16 +179,19 @@ def no_collection():
     ],
 )
 def test_the_limit_ends_a_loop_that_swallows_everything(loop, clock):
-    before, start = alarms(), time.monotonic()
+    before, trace, start = alarms(), sys.gettrace(), time.monotonic()
     sys.settrace(no_trace)
     ended = []
-    with pytest.raises(TimeLimit) as limit, time_limit(**CLOCKS[clock]):
-        ended.append(loop(lambda: time.monotonic() - start < 60))
+    try:
+        with pytest.raises(TimeLimit) as limit, time_limit(**CLOCKS[clock]):
+            ended.append(loop(lambda: time.monotonic() - start < 60))
+        after = sys.gettrace()
+    finally:
+        sys.settrace(trace)
     assert not ended
     assert limit.value.by_wall_clock == (clock == "wall")
     assert alarms() == before
-    assert sys.gettrace() is no_trace
-    sys.settrace(None)
+    assert after is no_trace
 
 
 def test_no_limit_is_felt_by_what_is_quick():

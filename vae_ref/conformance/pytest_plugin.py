@@ -54,7 +54,7 @@ def parametrize_with_claims(
         seed: Of everything that is random.
 
     Raises:
-        InputError: If there is neither subject nor step, or both.
+        InputError: If there is neither subject nor step, or both, or a batch without a step.
         NoVAEError: If the step has no VAE that can be judged; the message says why.
         UnknownClaimError: If ``only`` or an expected failure matches no claim.
 

@@ -220,20 +220,25 @@ def subject_or_step(
         batch: What the step is called with.
 
     Raises:
-        InputError: If there is neither or both.
+        InputError: If there is neither or both, or a batch without a step.
         NoVAEError: If the step has no VAE that can be judged.
     """
-    if (subject is None) == (step is None):
-        both = "both" if step else "neither"
-        raise InputError("subject or step", "be given, one of the two", both, "Pass one.")
-    if subject is not None:
+    if subject is not None and step is None and batch is None:
         return subject
+    if subject is not None or step is None:
+        given = {"a subject": subject, "a step": step, "a batch": batch}
+        names = [name for name, value in given.items() if value is not None]
+        raise InputError(
+            "the arguments",
+            "be a subject, or a step with or without its batch",
+            " and ".join(names) or "none of them",
+            "Pass one of the two.",
+        )
     from vae_ref.conformance.auditing.anatomy import NoVAEError
     from vae_ref.conformance.auditing.audit import Audit, run_step
 
-    assert step is not None  # noqa: S101
-    name = getattr(step, "__qualname__", "<")
-    found = Audit("the step" if "<" in name else name)
+    name = getattr(step, "__qualname__", "")
+    found = Audit("the step" if not name or "<" in name else name)  # as in <lambda>
     run_step(found, step, *(() if batch is None else (batch,)))
     if found.subject is None:
         raise NoVAEError(found.reason)
@@ -270,7 +275,7 @@ def verify(
         The report; ``report.verdict`` sums it up.
 
     Raises:
-        InputError: If there is neither subject nor step, or both.
+        InputError: If there is neither subject nor step, or both, or a batch without a step.
         NoVAEError: If the step has no VAE that can be judged; the message says why.
         UnknownClaimError: If ``only`` or an expected failure matches no claim.
 

@@ -15,7 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Graph", "Operation", "Place", "Ref", "Value"]
+__all__ = ["REFUSED", "Graph", "Operation", "Place", "Ref", "Value"]
+
+
+REFUSED = (RuntimeError, ValueError, IndexError)
+"""What a replay raises with numbers that an operation does not take."""
 
 
 @dataclass(frozen=True)
@@ -245,6 +249,11 @@ class Graph:
         finally:
             torch.set_default_dtype(default)
         return [tensor(value) for value in targets]
+
+    def shaped(self, value: int, numbers: Tensor) -> Tensor:
+        """Return numbers in the shape and precision of a value."""
+        found = self.values[value]
+        return numbers.to(found.dtype).reshape(found.shape)
 
     def doubled(self) -> "Graph":
         """Return the same graph on values in double precision."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vae_ref.conformance.answers.oracles import Likelihood
 from vae_ref.conformance.auditing.findings import at
+from vae_ref.conformance.auditing.graph import REFUSED
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces, uniform
 from vae_ref.conformance.probe import terms
 from vae_ref.conformance.subject import Conventions, Family, Subject, Weights
@@ -73,20 +74,26 @@ def _weights(pieces: Pieces, nll: float | None, kl: float | None) -> Weights:
 
 
 def _family(pieces: Pieces) -> tuple[Likelihood, float] | None:
-    """Find the likelihood and its weight; where there is none, the outputs are an activation's."""
+    """Find the likelihood and its weight; where there is none, the outputs are an activation's.
+
+    Of probabilities the earliest are the outputs, so that a clamp of them belongs to the loss.
+    """
     if len(pieces.anatomy.outputs) != 1:
         return terms.family_of(pieces.reconstruction, uniform, 7)
     candidates = [*pieces.anatomy.outputs, *pieces.anatomy.earlier]
+    best: tuple[Likelihood, float] | None = None
     for outputs in candidates:
+        later = pieces.anatomy.outputs
         pieces.take_outputs(outputs)
-        try:
-            found = terms.family_of(pieces.reconstruction, uniform, 7)
-        except NotReplayableError:
-            raise
-        except (RuntimeError, ValueError):  # it is no probability
-            continue
-        if found:
-            return _earliest(pieces, candidates[candidates.index(outputs) + 1 :], found)
+        found = _fitting(pieces)
+        if best and not (found and found[0] is best[0]):
+            pieces.take_outputs(*later)
+            return best
+        best = found or best
+        if best and not best[0].bounded:
+            return best
+    if best:
+        return best
     makers = [pieces.graph.values[v].maker for v in candidates]
     pairs = zip(candidates, makers, strict=True)
     activated = [value for value, maker in pairs if maker and maker.name in _ACTIVATIONS]
@@ -94,19 +101,14 @@ def _family(pieces: Pieces) -> tuple[Likelihood, float] | None:
     return None
 
 
-def _earliest(
-    pieces: Pieces, earlier: Sequence[int], found: tuple[Likelihood, float]
-) -> tuple[Likelihood, float]:
-    """Let the outputs be the earliest probabilities, so that a clamp of them is in the loss."""
-    for outputs in earlier if found[0].bounded else ():
-        later = pieces.anatomy.outputs
-        pieces.take_outputs(outputs)
-        other = terms.family_of(pieces.reconstruction, uniform, 7)
-        if not other or other[0] is not found[0]:
-            pieces.take_outputs(*later)
-            break
-        found = other
-    return found
+def _fitting(pieces: Pieces) -> tuple[Likelihood, float] | None:
+    """Return the likelihood of the outputs as they are taken, and its weight, if there is one."""
+    try:
+        return terms.family_of(pieces.reconstruction, uniform, 7)
+    except NotReplayableError:
+        raise
+    except REFUSED:  # it is no probability
+        return None
 
 
 def _module(pieces: Pieces, roots: Sequence[nn.Module]) -> nn.Module | None:
@@ -114,7 +116,7 @@ def _module(pieces: Pieces, roots: Sequence[nn.Module]) -> nn.Module | None:
 
     There is none if it would take long to change the weights, or if autocast rounds them.
     """
-    if any(operation.autocast for operation in pieces.networks.operations):
+    if any(operation.autocast for operation in pieces.rows.graph.operations):
         return None
     whole = roots[0] if len(roots) == 1 else nn.ModuleList(roots)
     if not roots or sum(p.numel() for p in whole.parameters()) > _MOST_WEIGHTS:
@@ -183,8 +185,8 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
     if module is not None:
         heads, outputs = [pieces.posterior.mu, pieces.posterior.raw], [*pieces.anatomy.outputs]
         if pieces.input is not None:
-            encodes = pieces.answers_by_example(pieces.input, heads)
-        decodes = len(outputs) == 1 and pieces.answers_by_example(pieces.latent.z, outputs)
+            encodes = pieces.rows.are_independent(pieces.input, heads)
+        decodes = len(outputs) == 1 and pieces.rows.are_independent(pieces.latent.z, outputs)
         for part, is_judged in (
             ("encoder", encodes or pieces.input is None),
             ("decoder", decodes),

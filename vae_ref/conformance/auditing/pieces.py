@@ -5,35 +5,32 @@ replaced. The numbers of a code or an image are given in any shape; they take th
 recorded ones, as many at a time as the step has places, and a sum over all is returned.
 """
 
+import copy
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cache, cached_property, partial
 from itertools import permutations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vae_ref.conformance.answers import oracles
 from vae_ref.conformance.auditing.anatomy import Anatomy, Latent
-from vae_ref.conformance.auditing.graph import Operation
-from vae_ref.conformance.records import NotApplicable
+from vae_ref.conformance.auditing.graph import REFUSED, Operation
+from vae_ref.conformance.auditing.posterior import SPREADS, USUAL, Posterior
+from vae_ref.conformance.auditing.rows import Rows
+from vae_ref.conformance.auditing.sampler import Sampler
 
-__all__ = ["NotReplayableError", "Pieces", "Posterior", "uniform"]
+__all__ = ["NotReplayableError", "Pieces", "uniform"]
 
 _NODES = 6  # of the quadrature over the noise: exact for polynomials of degree 11
 _FEW_NODES = 2  # exact for squares, of which a sampled KL of Gaussians is made
-_USUAL = "log sigma^2"
 _SAME_KL = 1e-9
 """By how much a divergence may differ from a multiple of the KL, relatively, to be one.
 
 Little, since the KL of sigma = softplus(raw) + 1e-5 is not that of softplus(raw).
 """
-_SAME_SUM = 1e-6
-"""By how much a loss may differ from the sum of its terms, relatively, to be their sum."""
-
 _ROUNDINGS = 100
 """By how many roundings two numbers may differ that a parametrisation makes equal.
 
@@ -45,39 +42,6 @@ class NotReplayableError(ValueError):
     """A part of the step cannot be computed again; the message says which and why."""
 
 
-SPREADS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
-    "log sigma^2": (lambda c: torch.exp(c / 2), lambda logvar: logvar),
-    "log sigma": (torch.exp, lambda logvar: logvar / 2),
-    "sigma": (lambda c: c, lambda logvar: torch.exp(logvar / 2)),
-    "sigma^2": (torch.sqrt, torch.exp),
-    "softplus^-1(sigma)": (F.softplus, lambda logvar: _softplus_inverse(torch.exp(logvar / 2))),
-}
-"""Parametrisations: name -> (from a raw number to sigma, from log sigma^2 to the raw number)."""
-
-
-def _softplus_inverse(sigma: Tensor) -> Tensor:
-    return sigma + torch.log(-torch.expm1(-sigma))
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """How the raw numbers of a posterior stand for mu and sigma.
-
-    Attributes:
-        mu: The value that is mu.
-        raw: The value that sigma is computed from.
-        spread: What that is, as `SPREADS` names it.
-        inverse: From log sigma^2 to the raw number.
-        by_density: Whether the density of a sampled KL says so, and not the sampler.
-    """
-
-    mu: int
-    raw: int
-    spread: str
-    inverse: Callable[[Tensor], Tensor]
-    by_density: bool = False
-
-
 class Pieces:
     """The pieces of one step with one code.
 
@@ -87,7 +51,7 @@ class Pieces:
 
     def __init__(self, anatomy: Anatomy) -> None:
         self.anatomy, self.graph = anatomy, anatomy.graph
-        self.networks = anatomy.graph  # in its own precision, with the weights of the moment
+        self._recorded_graph = anatomy.graph
         if len(anatomy.latents) > 1:
             raise NotReplayableError(
                 f"the step has {len(anatomy.latents)} codes; only one is judged yet"
@@ -170,9 +134,9 @@ class Pieces:
             if other := self._from_divergence():
                 return other
             raise
-        if found.spread != _USUAL:
+        if found.spread != USUAL:
             other = self._from_divergence()
-            if other and other.spread == _USUAL and (other.mu, other.raw) == (found.mu, found.raw):
+            if other and other.spread == USUAL and (other.mu, other.raw) == (found.mu, found.raw):
                 return other
         return found
 
@@ -215,22 +179,20 @@ class Pieces:
 
     def _is_kl(self, found: Posterior, points: list[tuple[Tensor, ...]]) -> bool:
         """Whether the divergence is a multiple of the KL, if this is the posterior."""
-        self.__dict__["posterior"] = found
+        assumed = copy.copy(self)  # nothing that depends on the posterior is known yet
+        assumed.__dict__["posterior"] = found
         ratios = []
         try:
-            slots = self.code_slots
+            slots = assumed.code_slots
             for point in points:
                 mu, logvar, eps = (part[slots] for part in point)
-                value = self._divergence(mu, logvar, at=eps if found.by_density else None)
+                value = assumed._divergence(mu, logvar, at=eps if found.by_density else None)
                 z = mu + eps * torch.exp(logvar / 2)
                 drawn = 0.5 * (z**2 - eps**2 - logvar)
                 exact = drawn if found.by_density else oracles.kl(mu, logvar)
                 ratios.append(float(value.detach() / exact.sum()))
-        except RuntimeError:
+        except REFUSED:
             return False
-        finally:
-            for known in ("posterior", "code_slots", "_codes_reached", "_nodes"):
-                self.__dict__.pop(known, None)
         return all(abs(r - ratios[0]) < _SAME_KL * abs(r) for r in ratios)
 
     def _from_sampler(self) -> Posterior:
@@ -274,75 +236,15 @@ class Pieces:
         return self.graph.values[self.latent.z].numel
 
     def _posterior_values(self, mu: Tensor, raw: Tensor) -> dict[int, Tensor]:
-        found = self.posterior
-        return {found.mu: self._shaped(found.mu, mu), found.raw: self._shaped(found.raw, raw)}
+        numbers = {self.posterior.mu: mu, self.posterior.raw: raw}
+        return {value: self.graph.shaped(value, part) for value, part in numbers.items()}
 
     # The pieces.
 
-    def sample(self, mu: Tensor, logvar: Tensor) -> Tensor:
+    @cached_property
+    def sample(self) -> Sampler:
         """Draw z by the step's own sampler, with fresh noise."""
-        places = self._places(mu)
-        filler = places < 0
-        m, r = (
-            torch.where(filler, rest, numbers.flatten()[places.clamp(min=0)])
-            for numbers, rest in ((mu, 0.0), (self.posterior.inverse(logvar), 0.5))
-        )
-        z = self._draws(m, r)
-        order = places[~filler].argsort()
-        return z[~filler][order].reshape(mu.shape)
-
-    def _places(self, mu: Tensor) -> Tensor:
-        """Return which number of mu each place of each batch takes, and -1 for none.
-
-        Where there is less noise than z, what shares it matters: an example of mu is one of the
-        step, a latent is a latent, and the halves of mu are the halves of every batch.
-        """
-        numbers = torch.arange(mu.numel()).reshape(mu.shape)
-        noise = sum(self.graph.values[n].numel for n in self.latent.noise)
-        if noise >= self.code_places or mu.dim() != 2 or self.examples < 2:
-            return _filled(numbers.flatten()[None], self.code_places, 1).flatten()
-        latents, half = self.code_places // self.examples, self.examples // 2
-        columns = _filled(numbers, latents, 1).reshape(len(mu), -1, latents).transpose(0, 1)
-        halves = _filled(columns, 2, 1).reshape(len(columns), 2, -1, latents)
-        halves = _filled(halves, half, 2).reshape(len(columns), 2, -1, half, latents)
-        halves = halves.transpose(1, 2)
-        return _filled(halves.reshape(-1, 2 * half, latents), self.examples, 1).flatten()
-
-    def _draws(self, mu: Tensor, raw: Tensor) -> Tensor:
-        """Draw the codes of as many batches as the numbers fill."""
-        places = self.code_places
-        if self._can_be_mapped and mu.numel() > places:
-            whole = self._draws_mapped(mu, raw)
-            if whole is not None:
-                return whole
-        parts = []
-        for m, r in zip(mu.split(places), raw.split(places), strict=True):
-            (z,) = self.graph.replay([self.latent.z], self._posterior_values(m, r), fresh=True)
-            parts.append(z.flatten())
-        return torch.cat(parts)
-
-    def _draws_mapped(self, mu: Tensor, raw: Tensor) -> Tensor | None:
-        """Draw many batches by one replay that is mapped over them, with noise of their own."""
-        found, values = self.posterior, self.graph.values
-        times = mu.numel() // self.code_places
-
-        def stacked(value: int, numbers: Tensor) -> Tensor:
-            return numbers.to(values[value].dtype).reshape(times, *values[value].shape)
-
-        def one(m: Tensor, r: Tensor, *noise: Tensor) -> Tensor:
-            given = dict(zip(self.latent.noise, noise, strict=True))
-            (z,) = self.graph.replay([self.latent.z], {found.mu: m, found.raw: r} | given)
-            return z
-
-        noise = [self.graph.draw(n, times) for n in self.latent.noise]
-        try:
-            z = torch.vmap(one)(stacked(found.mu, mu), stacked(found.raw, raw), *noise)
-        except (RuntimeError, ValueError, TypeError):
-            self._can_be_mapped = False
-            return None
-        return z.flatten()
-
-    _can_be_mapped = True
+        return Sampler(self.graph, self.latent, self.posterior, self.examples)
 
     def divergence(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """Return what the posterior adds to the loss, averaged over the noise: a sum."""
@@ -396,7 +298,7 @@ class Pieces:
         if not self.posterior.by_density:
             return self._noise(float(eps.flatten()[0]))
         z = mu + eps * torch.exp(logvar / 2)
-        return {self.latent.z: self._shaped(self.latent.z, z)}
+        return {self.latent.z: self.graph.shaped(self.latent.z, z)}
 
     def _nothing(self, values: tuple[int, ...]) -> dict[int, Tensor]:
         return {
@@ -427,9 +329,8 @@ class Pieces:
     def _codes_reached(self) -> Tensor:
         """Which numbers of the posterior move the divergence, in the shape of z."""
         places = self.code_places
-        generator = torch.Generator().manual_seed(1)
         found = self.posterior
-        mu = torch.rand(places, generator=generator, dtype=torch.float64) + 0.5
+        mu = uniform("codes", places) + 0.5
         given = {
             v: t.requires_grad_() for v, t in self._posterior_values(mu, 0.3 + mu / 3).items()
         }
@@ -470,19 +371,23 @@ class Pieces:
             return True  # which is not judged
         mu, logvar = uniform("mu of a sum", places), uniform("logvar of a sum", places)
         images = {
-            v: self._shaped(v, 0.2 + 0.6 * uniform(f"image {v}", self.graph.values[v].numel))
+            v: self.graph.shaped(v, 0.2 + 0.6 * uniform(f"image {v}", self.graph.values[v].numel))
             for v in (*anatomy.outputs, *anatomy.data)
         }
         code = self._posterior_values(mu, self.posterior.inverse(logvar))
         code |= self._draw(mu, logvar, torch.ones(places, dtype=mu.dtype))
         without = self._nothing(anatomy.distortions), self._nothing(anatomy.penalties)
-        with torch.no_grad():
-            both, divergence, reconstruction = (
-                self.graph.replay([self.graph.loss], given)[0].sum()
-                for given in (code | images, code | without[0], images | without[1])
-            )
+        try:
+            with torch.no_grad():
+                both, divergence, reconstruction = (
+                    self.graph.replay([self.graph.loss], given)[0].sum()
+                    for given in (code | images, code | without[0], images | without[1])
+                )
+        except REFUSED:
+            return True  # these numbers do not show it
         rest = both - divergence - reconstruction + self._constant
-        return float(rest.abs()) <= _SAME_SUM * float(divergence.abs() + reconstruction.abs())
+        same = torch.finfo(both.dtype).eps ** 0.5  # half of the digits are left by rounding
+        return not float(rest.abs()) > same * float(divergence.abs() + reconstruction.abs())
 
     # The networks.
 
@@ -491,6 +396,11 @@ class Pieces:
         """How many examples the step has: the first axis of z."""
         shape = self.graph.values[self.latent.z].shape
         return shape[0] if len(shape) > 1 else 1
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The networks, in the step's own precision and with the weights of the moment."""
+        return Rows(self._recorded_graph, self.examples)
 
     @cached_property
     def input(self) -> int | None:
@@ -514,8 +424,8 @@ class Pieces:
         """Return (mu, logvar) of images, with all else as it was in the step."""
         assert self.input is not None  # noqa: S101 - whoever asks has looked
         found = self.posterior
-        mu, raw = self._by_rows(self.input, [found.mu, found.raw], x, evaluating=evaluating)
-        if found.spread == "log sigma^2":
+        mu, raw = self.rows.replay(self.input, [found.mu, found.raw], x, evaluating=evaluating)
+        if found.spread == USUAL:
             return mu, raw
         to_sigma, _ = SPREADS[found.spread]
         return mu, 2 * torch.log(to_sigma(raw).abs())  # the sign of sigma does not matter
@@ -523,66 +433,8 @@ class Pieces:
     def decode(self, z: Tensor, *, evaluating: bool) -> Tensor:
         """Return the outputs for codes, with all else as it was in the step."""
         targets = list(self.anatomy.outputs)
-        (outputs,) = self._by_rows(self.latent.z, targets, z, evaluating=evaluating)
+        (outputs,) = self.rows.replay(self.latent.z, targets, z, evaluating=evaluating)
         return outputs
-
-    def _by_rows(
-        self, source: int, targets: list[int], rows: Tensor, *, evaluating: bool
-    ) -> list[Tensor]:
-        """Replay with other rows of one value; a batch that is not full is filled as recorded."""
-        graph = self.networks
-        with torch.no_grad():
-            (recorded,) = graph.replay([source], evaluating=evaluating)
-            others = self._alike(source, targets)
-        weights = [v.external for v in graph.values if v.parameter and v.external is not None]
-        if any(w.dtype == torch.float64 != recorded.dtype for w in weights):
-            raise NotApplicable("what was recorded is in single precision")
-        parts: list[list[Tensor]] = []
-        for some in rows.to(recorded.dtype).split(len(recorded)):
-            rest = recorded[len(some) :]
-            whole = torch.cat([some.reshape(len(some), *recorded.shape[1:]), rest])
-            answers = graph.replay(targets, others | {source: whole}, evaluating=evaluating)
-            parts.append([answer[: len(some)] for answer in answers])
-        return [torch.cat(answers) for answers in zip(*parts, strict=True)]
-
-    def _alike(self, source: int, targets: list[int]) -> dict[int, Tensor]:
-        """Return what else the examples have, such as a label: that of the first, for all."""
-        graph = self.networks
-        below = graph.descendants([source]) & graph.ancestors(targets)
-        read = {
-            value
-            for operation in graph.operations
-            if not below.isdisjoint(operation.outputs)
-            for value in operation.reads
-            if value not in below and graph.values[value].shape[:1] == (self.examples,)
-        }
-        others = sorted(value for value in read if not self._is_weight(value))
-        found = zip(others, graph.replay(others), strict=True)
-        return {value: tensor[:1].expand_as(tensor) for value, tensor in found}
-
-    def _is_weight(self, value: int) -> bool:
-        """Whether a value is made of parameters alone."""
-        above = [self.networks.values[v] for v in self.networks.ancestors([value])]
-        return all(v.parameter for v in above if v.maker is None or not v.maker.reads)
-
-    def answers_by_example(self, source: int, targets: list[int]) -> bool:
-        """Whether the rows of targets are functions of the rows of a source, each of its own."""
-        (rows,) = self.networks.replay([source])
-        order = torch.arange(len(rows)).roll(1)
-        try:
-            with torch.no_grad():
-                straight, rolled, first = (
-                    self._by_rows(source, targets, rows[some], evaluating=True)
-                    for some in (order.sort().values, order, 0 * order)
-                )
-        except (RuntimeError, ValueError, IndexError):  # it takes no other rows
-            return False
-        return all(
-            len(a) == len(rows)
-            and torch.allclose(a[order], b, rtol=1e-4, atol=1e-5)
-            and torch.allclose(a[:1].expand_as(c), c, rtol=1e-4, atol=1e-5)
-            for a, b, c in zip(straight, rolled, first, strict=True)
-        )
 
     def take_outputs(self, value: int) -> None:
         """Let another value be the decoder's outputs."""
@@ -606,17 +458,13 @@ class Pieces:
         if len(self.anatomy.outputs) != 1:
             return torch.ones(self.graph.values[self.latent.z].shape, dtype=torch.bool)
         (o,), places = self.anatomy.outputs, self.pixel_places
-        generator = torch.Generator().manual_seed(2)
-        numbers = 0.1 + 0.8 * torch.rand(places, generator=generator, dtype=torch.float64)
-        outputs = self._shaped(o, numbers).requires_grad_()
+        outputs = self.graph.shaped(o, 0.1 + 0.8 * uniform("outputs", places)).requires_grad_()
         nothing = self._nothing(self.anatomy.penalties)
-        (value,) = self.graph.replay([self.graph.loss], nothing | {o: outputs})
+        try:
+            (value,) = self.graph.replay([self.graph.loss], nothing | {o: outputs})
+        except REFUSED:  # it takes no such outputs, and shows no padding
+            return torch.ones(outputs.shape, dtype=torch.bool)
         return self._reached(value, [outputs], o)
-
-    def _shaped(self, value: int, numbers: Tensor) -> Tensor:
-        """Return numbers as a value has them."""
-        found = self.graph.values[value]
-        return numbers.to(found.dtype).reshape(found.shape)
 
     def reconstruction(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Return what outputs and data add to the loss: a sum."""
@@ -639,7 +487,7 @@ class Pieces:
                 pair = full.index_put((slots,), a), full.index_put((slots,), b)
             else:
                 pair = a, b
-            given = {o: self._shaped(o, pair[0]), d: self._shaped(d, pair[1])}
+            given = {o: self.graph.shaped(o, pair[0]), d: self.graph.shaped(d, pair[1])}
             (value,) = self.graph.replay([self.graph.loss], given | nothing)
             total = total + (value - self._constant).reshape(())
             count += places
@@ -671,13 +519,6 @@ def _close(a: Tensor, b: Tensor) -> bool:
     allowed = _ROUNDINGS * torch.finfo(a.dtype).eps
     a, b = a.detach().double(), b.detach().double()
     return bool(((a - b).abs() <= allowed * (a.abs() + b.abs())).all())
-
-
-def _filled(numbers: Tensor, multiple: int, axis: int) -> Tensor:
-    """Lengthen an axis to a multiple of a number, with -1."""
-    missing = list(numbers.shape)
-    missing[axis] = -missing[axis] % multiple
-    return torch.cat([numbers, numbers.new_full(missing, -1)], axis)
 
 
 def _padded(values: Tensor, size: int, rest: float) -> Iterator[Tensor]:

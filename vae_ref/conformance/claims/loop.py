@@ -22,7 +22,10 @@ _FEW, _SHORT = 640, 2
 """The images and epochs of a short training: ten steps of the textbook's batch size."""
 
 _LONGER = 24
-"""The epochs of a short training after which its images score clearly better than others."""
+"""The epochs of a short training after which its images score clearly better than others.
+
+By then the reference gains 171 of 177 nats per example, and the specimen of the bank 2.2 of 5.4.
+"""
 
 _LEARNED = 0.02
 """The least share of the loss that a loop has to gain to show which images it learns from."""

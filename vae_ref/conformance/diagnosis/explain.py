@@ -227,7 +227,7 @@ def _by_fingerprint(probe: Probe, slot: Slot, roots: Sequence[Result]) -> Diagno
         candidates = [mutant for mutant in candidates if _agrees(mutant, roots)] or candidates
     scores = {mutant.id: score(mutant.id) for mutant in candidates}
     ranked = sorted(scores, key=lambda name: (-scores[name], slots.index(BANK[name].slot)))
-    best, second = ranked[0], (*ranked, None)[1]
+    best, second = ranked[0], ranked[1] if len(ranked) > 1 else None
     if score("") >= scores[best]:
         return None  # it is nearest to the right function: the fingerprint does not show the bug
     if scores[best] < _SURE:
