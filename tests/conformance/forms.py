@@ -121,11 +121,15 @@ FORMS: dict[str, Callable[[Mutant | None], Step]] = {
 _NO_PART = {"textbook": (), "lightning": ("kl", "loss"), "conditional": ()}
 """The slots of which a form has no part: the KL of a draw is computed elsewhere."""
 
-_IN_FORWARD = (
-    *("model-forward-decodes-mu", "model-forward-samples-twice-the-noise"),
-    *("model-outputs-swapped", "conduct-grad-mode"),
-)
-"""Bugs of the method ``forward``, which a LightningModule does not call in training."""
+_HIDDEN: dict[str, tuple[str, ...]] = {
+    "textbook": (),
+    "lightning": (  # it does not call the method forward in training
+        *("model-forward-decodes-mu", "model-forward-samples-twice-the-noise"),
+        *("model-outputs-swapped", "model-unused-layer", "conduct-grad-mode"),
+    ),
+    "conditional": ("model-frozen-layer",),  # the layer is replaced by one that takes a label
+}
+"""Bugs that a form does not have."""
 
 _BY_DESIGN = (
     *("kl-single-precision", "kl-half-precision", "model-casts-to-float32"),  # judged in double
@@ -143,7 +147,7 @@ _SAID = ("no gradient reaches", "frozen", "encoder", "decoder")
 def bugs(form: str) -> list[Mutant]:
     """Return the bugs that a form does not hide."""
     left_out = ("bound", "train", *_NO_PART[form])
-    hidden = (*_BY_DESIGN, *(_IN_FORWARD if form == "lightning" else ()))
+    hidden = (*_BY_DESIGN, *_HIDDEN[form])
     return [m for m in BANK.values() if m.slot not in left_out and m.id not in hidden]
 
 
