@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.distributions import Bernoulli, Normal, kl_divergence
+from torch.distributions import Bernoulli, NegativeBinomial, Normal, kl_divergence
 
 B, X, L = 5, 12, 3
 
@@ -46,6 +46,57 @@ class Textbook(nn.Module):
 def textbook(**changes):
     net, x = Textbook(**changes), images()
     return lambda: net.loss(x)
+
+
+def as_it_is(s):
+    return s
+
+
+def reconstructing(term, x=None, clamps=(as_it_is, as_it_is, as_it_is)):
+    """The textbook's, with another reconstruction term.
+
+    What bounds log sigma^2 is an argument: of the encoder, of the sampler and of the KL.
+    """
+    net, x = Textbook(), images() if x is None else x
+
+    def step():
+        mu, logvar = net.encoder(x).chunk(2, dim=-1)
+        logvar = clamps[0](logvar)
+        out = net.decoder(net.sample(mu, clamps[1](logvar)))
+        return term(out, x) + gaussian_kl(mu, clamps[2](logvar)).sum()
+
+    return step
+
+
+def counts():
+    return torch.poisson(3 * images(), generator=torch.Generator().manual_seed(3))
+
+
+def poisson():
+    return reconstructing(lambda o, x: F.poisson_nll_loss(o, x, reduction="sum"), counts())
+
+
+def negative_binomial():
+    """With a dispersion for each pixel, which is learned."""
+    total = nn.Parameter(torch.linspace(-1, 1, X))
+
+    def term(logits, x):
+        return -NegativeBinomial(total.exp(), logits=logits).log_prob(x).sum()
+
+    return reconstructing(term, counts())
+
+
+def gaussian_with_a_scale_for_each_pixel():
+    scale = nn.Parameter(torch.linspace(-1, 1, X))
+    return reconstructing(lambda o, x: -Normal(o, scale.exp()).log_prob(x).sum())
+
+
+UNKNOWN = {
+    poisson: "the data are counts",
+    negative_binomial: "the reconstruction has weights of its own",
+    gaussian_with_a_scale_for_each_pixel: "the reconstruction has weights of its own",
+}
+"""Right ones with a likelihood that the kit does not know -> what is said."""
 
 
 def averaged():

@@ -8,13 +8,16 @@ import torch.nn.functional as F
 from steps import (
     NONE,
     RIGHT,
+    UNKNOWN,
     WRONG,
     B,
     Lightning,
     Textbook,
+    as_it_is,
     gaussian_kl,
     images,
     in_half_precision,
+    reconstructing,
     textbook,
 )
 
@@ -255,3 +258,48 @@ def test_outputs_that_are_made_of_numbers_beyond_them_hold():
     found = audit_step(step)
     assert not found.reason
     assert not found.report.failures
+
+
+@pytest.mark.parametrize("make", named(UNKNOWN, quick=1))
+def test_a_likelihood_that_is_not_known_is_said_not_to_be_judged(make):
+    found = audit_step(make())
+    assert found.reason.startswith(UNKNOWN[make])
+    assert found.reason.endswith("the reconstruction is not judged")
+    assert not found.report.failures
+    assert found.report.counts["pass"] > 30
+
+
+def mse(outputs, x):
+    return 0.5 * (outputs - x).square().sum()
+
+
+def wide(s):
+    return s.clamp(-30, 15)
+
+
+@pytest.mark.parametrize(
+    "clamps",
+    [
+        (wide, as_it_is, lambda s: s.clamp(max=15)),
+        (wide, lambda s: s.clamp_min(-40).clip(max=20), wide),
+        (as_it_is, wide, wide),
+    ],
+)
+def test_a_clamp_of_what_is_clamped_changes_nothing(clamps):
+    assert not audit_step(reconstructing(mse, clamps=clamps)).report.failures
+
+
+def test_a_narrower_clamp_is_found():
+    step = reconstructing(mse, clamps=(wide, as_it_is, lambda s: s.clamp(max=10)))
+    assert {r.claim.id for r in audit_step(step).report.failures} == {"kl/large-logvar"}
+
+
+@pytest.mark.parametrize(
+    "scaled", [lambda p: 255 * p, lambda p: (2 * p - 1) / 0.5, lambda p: p.sub(0.5).mul(3)]
+)
+def test_a_scale_that_outputs_and_data_share_is_undone(scaled):
+    factor = float(scaled(torch.ones(())) - scaled(torch.zeros(())))
+    step = reconstructing(lambda o, x: mse(scaled(torch.sigmoid(o)), scaled(x)) / factor)
+    found = audit_step(step)
+    assert found.found["outputs"].startswith("sigmoid")
+    assert found.report.facts["implied variance"] == f"{1 / factor:.6g}"

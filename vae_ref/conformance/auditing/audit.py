@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from vae_ref.conformance.auditing.anatomy import Anatomy, NoVAEError, dissect
+from vae_ref.conformance.auditing.clamps import clamp_once
 from vae_ref.conformance.auditing.findings import describe, learning
 from vae_ref.conformance.auditing.judged import subject_of
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces
@@ -54,6 +55,7 @@ class Audit:
         graph.values[number].external = loss.detach().clone()
         try:
             with suspended(), global_state_kept(), torch.enable_grad():
+                clamp_once(graph)
                 self.anatomy = dissect(graph)
                 learns = learning(self.anatomy, roots)
                 try:

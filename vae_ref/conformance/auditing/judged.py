@@ -91,7 +91,7 @@ def _family(pieces: Pieces) -> tuple[Likelihood, float] | None:
             return best
         best = found or best
         if best and not best[0].bounded:
-            return best
+            return best if best[0].absolute else _unscaled(pieces, best)
     if best:
         return best
     makers = [pieces.graph.values[v].maker for v in candidates]
@@ -99,6 +99,33 @@ def _family(pieces: Pieces) -> tuple[Likelihood, float] | None:
     activated = [value for value, maker in pairs if maker and maker.name in _ACTIVATIONS]
     pieces.take_outputs(activated[0] if activated else candidates[-1])
     return None
+
+
+def _unscaled(pieces: Pieces, best: tuple[Likelihood, float]) -> tuple[Likelihood, float]:
+    """Undo a scale that outputs and data share, such as 255, while the likelihood stays."""
+    while before := pieces.unscaled():
+        later = pieces.anatomy.outputs + pieces.anatomy.data
+        pieces.take_outputs(*before)
+        found = _fitting(pieces)
+        if not (found and found[0] is best[0]):
+            pieces.take_outputs(*later)
+            break
+        best = found
+    return best
+
+
+def _of_another_kind(pieces: Pieces, outputs: set[int]) -> str:
+    """Say why a reconstruction may be right though its likelihood is not known; or nothing."""
+    anatomy, values = pieces.anatomy, pieces.graph.values
+    above = pieces.graph.ancestors(
+        anatomy.distortions, through=lambda o: outputs.isdisjoint(o.outputs)
+    )
+    if any(values[v].parameter and values[v].numel > 1 for v in above):
+        return "the reconstruction has weights of its own, such as a scale for each pixel"
+    x = pieces.recorded(anatomy.data[0])
+    if bool((x == x.round()).all() and (x >= 0).all() and (x > 1).any()):
+        return "the data are counts, for which no likelihood is known here"
+    return ""
 
 
 def _fitting(pieces: Pieces) -> tuple[Likelihood, float] | None:
@@ -143,15 +170,15 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
         )
     undecided = ""
     family, nll_weight, likelihood = None, None, cast("Family | None", None)
+    taken, has_nll = set(pieces.anatomy.outputs), True
     try:
-        fitting = _family(pieces)
-        if fitting:
+        if fitting := _family(pieces):
             family, nll_weight = fitting
+        elif other := _of_another_kind(pieces, taken):
+            has_nll, undecided = False, f"{other}: the reconstruction is not judged"
     except NotReplayableError as reason:
         has_nll = False
         undecided = "" if pieces.anatomy.data else f"{reason}: the reconstruction is not judged"
-    else:
-        has_nll = True
     divergence = terms.Term(pieces.divergence, differentiable=True)
     kl_weight = terms.kl_weight(divergence, uniform, _SIZES)
     signs = {math.copysign(1, weight) for weight in (nll_weight, kl_weight) if weight}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vae_ref.conformance.answers import oracles
 from vae_ref.conformance.auditing.anatomy import Anatomy, Latent
-from vae_ref.conformance.auditing.graph import REFUSED, Operation
+from vae_ref.conformance.auditing.graph import REFUSED, Operation, Ref, mapped
 from vae_ref.conformance.auditing.posterior import SPREADS, USUAL, Posterior
 from vae_ref.conformance.auditing.rows import Rows
 from vae_ref.conformance.auditing.sampler import Sampler
@@ -31,6 +31,9 @@ _SAME_KL = 1e-9
 
 Little, since the KL of sigma = softplus(raw) + 1e-5 is not that of softplus(raw).
 """
+_AFFINE = {"mul", "div", "true_divide", "add", "sub"}
+"""The operations that scale or shift, if all but one of their inputs are numbers."""
+
 _ROUNDINGS = 100
 """By how many roundings two numbers may differ that a parametrisation makes equal.
 
@@ -436,11 +439,29 @@ class Pieces:
         (outputs,) = self.rows.replay(self.latent.z, targets, z, evaluating=evaluating)
         return outputs
 
-    def take_outputs(self, value: int) -> None:
-        """Let another value be the decoder's outputs."""
+    def take_outputs(self, value: int, data: int | None = None) -> None:
+        """Let another value be the decoder's outputs, and another one what they should be."""
         self.anatomy.outputs = (value,)
+        if data is not None:
+            self.anatomy.data = (data,)
         for known in ("pixel_slots", "_pixels_reached"):
             self.__dict__.pop(known, None)
+
+    def unscaled(self) -> tuple[int, int] | None:
+        """Return outputs and data before the same numbers scaled or shifted both, if they did."""
+        values = self.graph.values
+        pair = (*self.anatomy.outputs, *self.anatomy.data)
+        makers = [maker for v in pair if (maker := values[v].maker) and maker.name in _AFFINE]
+        if len(pair) != 2 or len(makers) != 2:
+            return None
+        (a, b), alike = makers, list(zip(makers[0].inputs, makers[1].inputs, strict=False))
+        moved = [both for both in alike if both[0] != both[1]]
+        if len(moved) != 1 or any(values[v].numel > 1 for v, w in alike if v == w):
+            return None
+        ((output, data),) = moved
+        replaced = mapped(a.arguments, lambda arg: Ref(data) if arg == Ref(output) else arg)
+        same = a.name == b.name and replaced == b.arguments
+        return (output, data) if same and values[output].shape == values[data].shape else None
 
     @property
     def pixel_places(self) -> int:
