@@ -1,0 +1,130 @@
+"""The implementations without their adapters: what their authors' training steps show of them.
+
+Where an adapter's subject is right, its step must not be accused; where it is wrong, the step
+must be accused of the same. What no step shows, and what is not judged, is listed with the reason.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from implementations import IMPLEMENTATIONS
+from training_steps import STEPS
+
+from vae_ref.conformance import audit_step, verify
+
+BROKEN = {adapter.__name__: broken for adapter, broken in IMPLEMENTATIONS}
+
+OF_PIXELS = "your reconstruction term is averaged over the pixels"
+
+OTHERWISE = {
+    "pytorch_examples_in_2017": ({"objective/beta"}, OF_PIXELS),
+    "flax_nnx_toy": ({"objective/beta"}, OF_PIXELS),
+    "compvis": ({"objective/beta"}, "its normaliser changes as that of 1e+06 times"),
+    "sksq96_cnn": ({"objective/beta"}, "your KL is averaged over the batch and over the latents"),
+    "nvae": (
+        {"kl/closed-form", "kl/zero-at-prior", "model/unconstrained-mu"},
+        "your mu goes through a tanh",
+    ),
+    "wohlert": (  # its step adds 1e-8 inside of the logarithms, for which its adapter has no part
+        {"model/unconstrained-logvar", "likelihood/value", "likelihood/exact-range"},
+        "it is never negative",
+    ),
+    "irmae": ({"kl/closed-form"}, "your KL is missing"),
+}
+"""Steps whose bug breaks other claims than the adapter's: which, and what names the bug."""
+
+EVALUATION = "the bug is in evaluation mode, and the loop calls the step in training mode"
+FREE = "with a Gaussian likelihood any weights are right for some variance, which is said"
+
+UNSEEN = {
+    "pytorch_examples_before_419": EVALUATION,
+    "antixk_vanilla": FREE,
+    "diffusers": "all that is computed from the clamped numbers is right, and the encoder's "
+    "heads may have bounds that wide",
+    "bolts": FREE,
+    "yanndubs": EVALUATION,
+    "orybkin_mse": FREE,
+    "wiseodd": "all batches of its loop have the 64 examples that its noise has",
+}
+"""Bugs that the step does not show, with the reason."""
+
+SAMPLES = "mu and sigma of z, shape"
+NUMPY = "no loss was computed"
+CODES = "the step has 2 codes; only one is judged yet"
+GRAPH = "noise enters this loss, but not between an encoder and a decoder"
+
+UNJUDGED = {
+    "antixk_iwae": (SAMPLES, "steps with several samples for each example are not judged yet"),
+    "antixk_lvae": (CODES, "ladders of codes are not judged yet"),
+    "pythae_iwae": (SAMPLES, "steps with several samples for each example are not judged yet"),
+    "xqding": (SAMPLES, "and the bug is in the bound for tests, which training does not compute"),
+    "yoonholee": (SAMPLES, "steps with several samples for each example are not judged yet"),
+    "flax": (NUMPY, "the step is a function of JAX, which the recorder of torch does not see"),
+    "vdvae": (CODES, "ladders of codes are not judged yet"),
+    "disentanglement_lib": (NUMPY, "the functions are NumPy's, in the place of TensorFlow's"),
+    "scvi": (
+        "the reconstruction has weights of its own",
+        "the kit has no negative binomial distribution: only the rest is judged, and right",
+    ),
+    "pyg": (GRAPH, "the decoder is an inner product, without weights"),
+    "pyg_before_1368": (GRAPH, "not found yet: the decoder is an inner product, without weights"),
+}
+"""Steps that are not judged, or not in full: what is said, and the reason."""
+
+RAISES = {"rasbt": "the sampler names a device by its number: it raises on a CPU before any loss"}
+"""Steps whose bug no audit is needed to find, with the reason."""
+
+
+def declared(subject, meant):
+    """Return a subject with what its author means, which no step shows."""
+    what = {"beta": meant.beta, "variance": meant.variance}
+    if meant.likelihood == "continuous-bernoulli":
+        what["likelihood"] = meant.likelihood
+    return replace(subject, conventions=replace(subject.conventions, **what))
+
+
+def marks(index, name):
+    """Every sixth by default, and what takes no time."""
+    at_once = name in (UNJUDGED.keys() | RAISES.keys()) - {"flax", "scvi"}
+    return [pytest.mark.slow] * (index % 6 != 3 and not at_once)
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        pytest.param(adapter, id=adapter.__name__, marks=marks(index, adapter.__name__))
+        for index, (adapter, _) in enumerate(IMPLEMENTATIONS)
+    ],
+)
+def test_a_step_shows_what_its_adapter_shows(adapter, user):
+    name = adapter.__name__
+    meant = adapter().conventions
+    torch.set_default_dtype(torch.float32)
+    torch.manual_seed(0)
+    step = STEPS[name]()
+    if name in RAISES:
+        with pytest.raises(RuntimeError, match="negative"):
+            audit_step(step)
+        return
+    found = audit_step(step, name=name)
+    said, _ = UNJUDGED.get(name, ("", ""))
+    assert found.reason.startswith(said) if said else not found.reason, found.reason
+    if found.subject is None:
+        return
+    report = verify(declared(found.subject, meant))
+    left = "\n".join(f"{r.claim.id}: {r.message}\n{r.diagnosis}" for r in report.failures)
+    unseen = name in UNSEEN.keys() | UNJUDGED.keys()
+    claims, words = OTHERWISE.get(name, (set() if unseen else BROKEN[name], ""))
+    assert {r.claim.id for r in report.failures} == claims, left
+    assert words in left
+    if UNSEEN.get(name) == FREE:
+        assert "implied variance" in report.facts
+
+
+def test_every_implementation_has_a_step_and_one_place():
+    assert STEPS.keys() == BROKEN.keys()
+    lists = [OTHERWISE, UNSEEN, UNJUDGED, RAISES]
+    names = [name for some in lists for name in some]
+    assert len(names) == len(set(names))
+    assert all(BROKEN[name] for some in (OTHERWISE, UNSEEN, RAISES) for name in some)
