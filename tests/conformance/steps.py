@@ -91,7 +91,26 @@ def gaussian_with_a_scale_for_each_pixel():
     return reconstructing(lambda o, x: -Normal(o, scale.exp()).log_prob(x).sum())
 
 
+def inner_products(factor=2, *, penalised=True, regrouped=lambda z: z @ z.t()):
+    """The autoencoder of a graph, whose nodes are the examples; the decoder has no weights."""
+    enc, x, edges = encoder(), images(), torch.eye(B).roll(1, 0)
+
+    def step():
+        mu, log_sigma = enc(x).chunk(2, dim=-1)
+        z = mu + log_sigma.exp() * torch.randn_like(mu)
+        nll = F.binary_cross_entropy_with_logits(regrouped(z), edges)
+        return nll + (gaussian_kl(mu, factor * log_sigma).sum(1).mean() / B if penalised else 0)
+
+    return step
+
+
+def edge_by_edge():
+    return inner_products(regrouped=lambda z: (z[:, None] * z[None]).sum(-1))
+
+
 UNKNOWN = {
+    inner_products: "the decoder multiplies codes by codes",
+    edge_by_edge: "the decoder multiplies codes by codes",
     poisson: "the data are counts",
     negative_binomial: "the reconstruction has weights of its own",
     gaussian_with_a_scale_for_each_pixel: "the reconstruction has weights of its own",

@@ -24,6 +24,7 @@ WEIGHTED = {
     *("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell", "multi_head_attention_forward"),
     *("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "prelu", "dot"),
 }
+PRODUCTS = {"mul", "multiply", "matmul", "__matmul__", "mm", "bmm", "einsum"}
 STRUCTURAL = {
     *("view", "reshape", "flatten", "unflatten", "permute", "transpose", "t", "T", "mT"),
     *("unsqueeze", "squeeze", "contiguous", "expand", "expand_as", "to", "float", "double"),
@@ -90,6 +91,7 @@ class Anatomy:
         flows: The line where the divergence is computed by way of weights, as by a flow or a
             prior that is learned; None if it is not.
         dropped: Random operations that are dropout.
+        is_graph: Whether the decoder multiplies codes by codes, as those of a graph's nodes.
     """
 
     graph: Graph
@@ -101,6 +103,7 @@ class Anatomy:
     distortions: tuple[int, ...] = ()
     flows: Place | None = None
     dropped: list[Operation] = field(default_factory=list)
+    is_graph: bool = False
 
 
 def dissect(graph: Graph) -> Anatomy:
@@ -121,12 +124,20 @@ class _Dissection:
         self.random = [o for o in graph.operations if o.law and o.law != "dropout"]
         self.of_noise = graph.descendants(v for o in self.random for v in o.outputs)
         self.in_loss = graph.ancestors([graph.loss])
+        self.products: set[int] = set()
 
     def weighted(self, operation: Operation) -> bool:
-        """Whether an operation mixes its inputs with weights."""
-        return operation.name in WEIGHTED and any(
-            self._is_weight(value) for value in operation.reads
+        """Whether an operation mixes its inputs with weights, or codes where nothing else does."""
+        return operation.index in self.products or (
+            operation.name in WEIGHTED and any(map(self._is_weight, operation.reads))
         )
+
+    def _is_product(self, operation: Operation) -> bool:
+        """Whether an operation multiplies some of a code by some other of it."""
+        if operation.name not in PRODUCTS or len(set(operation.reads) & self.of_noise) != 2:
+            return False
+        first, second = (self._unshaped(value, self.of_noise) for value in operation.reads)
+        return first == second
 
     def _is_weight(self, value: int) -> bool:
         """Whether a value is a parameter, or made of parameters alone (as a normalised weight)."""
@@ -145,10 +156,14 @@ class _Dissection:
             raise NoVAEError(self._without_noise())
         latents = self._latents()
         if not latents:
-            raise NoVAEError(
-                "noise enters this loss, but not between an encoder and a decoder: no operation "
-                "with weights comes both before and after it"
-            )
+            self.products = {o.index for o in graph.operations if self._is_product(o)}
+            latents = self._latents()
+        outside = NoVAEError(
+            "noise enters this loss, but not between an encoder and a decoder: no operation "
+            "with weights comes both before and after it"
+        )
+        if not latents:
+            raise outside
         self.of_noise = graph.descendants(n for latent in latents for n in latent.noise)
         dropped = [o for o in graph.operations if o.law == "dropout"]
         anatomy = Anatomy(graph, latents, dropped=dropped)
@@ -157,6 +172,9 @@ class _Dissection:
         for latent in latents:
             latent.posterior = self._posterior(latent)
         anatomy.penalties, anatomy.distortions = self._terms(anatomy)
+        anatomy.is_graph = bool(self.products)
+        if anatomy.is_graph and not anatomy.penalties:
+            raise outside
         return anatomy
 
     def _without_noise(self) -> str:

@@ -128,6 +128,24 @@ def _of_another_kind(pieces: Pieces, outputs: set[int]) -> str:
     return ""
 
 
+def _judged_family(pieces: Pieces) -> tuple[tuple[Likelihood, float] | None, str | None]:
+    """Find the likelihood and its weight, or why the reconstruction is not judged.
+
+    Where there is no reason for it, there is nothing to judge.
+    """
+    outputs = set(pieces.anatomy.outputs)
+    try:
+        found = _family(pieces)
+        reason = "" if found else _of_another_kind(pieces, outputs)
+        if not reason:
+            return found, None
+    except NotReplayableError as refused:
+        if pieces.anatomy.data and not pieces.anatomy.is_graph:
+            return None, ""
+        reason = str(refused)
+    return None, f"{reason}: the reconstruction is not judged"
+
+
 def _fitting(pieces: Pieces) -> tuple[Likelihood, float] | None:
     """Return the likelihood of the outputs as they are taken, and its weight, if there is one."""
     try:
@@ -168,17 +186,9 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
             undecided="the loss is no sum of a reconstruction and a divergence, since one weighs "
             "the other: only the sampler is judged",
         )
-    undecided = ""
-    family, nll_weight, likelihood = None, None, cast("Family | None", None)
-    taken, has_nll = set(pieces.anatomy.outputs), True
-    try:
-        if fitting := _family(pieces):
-            family, nll_weight = fitting
-        elif other := _of_another_kind(pieces, taken):
-            has_nll, undecided = False, f"{other}: the reconstruction is not judged"
-    except NotReplayableError as reason:
-        has_nll = False
-        undecided = "" if pieces.anatomy.data else f"{reason}: the reconstruction is not judged"
+    fitting, undecided = _judged_family(pieces)
+    has_nll, likelihood = undecided is None, cast("Family | None", None)
+    family, nll_weight = fitting or (None, None)
     divergence = terms.Term(pieces.divergence, differentiable=True)
     kl_weight = terms.kl_weight(divergence, uniform, _SIZES)
     signs = {math.copysign(1, weight) for weight in (nll_weight, kl_weight) if weight}
@@ -241,7 +251,7 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
         reparameterize=pieces.sample,
         nll=nll if has_nll else None,
         loss=loss if has_nll else None,
-        undecided=undecided,
+        undecided=undecided or "",
         encode=encode if encodes else None,
         decode=decode if decodes else None,
         module=module,

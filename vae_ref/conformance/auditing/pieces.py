@@ -489,6 +489,10 @@ class Pieces:
 
     def reconstruction(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Return what outputs and data add to the loss: a sum."""
+        if self.anatomy.is_graph:
+            raise NotReplayableError(
+                "the decoder multiplies codes by codes, as those of a graph's nodes"
+            )
         if not self.anatomy.data:
             raise NotReplayableError("the outputs are compared with nothing of their size")
         if len(self.anatomy.outputs) != 1 or len(self.anatomy.data) != 1:
