@@ -301,6 +301,11 @@ def test_a_clamp_of_what_is_clamped_changes_nothing(clamps):
     assert not verify(found.subject, only="reparameterization/extremes").failures
 
 
+def test_what_was_clamped_is_clamped_anew_if_it_was_changed_in_place():
+    found = audit_step(reconstructing(mse, clamps=(as_it_is, lambda s: wide(s).div_(2), wide)))
+    assert not found.reason
+
+
 def test_a_narrower_clamp_is_found():
     found = audit_step(reconstructing(mse, clamps=(wide, as_it_is, lambda s: s.clamp(max=10))))
     failures = verify(found.subject, only="kl/*").failures

@@ -26,13 +26,14 @@ def clamp_once(graph: Graph) -> None:
     """Let a clamp take what its input is clamped to already, and return it as it is."""
     known: dict[tuple[int, float, float], int] = {}
     of_value: dict[int, tuple[float, float]] = {}
+    changed = {old for operation in graph.operations for old in operation.changed}
     for operation in graph.operations:
         bounds = _bounds(operation)
         if bounds is None:
             continue
         (before,), (after,) = operation.inputs, operation.outputs
         same = known.setdefault((before, *bounds), after)
-        if same != after:
+        if same != after and same not in changed:
             (_, *rest), options = operation.arguments
             operation.arguments, operation.inputs = ((Ref(same), *rest), options), (same,)
         low, high = of_value.get(operation.inputs[0], (-math.inf, math.inf))
