@@ -23,6 +23,7 @@ class Audit(auditing.Audit):
         reason: Why it cannot be judged, or not in full; empty if it can.
         found: The parts of its VAE by name, in words, with their source lines.
         subject: Its pieces as a subject of claims; None if there is no VAE to judge.
+        diagram: The parts and the flow of data between them; None if there is no VAE.
     """
 
     @cached_property

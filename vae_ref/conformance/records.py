@@ -10,9 +10,12 @@ __all__ = [
     "Check",
     "Claim",
     "Diagnosis",
+    "Diagram",
+    "Edge",
     "Finding",
     "Inconclusive",
     "Measure",
+    "Node",
     "NotApplicable",
     "Note",
     "Report",
@@ -162,6 +165,65 @@ class Result:
     order: tuple[tuple[str, str], ...] = ()
 
 
+NodeKind = Literal[
+    "input",
+    "encoder",
+    "mu",
+    "spread",
+    "posterior",
+    "noise",
+    "code",
+    "decoder",
+    "outputs",
+    "network",
+    "divergence",
+    "reconstruction",
+    "term",
+    "loss",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A part of a VAE as it was found.
+
+    Attributes:
+        id: What the edges call it.
+        kind: Which part it is.
+        name: What a reader calls it.
+        shape: The shape of its numbers; None if it is an operation, such as an encoder.
+        note: What else is known of it, in a few words.
+        place: The line of the source that makes it or, of an input, that first takes it.
+    """
+
+    id: str
+    kind: NodeKind
+    name: str
+    shape: tuple[int, ...] | None = None
+    note: str = ""
+    place: str = ""
+
+
+class Edge(NamedTuple):
+    """One part is computed from another, without a third between them."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """The parts of a VAE as they were found, and which is computed from which.
+
+    Attributes:
+        nodes: The parts, from the data to the loss.
+        edges: The flow of data between them.
+    """
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+
+
 @dataclass(frozen=True)
 class Note:
     """Something the subject did beside answering, such as printing."""
@@ -193,6 +255,7 @@ class Report:
         versions: Of what it ran on.
         broken: How the run ended before its end; empty if it did not.
         undecided: Why the subject could not be judged as a whole; empty if it could.
+        diagram: The parts of the VAE of a step that was audited; None of any other subject.
     """
 
     subject: str
@@ -208,6 +271,7 @@ class Report:
     versions: dict[str, str] = field(default_factory=dict)
     broken: str = ""
     undecided: str = ""
+    diagram: Diagram | None = None
 
     @property
     def measured(self) -> dict[str, Measure]:

@@ -318,6 +318,7 @@ def conclude(
         seconds=seconds,
         versions=versions(),
         undecided=probe.subject.undecided,
+        diagram=probe.subject.diagram,
     )
 
 

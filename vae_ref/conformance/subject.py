@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vae_ref.conformance.course import Course
 from vae_ref.conformance.guards import seed_everything
+from vae_ref.conformance.records import Diagram
 from vae_ref.support.errors import UserError
 from vae_ref.support.excerpt import excerpt
 
@@ -193,6 +194,7 @@ class Subject:
         seed: Seeds the subject's noise.
         conventions: How the subject differs from the textbook.
         found: What was found about the subject before it was judged, by name, for the report.
+        diagram: The parts of a step that was audited, for the report.
         undecided: Why the subject cannot be judged as a whole; a run without a violation is then
             undecided.
         weights: The weights of the terms in the loss of a step, where they are known.
@@ -224,6 +226,7 @@ class Subject:
     seed: Callable[[int], None] = seed_everything
     conventions: Conventions = field(default_factory=Conventions)
     found: Mapping[str, str] = field(default_factory=dict)
+    diagram: Diagram | None = None
     undecided: str = ""
     weights: Weights | None = None
     rounding: float = 1.0

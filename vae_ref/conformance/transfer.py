@@ -5,7 +5,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vae_ref.conformance.records import Claim, Diagnosis, Finding, Measure, Note, Report, Result
+from vae_ref.conformance.records import (
+    Claim,
+    Diagnosis,
+    Diagram,
+    Edge,
+    Finding,
+    Measure,
+    Node,
+    Note,
+    Report,
+    Result,
+)
 
 __all__ = ["claim_from", "plain", "report_from", "result_from"]
 
@@ -61,5 +72,17 @@ def result_from(data: Mapping[str, Any]) -> Result:
 
 def report_from(data: Mapping[str, Any]) -> Report:
     """Return the report that `plain` made this of."""
-    results = tuple(map(result_from, data["results"]))
-    return Report(**{**data, "results": results, "notes": tuple(Note(**n) for n in data["notes"])})
+    diagram = data["diagram"]
+    return Report(
+        **{
+            **data,
+            "results": tuple(map(result_from, data["results"])),
+            "notes": tuple(Note(**note) for note in data["notes"]),
+            "diagram": diagram and _diagram_from(diagram),
+        }
+    )
+
+
+def _diagram_from(data: Mapping[str, Any]) -> Diagram:
+    nodes = tuple(Node(**_tuples(node)) for node in data["nodes"])
+    return Diagram(nodes, tuple(Edge(*ends) for ends in data["edges"]))

@@ -24,7 +24,6 @@ from vae_ref.conformance.auditing.recorder import Recorder, recording
 from vae_ref.conformance.claims import all_claims
 from vae_ref.conformance.records import Claim, Report, Result
 from vae_ref.conformance.runner import verify
-from vae_ref.conformance.subject import Subject
 from vae_ref.conformance.transfer import plain
 
 __all__ = ["Watch", "watched"]
@@ -158,8 +157,7 @@ def report_of(watch: Watch) -> Report:
     """Judge what was watched: the step by all claims, and the loop by two."""
     found = watch.audit
     assert found is not None  # noqa: S101 - the caller asked
-    subject = found.subject or Subject(name=watch.name, found=found.found, undecided=found.reason)
-    report = verify(subject)
+    report = verify(found.reported)
     claims = {claim.id: claim for claim in all_claims()}
     extra = []
     if watch.repeated is not None:

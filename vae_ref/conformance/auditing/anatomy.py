@@ -92,6 +92,7 @@ class Anatomy:
             prior that is learned; None if it is not.
         dropped: Random operations that are dropout.
         is_graph: Whether the decoder multiplies codes by codes, as those of a graph's nodes.
+        weighted: The operations that mix their inputs with weights, by their numbers.
     """
 
     graph: Graph
@@ -104,6 +105,11 @@ class Anatomy:
     flows: Place | None = None
     dropped: list[Operation] = field(default_factory=list)
     is_graph: bool = False
+    weighted: frozenset[int] = frozenset()
+
+    def plain(self, operation: Operation) -> bool:
+        """Whether an operation does without weights."""
+        return operation.index not in self.weighted
 
 
 def dissect(graph: Graph) -> Anatomy:
@@ -166,7 +172,8 @@ class _Dissection:
             raise outside
         self.of_noise = graph.descendants(n for latent in latents for n in latent.noise)
         dropped = [o for o in graph.operations if o.law == "dropout"]
-        anatomy = Anatomy(graph, latents, dropped=dropped)
+        weighted = frozenset(o.index for o in graph.operations if self.weighted(o))
+        anatomy = Anatomy(graph, latents, dropped=dropped, weighted=weighted)
         anatomy.outputs, anatomy.earlier = self._outputs([latent.z for latent in latents])
         anatomy.data = self._data(anatomy.outputs)
         for latent in latents:

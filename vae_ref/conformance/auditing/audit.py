@@ -9,13 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from vae_ref.conformance.auditing.addends import addends
 from vae_ref.conformance.auditing.anatomy import Anatomy, NoVAEError, dissect
 from vae_ref.conformance.auditing.clamps import clamp_once
+from vae_ref.conformance.auditing.diagram import diagram_of
 from vae_ref.conformance.auditing.findings import describe, learning
 from vae_ref.conformance.auditing.judged import subject_of
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces
 from vae_ref.conformance.auditing.recorder import Recorder, recording, suspended
 from vae_ref.conformance.guards import global_state_kept
+from vae_ref.conformance.records import Diagram
 from vae_ref.conformance.subject import Subject
 
 __all__ = ["Audit", "observed", "roots_seen", "run_step"]
@@ -28,15 +31,24 @@ class Audit:
         reason: Why it cannot be judged, or not in full; empty if it can.
         found: The parts of its VAE by name, in words, with their source lines.
         subject: Its pieces as a subject of claims; None if there is no VAE to judge.
+        diagram: The parts and the flow of data between them; None if there is no VAE.
     """
 
     def __init__(self, name: str = "the step") -> None:
         self.name, self.reason = name, "the block has not ended"
         self.found: dict[str, str] = {}
         self.subject: Subject | None = None
+        self.diagram: Diagram | None = None
         self.anatomy: Anatomy | None = None
         self.pieces: Pieces | None = None
         self.parameters: list[Tensor] = []
+
+    @property
+    def reported(self) -> Subject:
+        """What a report is about: the subject, or one of no parts that says why there is none."""
+        return self.subject or Subject(
+            name=self.name, found=self.found, diagram=self.diagram, undecided=self.reason
+        )
 
     def examine(self, recorder: Recorder, loss: Tensor | None, roots: list[nn.Module]) -> None:
         """Find the parts in what was recorded, and make a subject of them."""
@@ -64,10 +76,12 @@ class Audit:
                     self.reason = self.subject.undecided
                 except NotReplayableError as reason:
                     self.reason = str(reason)
-                self.found = describe(self.anatomy, self.pieces) | learns
+                of = addends(self.anatomy, self.pieces, self.subject)
+                self.found = describe(self.anatomy, self.pieces, of) | learns
+                self.diagram = diagram_of(self.anatomy, self.pieces, of)
                 if self.subject is not None:
                     self.found |= self.subject.found
-                    self.subject = replace(self.subject, found=self.found)
+                    self.subject = replace(self.subject, found=self.found, diagram=self.diagram)
         except NoVAEError as reason:
             self.reason = str(reason)
 

@@ -1,20 +1,38 @@
 """Say what a step's VAE is: every part with its source line, in words."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from vae_ref.conformance.auditing.addends import Addends
 from vae_ref.conformance.auditing.anatomy import Anatomy
-from vae_ref.conformance.auditing.graph import Place
+from vae_ref.conformance.auditing.graph import Operation, Place, Ref
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces
 
 __all__ = ["at", "describe", "learning"]
 
 
-def describe(anatomy: Anatomy, pieces: Pieces | None) -> dict[str, str]:
-    """Return the parts of a VAE by name, each as a phrase with its source line."""
+_CLAMPS: dict[str, dict[str, tuple[str, float | None]]] = {
+    "clamp": {"low": ("min", None), "high": ("max", None)},
+    "clip": {"low": ("min", None), "high": ("max", None)},
+    "clamp_min": {"low": ("min", None)},
+    "clamp_max": {"high": ("max", None)},
+    "hardtanh": {"low": ("min_val", -1.0), "high": ("max_val", 1.0)},
+}
+"""The bounds of operations that clamp, in the order of their arguments: name and default."""
+
+
+def describe(anatomy: Anatomy, pieces: Pieces | None, addends: Addends) -> dict[str, str]:
+    """Return the parts of a VAE by name, each as a phrase with its source line.
+
+    Args:
+        anatomy: Where the parts are.
+        pieces: The parts as functions; None if they cannot be replayed.
+        addends: What the loss is a sum of.
+    """
     graph, found = anatomy.graph, dict[str, str]()
     many = len(anatomy.latents) > 1
     for number, latent in enumerate(anatomy.latents, 1):
@@ -26,24 +44,144 @@ def describe(anatomy: Anatomy, pieces: Pieces | None) -> dict[str, str]:
         found[f"posterior{which}"] = f"computed from {cut}" if cut else "not found"
     if pieces is not None:
         try:
-            how = pieces.posterior
-            mu, raw = _by(anatomy, how.mu), _by(anatomy, how.raw)
-            found["posterior"] = f"mu is {mu}; {how.spread} is {raw}"
+            found |= _posterior(pieces)
         except NotReplayableError as reason:
             found["posterior"] += f"; {reason}"
         kind = "sampled, of z" if pieces.is_sampled else "analytic"
         if anatomy.penalties:
-            places = ", ".join(_by(anatomy, v) for v in anatomy.penalties)
+            places = ", ".join(_by(anatomy, v) for v in addends.divergence)
             found["divergence"] = f"{kind}: {places}"
         else:
             found["divergence"] = "none: the loss does not depend on the posterior but through z"
-    outputs = ", ".join(_by(anatomy, v) for v in anatomy.outputs)
+    found |= _prior(anatomy, addends)
+    outputs = ", ".join(_by(anatomy, v) for v in addends.outputs)
     data = ", ".join(_by(anatomy, v) for v in anatomy.data)
-    found["outputs"] = f"{outputs}, shape {graph.values[anatomy.outputs[0]].shape}"
+    found["outputs"] = f"{outputs}, shape {graph.values[addends.outputs[0]].shape}"
     found["compared with"] = data or "nothing of their size"
+    if addends.likelihood:
+        by = ", ".join(_by(anatomy, v) for v in addends.reconstruction)
+        found["likelihood"] = f"{addends.likelihood}{_scale(anatomy, addends)}: {by}"
+    if clamps := _clamps(anatomy, pieces, addends):
+        found["clamps"] = ", ".join(clamps)
+    whole = float(graph.replay([graph.loss])[0].detach())
+    for number, (value, worth) in enumerate(addends.further.items(), 1):
+        which = f" {number}" if len(addends.further) > 1 else ""
+        text = f"{_by(anatomy, value)}: {worth:.3g} of the loss of {whole:.3g}"
+        found[f"further term{which}"] = text
     if anatomy.dropped:
         found["dropout"] = f"held as drawn: {at(anatomy.dropped[0].place)}"
     return found
+
+
+def _posterior(pieces: Pieces) -> dict[str, str]:
+    """Say what the posterior is, and between which numbers it lies in this execution."""
+    how, anatomy = pieces.posterior, pieces.anatomy
+    mu, raw = _by(anatomy, how.mu), _by(anatomy, how.raw)
+    gaussian = pieces.latent.law == "normal" and not how.by_density
+    family = ", of a Gaussian" if gaussian else ""
+    pairs = (("mu", pieces.recorded(how.mu)), (how.spread, pieces.recorded(how.raw)))
+    ranges = (f"{name} {float(n.min()):.2g} to {float(n.max()):.2g}" for name, n in pairs)
+    return {
+        "posterior": f"mu is {mu}; {how.spread} is {raw}{family}",
+        "range": f"{', '.join(ranges)} in this batch",
+    }
+
+
+def _prior(anatomy: Anatomy, addends: Addends) -> dict[str, str]:
+    """Say what prior the divergence is from."""
+    graph = anatomy.graph
+    posterior = {v for latent in anatomy.latents for v in (latent.z, *latent.posterior)}
+    learned = _reached_beside(anatomy, addends.divergence, posterior)
+    beside = f"parameters reach the divergence beside the posterior ({at(learned)})"
+    if addends.kl and learned:
+        return {"prior": f"standard normal at this moment: {beside}"}
+    if addends.kl:
+        return {"prior": "standard normal: the divergence is a multiple of that KL"}
+    above = graph.ancestors(addends.divergence) & graph.descendants(posterior) - posterior
+    mixed = any(above & set(o.outputs) for o in graph.operations if not anatomy.plain(o))
+    if learned and len(addends.divergence) == 1 and not mixed:
+        return {"prior": f"not told; {beside}"}
+    return {}
+
+
+def _scale(anatomy: Anatomy, addends: Addends) -> str:
+    """Say what the scale of a likelihood is, if it has one."""
+    family = addends.likelihood
+    if family not in ("gaussian", "laplace") or not addends.nll:
+        return ""
+    if learned := _reached_beside(anatomy, addends.reconstruction, set(addends.outputs)):
+        return f" of a scale that parameters reach ({at(learned)})"
+    if not addends.kl:
+        return ""
+    name = "variance" if family == "gaussian" else "scale"
+    return f" of {name} {abs(addends.kl / addends.nll):.4g} at beta 1, which is fixed"
+
+
+def _reached_beside(anatomy: Anatomy, values: Iterable[int], parts: set[int]) -> Place | None:
+    """Return the first line by which parameters reach values but through some parts."""
+    graph = anatomy.graph
+    above = graph.ancestors(values, through=lambda o: parts.isdisjoint(o.outputs))
+    learned = {v for v in above - parts if graph.values[v].parameter}
+    lines = (
+        operation.place
+        for operation in graph.operations
+        if above & set(operation.outputs) - parts and learned & set(operation.reads)
+    )
+    return next((line for line in lines if line), None)
+
+
+def _clamps(anatomy: Anatomy, pieces: Pieces | None, addends: Addends) -> list[str]:
+    """Say what is clamped between the networks and the loss, and to which bounds."""
+    graph, plain = anatomy.graph, anatomy.plain
+    if pieces is None:
+        return []
+    try:
+        how = pieces.posterior
+    except NotReplayableError:
+        return []
+    z, outputs = pieces.latent.z, addends.outputs
+    decoded = graph.descendants([z])
+    heads = graph.ancestors([z, *addends.divergence], through=plain) - decoded
+    ends = graph.ancestors(addends.reconstruction, through=plain) & decoded
+    below = graph.descendants([how.mu, how.raw])
+    places = {"mu": (how.mu, heads), how.spread: (how.raw, heads)}
+    said = []
+    for operation in graph.operations:
+        bounds, made = _bounds(operation), set(operation.outputs)
+        if bounds is None or not made & (heads | ends):
+            continue
+        (clamped, *_) = made & (heads | ends)
+        size = graph.values[clamped].numel
+        of = [
+            name
+            for name, (value, _) in places.items()
+            if clamped in graph.ancestors([value]) or clamped in graph.descendants([value])
+        ]
+        if clamped in ends:
+            whole = graph.values[outputs[0]].numel == size
+            of = ["outputs" if whole else "the reconstruction"]
+        elif clamped in below and size != graph.values[z].numel:
+            of = ["the divergence"]
+        if of:
+            low, high = bounds
+            where = at(operation.place)
+            said.append(f"{' and '.join(of)} to [{low:.6g}, {high:.6g}] ({where})")
+    return said
+
+
+def _bounds(operation: Operation) -> tuple[float, float] | None:
+    """Return the bounds of an operation that clamps; None of another, or if they are tensors."""
+    known = _CLAMPS.get(operation.name.strip("_"))
+    if known is None:
+        return None
+    args, kwargs = operation.arguments
+    bounds = {"low": -math.inf, "high": math.inf}
+    for position, (bound, (name, default)) in enumerate(known.items(), 1):
+        given = kwargs.get(name, args[position] if position < len(args) else default)
+        if isinstance(given, Ref):
+            return None
+        bounds[bound] = bounds[bound] if given is None else float(given)
+    return bounds["low"], bounds["high"]
 
 
 def _by(anatomy: Anatomy, value: int) -> str:

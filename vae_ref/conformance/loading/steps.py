@@ -76,7 +76,7 @@ def subject_of_step(
         if found.subject is None and found.reason.startswith("no loss"):
             failed.append("it returned no scalar that depends on parameters")
             continue
-        return _judged(found, name)
+        return found.reported
     if not failed:
         wanted = ", ".join(required)
         raise StepError(
@@ -84,12 +84,6 @@ def subject_of_step(
             "in the file that returns them, or shapes such as 16x784,16x10"
         )
     raise StepError(f"{name} failed: {failed[0]}; give its input with --batch")
-
-
-def _judged(found: Audit, name: str) -> Subject:
-    if found.subject is not None:
-        return found.subject
-    return Subject(name=name, found=found.found, undecided=found.reason)
 
 
 def _batches(

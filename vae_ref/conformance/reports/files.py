@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from vae_ref.conformance.records import Report, Result, Status
+from vae_ref.conformance.records import Diagram, Report, Result, Status
 from vae_ref.conformance.reports.wording import printable, ran, rows
 from vae_ref.conformance.transfer import plain
 from vae_ref.support.atomic import replacing
@@ -49,6 +49,7 @@ def as_json(report: Report) -> dict[str, Any]:
             "versions": report.versions,
             "declared": report.declared,
             "facts": report.facts,
+            "diagram": report.diagram and _diagram(report.diagram),
             "measured": {name: m._asdict() for name, m in report.measured.items()},
             "notes": [dataclasses.asdict(note) for note in report.notes],
             "claims": [_claim(result) for result in report.results],
@@ -94,6 +95,13 @@ def write(path: Path, text: str) -> None:
     """
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def _diagram(diagram: Diagram) -> dict[str, Any]:
+    return {
+        "nodes": [dataclasses.asdict(node) for node in diagram.nodes],
+        "edges": [edge._asdict() for edge in diagram.edges],
+    }
 
 
 def _claim(result: Result) -> dict[str, Any]:

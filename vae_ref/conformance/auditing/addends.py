@@ -1,0 +1,181 @@
+"""Tell the addends of a loss apart: the divergence, the reconstruction, and what is neither.
+
+What is neither is known by evidence alone: beside it the others have to be a KL and a likelihood,
+or it has to depend on parameters that nothing else of the loss takes as they are.
+"""
+
+import contextlib
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from vae_ref.conformance.auditing.anatomy import STRUCTURAL, Anatomy
+from vae_ref.conformance.auditing.graph import REFUSED, Operation
+from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces, uniform
+from vae_ref.conformance.probe import terms
+from vae_ref.conformance.subject import Subject
+
+__all__ = ["Addends", "addends"]
+
+_SIZES = [(3, 4), (2, 5)]
+_ADDING = {
+    *("add", "add_", "__add__", "__radd__", "__iadd__", "sub", "sub_", "__sub__", "__isub__"),
+    *("rsub", "__rsub__", "neg", "__neg__", "sum", "mean", "stack", "cat", *STRUCTURAL),
+}
+"""The operations whose result is a sum of what they take."""
+
+_SCALING = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "div", "div_", "__truediv__"}
+_LAST = {
+    *("_nodes", "_constant", "is_sampled", "code_slots", "_codes_reached"),
+    *("pixel_slots", "_pixels_reached"),
+}
+"""What pieces remember of the terms that they have."""
+
+
+@dataclass(frozen=True)
+class Addends:
+    """The addends of a loss.
+
+    Attributes:
+        divergence: Those of the divergence.
+        reconstruction: Those of the reconstruction.
+        outputs: What the reconstruction compares with the data.
+        kl: The weight of the KL; None if the divergence is no multiple of that to N(0, 1).
+        nll: The weight of the reconstruction; None if it is no known likelihood.
+        likelihood: Which likelihood it is; empty if it is none that is known.
+        further: What is neither, with what it adds to the loss of this execution.
+    """
+
+    divergence: tuple[int, ...]
+    reconstruction: tuple[int, ...]
+    outputs: tuple[int, ...]
+    kl: float | None = None
+    nll: float | None = None
+    likelihood: str = ""
+    further: dict[int, float] = field(default_factory=dict)
+
+
+def addends(anatomy: Anatomy, pieces: Pieces | None, subject: Subject | None) -> Addends:
+    """Return the addends of the loss; what cannot be told apart is left together.
+
+    Args:
+        anatomy: Where the parts are.
+        pieces: The parts as functions; None if they cannot be replayed.
+        subject: What is judged; it knows the weights if there is nothing to tell apart.
+    """
+    found = Addends(anatomy.penalties, anatomy.distortions, anatomy.outputs)
+    if pieces is not None and subject is not None and pieces.is_sum():
+        known, family = subject.weights, subject.conventions.likelihood
+        if known is not None and known.kl:
+            found = replace(found, kl=known.kl)
+        else:
+            found = _divergence(pieces, found)
+        if known is not None and known.nll and family:
+            found = replace(found, nll=known.nll, likelihood=family)
+        else:
+            found = _reconstruction(pieces, found)
+    above = anatomy.graph.ancestors(found.reconstruction)
+    taken = {*found.divergence, *found.reconstruction}
+    rest = [v for v in (*anatomy.penalties, *anatomy.distortions) if v not in taken]
+    weighed = {v: _worth(anatomy, v) for v in (*rest, *_of_parameters(anatomy))}
+    return replace(
+        found,
+        outputs=tuple(o for o in anatomy.outputs if o in above) or anatomy.outputs,
+        further={v: worth for v, worth in weighed.items() if worth is not None},
+    )
+
+
+def _divergence(pieces: Pieces, found: Addends) -> Addends:
+    """Take the one addend that is a multiple of the KL by itself for the divergence."""
+    of = pieces.anatomy.penalties
+    weights = {}
+    for value in of:
+        rest = tuple(v for v in of if v != value)
+        alone = _alone(pieces, penalties=(value,), distortions=(*found.reconstruction, *rest))
+        with contextlib.suppress(NotReplayableError, *REFUSED):
+            term = terms.Term(alone.divergence, differentiable=True)
+            if weight := terms.kl_weight(term, uniform, _SIZES):
+                weights[value] = weight
+    if len(weights) != 1:
+        return found
+    ((value, weight),) = weights.items()
+    return replace(found, divergence=(value,), kl=weight)
+
+
+def _reconstruction(pieces: Pieces, found: Addends) -> Addends:
+    """Take the one addend that is a multiple of a likelihood for the reconstruction."""
+    of = pieces.anatomy.distortions
+    families = {}
+    for value in of:
+        rest = tuple(v for v in of if v != value)
+        above = pieces.graph.ancestors([value])
+        alone = _alone(
+            pieces,
+            distortions=(value,),
+            penalties=(*pieces.anatomy.penalties, *rest),
+            outputs=tuple(o for o in pieces.anatomy.outputs if o in above),
+        )
+        with contextlib.suppress(NotReplayableError, *REFUSED):
+            if family := terms.family_of(alone.reconstruction, uniform, 7):
+                families[value] = family
+    if len(families) != 1:
+        return found
+    ((value, (known, weight)),) = families.items()
+    return replace(found, reconstruction=(value,), likelihood=known.name, nll=weight)
+
+
+def _alone(pieces: Pieces, **parts: Any) -> Pieces:
+    """Return the pieces of a loss some of whose addends are left out."""
+    alone = copy.copy(pieces)
+    for known in _LAST:
+        alone.__dict__.pop(known, None)
+    alone.anatomy = replace(pieces.anatomy, **parts)
+    return alone
+
+
+def _worth(anatomy: Anatomy, value: int) -> float | None:
+    """Return what an addend adds to the loss as recorded; None if the loss is not linear in it."""
+    graph = anatomy.graph
+    try:
+        with torch.no_grad():
+            (found,) = graph.replay([value])
+            none, once, twice = (
+                float(graph.replay([graph.loss], {value: times * found})[0]) for times in (0, 1, 2)
+            )
+    except REFUSED:
+        return None
+    rounding = 1e-4 * (abs(none) + abs(once) + abs(twice))
+    return once - none if abs(twice - 2 * once + none) <= rounding else None
+
+
+def _of_parameters(anatomy: Anatomy) -> list[int]:
+    """Return the addends of parameters that reach the rest only by way of the known parts."""
+    graph = anatomy.graph
+    parts = {*anatomy.outputs, *(v for x in anatomy.latents for v in (x.z, *x.posterior))}
+    moved = graph.descendants(parts)
+    learned = graph.descendants(v.index for v in graph.values if v.parameter)
+    found, seen, left = [], set[int](), [graph.loss]
+    while left:
+        value = left.pop()
+        maker = graph.values[value].maker
+        if value in seen or value in parts:
+            continue
+        seen.add(value)
+        if value not in moved:
+            found += [value] if value in learned else []
+        elif maker is not None:
+            left += _added(maker, moved | learned)
+    cut = parts | set(found)
+    rest = graph.ancestors([graph.loss], through=lambda o: cut.isdisjoint(o.outputs))
+    taken = {v for v in rest if graph.values[v].parameter}
+    return [v for v in sorted(found) if taken.isdisjoint(graph.ancestors([v]))]
+
+
+def _added(operation: Operation, varying: set[int]) -> Iterable[int]:
+    """Return what an operation adds up, if it does."""
+    moving = [v for v in operation.reads if v in varying]
+    adds = operation.name in _ADDING or (operation.name in _SCALING and len(moving) == 1)
+    return moving if adds else ()
