@@ -36,6 +36,12 @@ def test_sessions_go_as_shown(page, tmp_path):
             assert transcripts.comparable(answer) == transcripts.comparable(shown.answer)
 
 
+def test_the_drawing_is_that_of_the_guides_first_file():
+    """If it rightly changes, run `python -m tests.transcripts`."""
+    assert transcripts.drawing() == transcripts.DRAWING.read_text()
+    assert f"](images/{transcripts.DRAWING.name})" in GUIDE.read_text()
+
+
 @pytest.mark.usefixtures("user")
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_the_subjects_of_the_guide_are_as_it_says(name, tmp_path):

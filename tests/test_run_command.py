@@ -41,6 +41,21 @@ def test_a_right_script_holds_and_is_stopped(run, tmp_path):
     assert not (tmp_path / "trained").exists()
 
 
+def test_a_page_with_a_drawing_is_written(run, tmp_path):
+    status, _ = run("--html", "page.html", "train.py", "50")
+    assert status == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "The VAE as found" in page
+    assert "train.py:12" in page
+
+
+@pytest.mark.parametrize("file", ["train.py", "missing/page.html"])
+def test_a_page_that_cannot_be_written_is_said_first(run, tmp_path, file):
+    status, text = run("--html", file, "train.py", "50")
+    assert (status, "Traceback" in text) == (2, False)
+    assert "import sys, torch" in (tmp_path / "train.py").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "claim"),

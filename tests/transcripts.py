@@ -1,8 +1,8 @@
 """What the documentation shows of a session, and what the session gives.
 
 Files are the blocks that begin with a comment of their name; sessions are the console
-blocks. An answer that ends in ``...`` goes on. `python -m tests.transcripts` writes the answers
-anew.
+blocks. An answer that ends in ``...`` goes on. `python -m tests.transcripts` writes anew the
+answers that have changed, and the drawing of an audit.
 """
 
 import os
@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 GUIDE, README = ROOT / "docs" / "verify.md", ROOT / "README.md"
 PAGES = (GUIDE, README)
+DRAWING = ROOT / "docs" / "images" / "audit.svg"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,27 @@ def _run(session: list[Step], directory: Path) -> list[Step]:
     return [Step(step.command, text) for step, text in zip(session, texts, strict=True)]
 
 
+def drawing() -> str:
+    """Draw the VAE of the guide's first file, as an audit finds it."""
+    code = (
+        "import train; from vae_ref.conformance import audit_step;"
+        "from vae_ref.conformance.reports.drawing import drawing;"
+        "report = audit_step(train.step, *train.batch()).report;"
+        "print(drawing(report, alone=True), end='')"
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / "train.py").write_text(files()["train.py"])
+        environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            cwd=directory,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
+
+
 def shortened(answer: str, shown: str) -> str:
     """Cut an answer where the one that is shown is cut."""
     text = re.sub(r"[ \t]+$", "", answer, flags=re.MULTILINE)
@@ -97,9 +119,16 @@ def main() -> None:
             answers = run(page, Path(directory))
         for session, answered in zip(sessions(page), answers, strict=True):
             pairs = zip(steps(session), answered, strict=True)
-            anew = "".join(f"$ {s.command}\n{shortened(a.answer, s.answer)}" for s, a in pairs)
+            anew = "".join(f"$ {shown.command}\n{_anew(shown, found)}" for shown, found in pairs)
             text = text.replace(f"```console\n{session}```", f"```console\n{anew}```")
         page.write_text(text)
+    DRAWING.write_text(drawing())
+
+
+def _anew(shown: Step, found: Step) -> str:
+    """Return an answer as it is found now, unless what differs is not compared."""
+    answer = shortened(found.answer, shown.answer)
+    return shown.answer if comparable(answer) == comparable(shown.answer) else answer
 
 
 if __name__ == "__main__":

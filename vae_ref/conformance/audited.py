@@ -4,14 +4,16 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from vae_ref.conformance.auditing import audit as auditing
 from vae_ref.conformance.auditing.anatomy import NoVAEError
 from vae_ref.conformance.auditing.recorder import suspended
 from vae_ref.conformance.records import Report
+from vae_ref.conformance.reports.files import write
 from vae_ref.conformance.reports.terminal import as_text
-from vae_ref.conformance.runner import verify
+from vae_ref.conformance.runner import probe_of, verify
 
 __all__ = ["Audit", "audit", "audit_step"]
 
@@ -37,6 +39,23 @@ class Audit(auditing.Audit):
             raise NoVAEError(self.reason)
         with suspended():
             return verify(self.subject)
+
+    def write_html(self, file: str | Path) -> None:
+        """Write the report as one HTML page, with a drawing of the VAE that was found.
+
+        Args:
+            file: The file to create or replace.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        from vae_ref.conformance.reports.charts import pictures
+        from vae_ref.conformance.reports.html import as_html
+
+        with suspended():
+            report = verify(self.reported) if self.subject is None else self.report
+            drawn = pictures(report, probe_of(self.reported)) if self.subject else ()
+        write(Path(file), as_html(report, drawn))
 
     def __str__(self) -> str:
         """Say what was found, and what became of the claims."""

@@ -51,13 +51,12 @@ class _Making:
         many = len(self.anatomy.latents)
         groups = [[x] for x in self.anatomy.latents] if many <= _MOST else [self.anatomy.latents]
         for number, latents in enumerate(groups, 1):
-            self._network("network", "layers between codes", networks.pop(f"code {number}", []))
+            self._network("network", "between codes", networks.pop(f"code {number}", []))
             self._latent(latents)
         self._network("decoder", "decoder", networks.pop("decoder", []))
         self._each("outputs", "outputs", self.addends.outputs)
         for part in ("divergence", "further"):
-            name = f"network of the {'further term' if part == 'further' else part}"
-            self._network("network", name, networks.pop(part, []))
+            self._network("network", f"{part} network", networks.pop(part, []))
         self._terms()
         self._flow()
         self._name_inputs()
@@ -104,8 +103,10 @@ class _Making:
     def _inputs(self) -> None:
         """Add the tensors that come from outside, or are drawn, and have a row for an example."""
         anatomy, noise = self.anatomy, {n for x in self.anatomy.latents for n in x.noise}
-        for value in anatomy.data:
-            self._put("input", "data", self._unshaped(value), self._made(value))
+        many = len(anatomy.data) > _MOST
+        for data in [anatomy.data] if many else [(v,) for v in anatomy.data]:
+            own = [v for value in data for v in self._unshaped(value)]
+            self._put("input", f"{len(data)} data" if many else "data", own, self._made(own[0]))
         rows = self.graph.values[anatomy.latents[0].z].shape[:1]
         found = [
             value.index
@@ -245,7 +246,7 @@ class _Making:
     def _name_inputs(self) -> None:
         """Call an input what it is by where it goes."""
         for key, node in self.nodes.items():
-            if node.kind != "input" or node.name == "data":
+            if node.kind != "input" or node.name.endswith("data"):
                 continue
             drawn = [
                 maker.law

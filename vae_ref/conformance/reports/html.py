@@ -8,6 +8,7 @@ from jinja2 import Environment, StrictUndefined
 
 from vae_ref.conformance.records import Report
 from vae_ref.conformance.reports import wording
+from vae_ref.conformance.reports.drawing import drawing
 from vae_ref.conformance.reports.picture import Picture
 
 __all__ = ["as_html"]
@@ -36,6 +37,7 @@ def as_html(report: Report, pictures: Sequence[Picture] = ()) -> str:
         words=wording,
         others=wording.folded(report),
         pictures=pictures,
+        drawing=drawing(report),
     )
 
 
