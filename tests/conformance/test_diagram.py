@@ -60,6 +60,18 @@ def with_weight_decay():
     return lambda: net.loss(images()) + 0.1 * sum(p.square().sum() for p in decay)
 
 
+def with_many_penalties():
+    net = Textbook()
+
+    def step():
+        loss = net.loss(images())
+        for p in net.parameters():
+            loss = loss + 0.01 * p.square().sum()
+        return loss
+
+    return step
+
+
 def with_a_classifier():
     net, head = Textbook(), nn.Linear(L, 2)
     labels = torch.tensor([0, 1, 1, 0, 1])
@@ -282,7 +294,8 @@ def test_every_part_has_its_line_and_edges_join_parts(make):
         file, _, line = node.place.partition(":")
         assert file in ("steps.py", "test_diagram.py"), node
         assert line.isdecimal()
-        assert node.shape is not None or node.kind in ("encoder", "decoder", "network"), node
+        shapeless = ("encoder", "decoder", "network", "posterior")
+        assert node.shape is not None or node.kind in shapeless, node
 
 
 def test_the_shapes_are_those_of_the_step():
@@ -356,6 +369,11 @@ def test_a_further_term_is_named(make, by):
     assert what["further term"].startswith(f"{by} (test_diagram.py:")
     assert what["divergence"].startswith("analytic: sum (test_diagram.py:")
     assert what["divergence"].count(":") == 2
+
+
+def test_many_further_terms_are_told_together():
+    assert value_of(found(with_many_penalties)["8 further terms"]) > 0
+    assert nodes(with_many_penalties)["term"].name == "8 further terms"
 
 
 @pytest.mark.parametrize("make", [*RIGHT, with_a_learned_scale, learned_prior, clamped])

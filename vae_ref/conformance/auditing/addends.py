@@ -18,7 +18,10 @@ from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces, unif
 from vae_ref.conformance.probe import terms
 from vae_ref.conformance.subject import Subject
 
-__all__ = ["Addends", "addends"]
+__all__ = ["MOST", "Addends", "addends"]
+
+MOST = 3
+"""The parts of a kind that are told one by one; more are told together."""
 
 _SIZES = [(3, 4), (2, 5)]
 _ADDING = {
@@ -46,7 +49,7 @@ class Addends:
         kl: The weight of the KL; None if the divergence is no multiple of that to N(0, 1).
         nll: The weight of the reconstruction; None if it is no known likelihood.
         likelihood: Which likelihood it is; empty if it is none that is known.
-        further: What is neither, with what it adds to the loss of this execution.
+        further: What is neither, with what it adds to the loss of this execution; many together.
     """
 
     divergence: tuple[int, ...]
@@ -55,7 +58,7 @@ class Addends:
     kl: float | None = None
     nll: float | None = None
     likelihood: str = ""
-    further: dict[int, float] = field(default_factory=dict)
+    further: dict[tuple[int, ...], float] = field(default_factory=dict)
 
 
 def addends(anatomy: Anatomy, pieces: Pieces | None, subject: Subject | None) -> Addends:
@@ -80,11 +83,13 @@ def addends(anatomy: Anatomy, pieces: Pieces | None, subject: Subject | None) ->
     above = anatomy.graph.ancestors(found.reconstruction)
     taken = {*found.divergence, *found.reconstruction}
     rest = [v for v in (*anatomy.penalties, *anatomy.distortions) if v not in taken]
-    weighed = {v: _worth(anatomy, v) for v in (*rest, *_of_parameters(anatomy))}
+    others = (*rest, *_of_parameters(anatomy))
+    groups = [others] if len(others) > MOST else [(v,) for v in others]
+    weighed = {group: _worth(anatomy, group) for group in groups if group}
     return replace(
         found,
         outputs=tuple(o for o in anatomy.outputs if o in above) or anatomy.outputs,
-        further={v: worth for v, worth in weighed.items() if worth is not None},
+        further={group: worth for group, worth in weighed.items() if worth is not None},
     )
 
 
@@ -136,14 +141,15 @@ def _alone(pieces: Pieces, **parts: Any) -> Pieces:
     return alone
 
 
-def _worth(anatomy: Anatomy, value: int) -> float | None:
-    """Return what an addend adds to the loss as recorded; None if the loss is not linear in it."""
+def _worth(anatomy: Anatomy, values: tuple[int, ...]) -> float | None:
+    """Return what addends add to the loss as recorded; None if the loss is not linear in them."""
     graph = anatomy.graph
     try:
         with torch.no_grad():
-            (found,) = graph.replay([value])
+            found = graph.replay(values)
             none, once, twice = (
-                float(graph.replay([graph.loss], {value: times * found})[0]) for times in (0, 1, 2)
+                float(graph.replay([graph.loss], dict(zip(values, scaled, strict=True)))[0])
+                for scaled in ([times * part for part in found] for times in (0, 1, 2))
             )
     except REFUSED:
         return None

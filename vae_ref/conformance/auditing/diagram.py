@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
-from vae_ref.conformance.auditing.addends import Addends
+from vae_ref.conformance.auditing.addends import MOST, Addends
 from vae_ref.conformance.auditing.anatomy import STRUCTURAL, Anatomy, Latent
 from vae_ref.conformance.auditing.findings import at
 from vae_ref.conformance.auditing.graph import Operation
@@ -14,7 +14,6 @@ from vae_ref.conformance.records import Diagram, Edge, Node, NodeKind
 
 __all__ = ["diagram_of"]
 
-_MOST = 3  # of a kind that are drawn one by one
 _CONSTANT = {
     *("zeros", "ones", "full", "empty", "eye", "arange", "linspace", "tril_indices"),
     *("zeros_like", "ones_like", "empty_like", "full_like", "scalar_tensor"),
@@ -49,7 +48,7 @@ class _Making:
         self._inputs()
         self._network("encoder", "encoder", networks.pop("encoder", []))
         many = len(self.anatomy.latents)
-        groups = [[x] for x in self.anatomy.latents] if many <= _MOST else [self.anatomy.latents]
+        groups = [[x] for x in self.anatomy.latents] if many <= MOST else [self.anatomy.latents]
         for number, latents in enumerate(groups, 1):
             self._network("network", "between codes", networks.pop(f"code {number}", []))
             self._latent(latents)
@@ -75,7 +74,9 @@ class _Making:
             return
         key = self._key(kind)
         self.of_value |= dict.fromkeys(own, key)
-        shape, place = self.graph.values[own[0]].shape, self._line(own[0])
+        shapes = {self.graph.values[v].shape for v in own}
+        shape = self.graph.values[own[0]].shape if kind == "input" else None
+        shape, place = shapes.pop() if len(shapes) == 1 else shape, self._line(own[0])
         self.nodes[key] = Node(id=key, kind=kind, name=name, shape=shape, note=note, place=place)
 
     def _key(self, kind: NodeKind) -> str:
@@ -85,7 +86,7 @@ class _Making:
 
     def _each(self, kind: NodeKind, name: str, values: tuple[int, ...], note: str = "") -> None:
         """Add a node for each value, or one for all if they are many."""
-        groups = [[v] for v in values] if len(values) <= _MOST else [list(values)]
+        groups = [[v] for v in values] if len(values) <= MOST else [list(values)]
         for group in groups:
             self._put(kind, name, group, note or self._made(group[0]))
 
@@ -103,7 +104,7 @@ class _Making:
     def _inputs(self) -> None:
         """Add the tensors that come from outside, or are drawn, and have a row for an example."""
         anatomy, noise = self.anatomy, {n for x in self.anatomy.latents for n in x.noise}
-        many = len(anatomy.data) > _MOST
+        many = len(anatomy.data) > MOST
         for data in [anatomy.data] if many else [(v,) for v in anatomy.data]:
             own = [v for value in data for v in self._unshaped(value)]
             self._put("input", f"{len(data)} data" if many else "data", own, self._made(own[0]))
@@ -120,7 +121,7 @@ class _Making:
                 or (not value.maker.reads and value.maker.name not in _CONSTANT)
             )
         ]
-        if len(found) <= _MOST:
+        if len(found) <= MOST:
             for value in found:
                 self._put("input", "input", [value])
         else:
@@ -146,11 +147,11 @@ class _Making:
         above: set[int] = set()
         for number, latent in enumerate(anatomy.latents, 1):
             above = above | graph.ancestors(latent.posterior)
-            needed.append((f"code {number if len(codes) <= _MOST else 1}", above))
+            needed.append((f"code {number if len(codes) <= MOST else 1}", above))
         needed += [
             ("decoder", graph.ancestors(self.addends.outputs)),
             ("divergence", graph.ancestors(self.addends.divergence)),
-            ("further", graph.ancestors(self.addends.further)),
+            ("further", graph.ancestors(v for values in self.addends.further for v in values)),
         ]
         found: dict[str, list[Operation]] = {}
         for operation in graph.operations:
@@ -208,9 +209,9 @@ class _Making:
         self._each("divergence", "divergence", addends.divergence, note)
         note = _weighed(addends.likelihood, addends.nll)
         self._each("reconstruction", "reconstruction", addends.reconstruction, note)
-        for value, worth in addends.further.items():
-            note = f"{self._made(value)}, adds {worth:.3g}"
-            self._put("term", "further term", [value], note)
+        for values, worth in addends.further.items():
+            name = f"{len(values)} further terms" if len(values) > 1 else "further term"
+            self._put("term", name, values, f"{self._made(values[0])}, adds {worth:.3g}")
         recorded = graph.values[graph.loss].external
         note = "" if recorded is None else f"{float(recorded):.4g} here"
         self.nodes["loss"] = Node(

@@ -64,10 +64,10 @@ def describe(anatomy: Anatomy, pieces: Pieces | None, addends: Addends) -> dict[
     if clamps := _clamps(anatomy, pieces, addends):
         found["clamps"] = ", ".join(clamps)
     whole = float(graph.replay([graph.loss])[0].detach())
-    for number, (value, worth) in enumerate(addends.further.items(), 1):
+    for number, (values, worth) in enumerate(addends.further.items(), 1):
         which = f" {number}" if len(addends.further) > 1 else ""
-        text = f"{_by(anatomy, value)}: {worth:.3g} of the loss of {whole:.3g}"
-        found[f"further term{which}"] = text
+        name = f"{len(values)} further terms" if len(values) > 1 else f"further term{which}"
+        found[name] = f"{_by(anatomy, values[0])}: {worth:.3g} of the loss of {whole:.3g}"
     if anatomy.dropped:
         found["dropout"] = f"held as drawn: {at(anatomy.dropped[0].place)}"
     return found
