@@ -541,7 +541,7 @@ def test_an_engine_that_is_asked_for_is_kept(small, tmp_path):
 LOG1P = """
 import time, torch
 from vae_ref import VAE, evaluate, glyphs
-from vae_ref.engines.platform import constants_in_memory
+from vae_ref.support.platform import constants_in_memory
 
 def seconds(function, x):
     times = []

@@ -2,7 +2,7 @@
 
 The images are converted once and stay in memory; a batch is an index_select. One layer computes
 both heads, the loss takes logits, Adam is fused, and no loss is read before the epoch ends.
-Denormals are flushed, and the constants of log1p are in memory (vae_ref.engines.platform says
+Denormals are flushed, and the constants of log1p are in memory (vae_ref.support.platform says
 why). Few loops do that, but it takes only a line each, and a rival should not lose by a line.
 """
 

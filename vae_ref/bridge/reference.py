@@ -16,6 +16,7 @@ from vae_ref.objective import importance_weighted_bound, loss_function
 from vae_ref.running.recipe import Recipe
 from vae_ref.running.run import Run
 from vae_ref.running.training import fit
+from vae_ref.support.platform import Adam
 
 __all__ = ["reference"]
 
@@ -51,7 +52,7 @@ def reference(
             recipe=recipe,
             size=sets[0].size,
             model=model,
-            optimizer=torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True),
+            optimizer=Adam(model.parameters(), lr=recipe.learning_rate, fused=True),
             engine="eager",  # the kit can watch its steps; tests compare the others with it
         )
         for record in fit(run, *sets, epochs=epochs):

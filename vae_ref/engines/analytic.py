@@ -9,12 +9,12 @@ from torch.optim.adam import adam
 
 from vae_ref import checks
 from vae_ref.data import ImageSet
-from vae_ref.engines.platform import Adam
 from vae_ref.engines.step import Layers, Step
 from vae_ref.likelihood import Bernoulli
 from vae_ref.model import VAE, LatentModel
 from vae_ref.plan import Plan
 from vae_ref.support.denormals import denormals_flushed
+from vae_ref.support.platform import Adam
 
 __all__ = ["Analytic", "objection", "settings"]
 

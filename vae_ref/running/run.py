@@ -13,7 +13,6 @@ from torch import Tensor
 
 from vae_ref.checks import is_integer, require_positive_integer
 from vae_ref.engines import choose
-from vae_ref.engines.platform import Adam
 from vae_ref.model import LatentModel
 from vae_ref.names import MOST_EPOCHS, EngineOption
 from vae_ref.plan import Plan
@@ -22,6 +21,7 @@ from vae_ref.running.checkpoint import CheckpointError
 from vae_ref.running.recipe import Recipe
 from vae_ref.support.errors import InputError
 from vae_ref.support.excerpt import excerpt
+from vae_ref.support.platform import Adam
 
 __all__ = ["Environment", "Run"]
 

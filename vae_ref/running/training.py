@@ -11,7 +11,6 @@ import torch
 from vae_ref.checks import require_positive_integer, unchecked
 from vae_ref.data import ImageSet
 from vae_ref.engines import choose, make
-from vae_ref.engines.platform import constants_in_memory
 from vae_ref.model import VAE, LatentModel
 from vae_ref.objective import importance_weighted_bound, log_weight
 from vae_ref.plan import Plan
@@ -19,6 +18,7 @@ from vae_ref.running.history import Record
 from vae_ref.running.run import Run
 from vae_ref.shapes import Codes, PerExample
 from vae_ref.support.errors import InputError, UserError
+from vae_ref.support.platform import constants_in_memory
 
 __all__ = ["Averages", "DivergenceError", "evaluate", "fit", "fit_together", "log_likelihood"]
 

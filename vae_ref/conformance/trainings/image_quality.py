@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from vae_ref.conformance.course import Course
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import NotApplicable
+from vae_ref.support.platform import Adam
 
 __all__ = ["confidence", "high_frequencies", "nearest_distances"]
 
@@ -24,7 +25,7 @@ def _classifier(probe: Probe) -> nn.Module:
     classes = int(course.labels[0].max()) + 1
     inner = nn.Linear(course.train.shape[1], _HIDDEN)
     net = nn.Sequential(inner, nn.ReLU(), nn.Linear(_HIDDEN, classes)).float()
-    optimiser = torch.optim.Adam(net.parameters(), 1e-3, fused=True)
+    optimiser = Adam(net.parameters(), 1e-3, fused=True)
     with torch.enable_grad():
         for _ in range(_STEPS):
             rows = torch.randint(len(course.train), (_BATCH,))

@@ -14,6 +14,7 @@ from torch import Tensor
 from vae_ref.conformance.guards import one_thread
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import NotApplicable
+from vae_ref.support.platform import Adam
 
 __all__ = ["Optimum", "Solution", "optimum", "solution"]
 
@@ -106,7 +107,7 @@ def _train(probe: Probe, best: Optimum) -> Solution:
     for weight in weights.values():
         weight.requires_grad_()
     w, v, logvar, log_s2 = weights.values()
-    optimiser = torch.optim.Adam([w, v, logvar, log_s2], _RATE, fused=True)
+    optimiser = Adam([w, v, logvar, log_s2], _RATE, fused=True)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, _STEPS)
     probe.subject.seed(probe.number("linear"))
     for _ in range(_STEPS):

@@ -19,6 +19,7 @@ from vae_ref.conformance.records import Claim, NotApplicable, Violation
 from vae_ref.conformance.trainings import scoring
 from vae_ref.conformance.trainings.scoring import Score
 from vae_ref.support.denormals import denormals_flushed
+from vae_ref.support.platform import Adam
 
 __all__ = [
     "AUTOENCODER",
@@ -216,7 +217,7 @@ def loop(probe: Probe, variant: Variant, course: Course, epochs: int) -> Iterato
     module, loss = probe.subject.module, _loss(probe, variant)
     assert module is not None  # noqa: S101 - the claims need it
     parameters = [p for p in module.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(parameters, RATE, fused=True)
+    optimiser = Adam(parameters, RATE, fused=True)
     order, networks = probe.generator(f"order {variant.name}"), Networks.of(probe)
     for _ in range(epochs):
         total = torch.zeros((), dtype=torch.float64)
