@@ -243,9 +243,14 @@ def no_leakage_decoder(probe: Probe) -> None:
 )
 def each_pixel_matters(probe: Probe) -> None:
     networks = Networks.of(probe)
-    dead = _without_effect(probe, lambda x: torch.cat(networks.encode(x), 1), networks.images(32))
+    images = networks.images(32)
+    dead = _without_effect(probe, lambda x: torch.cat(networks.encode(x), 1), images)
     if dead:
-        raise Violation(f"{dead} pixels have no effect", symptom="dead")
+        pixels = images[0].numel()
+        raise Violation(
+            f"{dead} of {pixels} pixels have no effect",
+            symptom="all-dead" if dead == pixels else "dead",
+        )
 
 
 @claim(
@@ -263,7 +268,11 @@ def each_latent_matters(probe: Probe) -> None:
         codes = networks.codes(32)
     dead = _without_effect(probe, networks.decode, codes)
     if dead:
-        raise Violation(f"{dead} of {codes.shape[1]} latents have no effect", symptom="dead")
+        latents = codes[0].numel()
+        raise Violation(
+            f"{dead} of {latents} latents have no effect",
+            symptom="all-dead" if dead == latents else "dead",
+        )
 
 
 def _without_effect(probe: Probe, function: Callable[[Tensor], Tensor], inputs: Tensor) -> int:

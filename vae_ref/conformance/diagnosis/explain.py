@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 from vae_ref.conformance import guards
 from vae_ref.conformance.diagnosis import transformations, weights
@@ -90,7 +90,7 @@ def explain(
             # A function that hangs would hang in the search too.
             hangs = result.status == "timeout"
             failed = roots if slot != "train" else [r for r in results if r.status in FAILED]
-            names[slot] = None if hangs else _name(probe, slot, failed, notes)
+            names[slot] = None if hangs else _name(probe, slot, failed, _ran(results), notes)
             first[slot] = result.claim.id
         diagnosis = names.get(slot)
         if diagnosis and first[slot] != result.claim.id and _explains(diagnosis, result):
@@ -158,14 +158,19 @@ def _slot(probe: Probe, result: Result) -> Slot:
     return "net" if slot == "train" and probe.subject.train is None else slot
 
 
+def _ran(results: Sequence[Result]) -> set[str]:
+    """Return the claims that were decided."""
+    return {result.claim.id for result in results if result.status in (*FAILED, "pass")}
+
+
 def _name(
-    probe: Probe, slot: Slot, roots: Sequence[Result], notes: list[Note]
+    probe: Probe, slot: Slot, roots: Sequence[Result], ran: set[str], notes: list[Note]
 ) -> Diagnosis | None:
     """Name the bug of a function; note it if the search itself fails."""
     try:
         with guards.global_state_kept(), guards.quiet(), guards.time_limit(_SECONDS):
             if slot in ("net", "train"):
-                return _by_symptoms(slot, roots)
+                return _by_symptoms(slot, roots, ran)
             fixed, by_weights = probe.subject.weights, None
             if fixed and slot == "loss" and any(r.symptom.startswith(_WEIGHED) for r in roots):
                 by_weights = weights.explain(fixed)
@@ -191,34 +196,76 @@ def _diagnosis(mutant: Mutant, score: float, runner_up: str | None) -> Diagnosis
     )
 
 
-def _by_symptoms(slot: Slot, failed: Sequence[Result]) -> Diagnosis | None:
-    """Name a bug of the networks or the loop by the claims that fail, and how they fail."""
+def _by_symptoms(slot: Slot, failed: Sequence[Result], ran: set[str]) -> Diagnosis | None:
+    """Name a bug of the networks or the loop by the claims that fail, and how they fail.
+
+    What a bug violates beyond what could be checked does not speak against it, unless another bug
+    fits as well.
+    """
     parts = ("training",) if slot == "train" else ("model", "training")
     seen = {(r.claim.id, r.symptom) for r in failed if r.claim.part in parts}
     scores = {}
     for identifier, kills in kill_matrix().items():
         if BANK[identifier].slot == slot:
             known = {pair for pair in kills.items() if pair[0].startswith(parts[0])}
-            scores[identifier] = len(seen & known) / max(1, len(seen | known))
-    if not scores:
+            checked = {pair for pair in known if pair[0] in ran}
+            scores[identifier] = _share(seen, checked), _share(seen, known)
+    ranked = sorted(scores, key=lambda name: scores[name], reverse=True)
+    if len(ranked) < 2:
         return None
-    best, second = sorted(scores, key=lambda name: -scores[name])[:2]
-    return _diagnosis(BANK[best], scores[best], second) if scores[best] >= _SAME_SYMPTOMS else None
+    best, second, *_ = ranked
+    share, of_all = scores[best]
+    stands_out = share > scores[second][0] or of_all >= _SAME_SYMPTOMS
+    named = share >= _SAME_SYMPTOMS and stands_out
+    return _diagnosis(BANK[best], share, second) if named else None
+
+
+def _share(a: set[tuple[str, str]], b: set[tuple[str, str]]) -> float:
+    return len(a & b) / max(1, len(a | b))
 
 
 def _by_fingerprint(probe: Probe, slot: Slot, roots: Sequence[Result]) -> Diagnosis | None:
     """Name a bug of a function by its values and gradients: compare them with every mutant's."""
     slots = _suspects(probe, slot, roots)
-    latents, pixels, fixed = probe.latents, probe.pixels, probe.subject.weights
-    if fixed:
-        latents, pixels = (fixed.latents,) * 3, (fixed.pixels,) * 2
-    sizes = Sizes(latents, pixels if slot in ("nll", "loss") else ())
+    near = _nearest(probe, slot, slots, _sizes(probe, slot), roots)
+    if near.is_sure:
+        return near.diagnosis
+    if probe.subject.weights and slot in ("kl", "nll"):
+        sizes = replace(_sizes(probe, slot), scaled=True)
+        scaled = _nearest(probe, slot, [slot, "loss"], sizes, roots)
+        if scaled.is_sure:
+            return scaled.diagnosis
+    elif near.is_right:
+        return None  # the fingerprint does not show the bug
+    found = transformations.explain(probe, slot)
+    if found:
+        return replace(found, runner_up=near.diagnosis.bug)
+    return near.diagnosis if near.diagnosis.score >= _LIKE and not near.is_right else None
+
+
+class _Nearest(NamedTuple):
+    """The mutant that a function is nearest to; `is_right` if the right function is as near."""
+
+    diagnosis: Diagnosis
+    is_right: bool
+
+    @property
+    def is_sure(self) -> bool:
+        return self.diagnosis.score >= _SURE and not self.is_right
+
+
+def _nearest(
+    probe: Probe, slot: Slot, slots: list[Slot], sizes: Sizes, roots: Sequence[Result]
+) -> _Nearest:
+    """Find the mutant whose fingerprint is most like a function's."""
     own = fingerprint(probe, slot, sizes)
-    from_loss = probe.subject.kl is None and slot == "kl"
+    absent = getattr(probe.subject, slot, None) is None
 
     def score(name: str) -> float:
+        of_loss = sizes.scaled and bool(name) and BANK[name].slot == "loss"
+        in_loss = slot in ("kl", "nll") and (absent or of_loss)
         known = _fingerprint_of(
-            name, slot, sizes, probe.seed, probe.conventions.dtype, from_loss=from_loss
+            name, slot, sizes, probe.seed, probe.conventions.dtype, in_loss=in_loss
         )
         return similarity(own, known)
 
@@ -228,15 +275,16 @@ def _by_fingerprint(probe: Probe, slot: Slot, roots: Sequence[Result]) -> Diagno
     scores = {mutant.id: score(mutant.id) for mutant in candidates}
     ranked = sorted(scores, key=lambda name: (-scores[name], slots.index(BANK[name].slot)))
     best, second = ranked[0], ranked[1] if len(ranked) > 1 else None
-    if score("") >= scores[best]:
-        return None  # it is nearest to the right function: the fingerprint does not show the bug
-    if scores[best] < _SURE:
-        found = transformations.explain(probe, slot)
-        if found:
-            return replace(found, runner_up=best)
-    if scores[best] < _LIKE:
-        return None
-    return _diagnosis(BANK[best], scores[best], second)
+    return _Nearest(_diagnosis(BANK[best], scores[best], second), score("") >= scores[best])
+
+
+def _sizes(probe: Probe, slot: Slot) -> Sizes:
+    """Return the sizes at which a subject is compared: of a step, those that it has."""
+    fixed = probe.subject.weights
+    if fixed:
+        n = fixed.examples
+        return Sizes((fixed.latents,) * 3, (fixed.pixels,) * 2, (n, n), alike=n)
+    return Sizes(probe.latents, probe.pixels if slot in ("nll", "loss") else ())
 
 
 def _agrees(mutant: Mutant, roots: Sequence[Result]) -> bool:
@@ -247,14 +295,14 @@ def _agrees(mutant: Mutant, roots: Sequence[Result]) -> bool:
 
 @cache
 def _fingerprint_of(
-    name: str, slot: Slot, sizes: Sizes, seed: int, dtype: Any, *, from_loss: bool
+    name: str, slot: Slot, sizes: Sizes, seed: int, dtype: Any, *, in_loss: bool
 ) -> tuple[Mark, ...]:
     """Return the fingerprint of a mutant, or of the right function if the name is empty."""
     subject = replace(
         BANK[name].subject() if name else specimen(), conventions=Conventions(dtype=dtype)
     )
-    if from_loss:
-        subject = replace(subject, kl=None)
+    if in_loss:
+        subject = replace(subject, kl=None) if slot == "kl" else replace(subject, nll=None)
     return tuple(fingerprint(Probe(subject, seed), slot, sizes))
 
 

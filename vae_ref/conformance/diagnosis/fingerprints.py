@@ -19,6 +19,9 @@ __all__ = ["Mark", "Sizes", "fingerprint", "similarity"]
 _DIGITS = 14
 """How many digits count; a difference in later digits is rounding."""
 
+_SCALED_DIGITS = 10
+"""How many digits are left of a number that a gradient was divided by."""
+
 _ZERO = 1e-12
 """The size of a number below which it is 0, up to rounding."""
 
@@ -54,10 +57,20 @@ class Mark:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The numbers of latents and pixels at which a subject is compared with mutants."""
+    """The numbers of latents, pixels and examples at which a subject is compared with mutants.
+
+    Attributes:
+        examples: Those of the cases whose examples differ.
+        alike: The number of examples where all are the same.
+        scaled: Whether weights and constants do not count, since an audit cannot know those of a
+            term that is wrong.
+    """
 
     latents: tuple[int, ...]
     pixels: tuple[int, ...]
+    examples: tuple[int, int] = (3, 4)
+    alike: int = 1
+    scaled: bool = False
 
 
 def similarity(a: Sequence[Mark], b: Sequence[Mark]) -> float:
@@ -76,10 +89,27 @@ def fingerprint(probe: Probe, slot: Slot, sizes: Sizes) -> list[Mark]:
         "sample": _sample,
         "bound": _bound,
     }
-    return list(makers[slot](probe, sizes))
+    marks = list(makers[slot](probe, sizes))
+    return (
+        [Mark(float(f"{mark.value:.{_SCALED_DIGITS}g}")) for mark in marks]
+        if sizes.scaled
+        else marks
+    )
 
 
 _REDUCTIONS = {"sum": 0.0, "mean": 1.0, "neither": 2.0}
+
+
+def _scaled(
+    probe: Probe, function: Callable[..., Tensor], *point: Tensor, rest: tuple[Tensor, ...] = ()
+) -> Callable[..., Tensor]:
+    """Return a function less its value at a point, over the size of its gradient there."""
+    value = function(*point, *rest).detach().double().sum()
+    slopes = list[Tensor]()
+    with contextlib.suppress(Exception):
+        slopes = probe.gradient(lambda *point: function(*point, *rest), *point)
+    size = math.sqrt(sum(float(slope.double().square().sum()) for slope in slopes)) or 1.0
+    return lambda *inputs: (function(*inputs).double().sum() - value) / size
 
 
 def _value(function: Callable[..., Tensor], *inputs: Tensor) -> Mark:
@@ -111,23 +141,26 @@ def _posterior(probe: Probe, examples: int, latents: int) -> tuple[Tensor, Tenso
 def _kl(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
     """Yield the marks of a KL less its value at the prior, which a loss does not give."""
     raw = probe.kl_as_is if probe.subject.kl is not None else probe.in_loss[1].raw
-    unit = sizes.latents[-1]
-    batch = terms.batch_reduction(raw, *_posterior(probe, 3, sizes.latents[0]))
+    unit, (first, second) = sizes.latents[-1], sizes.examples
+    batch = terms.batch_reduction(raw, *_posterior(probe, first, sizes.latents[0]))
+    if sizes.scaled:
+        raw, batch = _scaled(probe, raw, *_posterior(probe, first, unit)), "sum"
     yield Mark(_REDUCTIONS[batch])
 
     def total(mu: Tensor, logvar: Tensor) -> Tensor:
         value = raw(mu, logvar).sum() * (len(mu) if batch == "mean" else 1)
         return value - raw(0 * mu, 0 * mu).detach().sum() * (len(mu) if batch == "mean" else 1)
 
-    for examples, latents in ((3, sizes.latents[0]), (4, sizes.latents[1])):
+    for examples, latents in ((first, sizes.latents[0]), (second, sizes.latents[1])):
         point = _posterior(probe, examples, latents)
         yield _value(total, *point)
         yield from _gradients(probe, total, *point)
     for mu, logvar in ((1.0, 0.0), (0.0, 1.0), (0.5, -2.0), (0.0, 25.0), (0.0, -25.0), (0.0, -38)):
-        point = tuple(torch.full((1, unit), float(v), dtype=probe.dtype) for v in (mu, logvar))  # type: ignore[assignment]
+        shape = (sizes.alike, unit)
+        point = tuple(torch.full(shape, float(v), dtype=probe.dtype) for v in (mu, logvar))  # type: ignore[assignment]
         yield _value(total, *point)
         yield from _gradients(probe, total, *point)
-    if probe.subject.kl is not None:
+    if probe.subject.kl is not None and not sizes.scaled:
         zero = torch.zeros(1, unit, dtype=probe.dtype)
         yield _value(raw, zero, zero)
 
@@ -137,7 +170,7 @@ def _nll(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
     raw = probe.nll_as_is if probe.subject.nll is not None else probe.in_loss[0].raw
     logits = probe.conventions.likelihood in ("bernoulli-logits", "continuous-bernoulli-logits")
 
-    def function(outputs: Tensor, x: Tensor) -> Tensor:
+    def of_outputs(outputs: Tensor, x: Tensor) -> Tensor:
         return raw(torch.logit(outputs) if logits else outputs, x)
 
     def point(examples: int, pixels: int) -> tuple[Tensor, Tensor]:
@@ -147,17 +180,21 @@ def _nll(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
             0.02 + 0.96 * probe.uniform(f"{name} x", examples, pixels),
         )
 
-    batch = terms.batch_reduction(function, *point(3, sizes.pixels[0]))
+    first, second = sizes.examples
+    function, batch = of_outputs, terms.batch_reduction(of_outputs, *point(first, sizes.pixels[0]))
+    if sizes.scaled:
+        outputs, x = point(first, sizes.pixels[0])
+        function, batch = _scaled(probe, of_outputs, outputs, rest=(x,)), "sum"
     yield Mark(_REDUCTIONS[batch])
 
     def total(outputs: Tensor, x: Tensor) -> Tensor:
         return function(outputs, x).sum() * (len(x) if batch == "mean" else 1)
 
-    for examples, pixels in ((3, sizes.pixels[0]), (4, sizes.pixels[-1])):
+    for examples, pixels in ((first, sizes.pixels[0]), (second, sizes.pixels[-1])):
         outputs, x = point(examples, pixels)
         yield _value(total, outputs, x)
         yield from _gradients(probe, lambda o, x=x: total(o, x), outputs)
-    x = torch.full((1, sizes.pixels[0]), 0.3, dtype=probe.dtype)
+    x = torch.full((sizes.alike, sizes.pixels[0]), 0.3, dtype=probe.dtype)
     for probability in (0.5, 0.3, 1e-4, 0.999):
         outputs = torch.full_like(x, probability)
         yield _value(total, outputs, x)
@@ -166,7 +203,7 @@ def _nll(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
 
 def _loss(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
     """Yield the marks of a loss, away from the prior and near it."""
-    for examples, i in ((3, 0), (4, -1)):
+    for examples, i in zip(sizes.examples, (0, -1), strict=True):
         pixels, name = sizes.pixels[i], f"fingerprint loss {examples}"
         outputs = 0.05 + 0.9 * probe.uniform(f"{name} outputs", examples, pixels)
         x = probe.uniform(f"{name} x", examples, pixels)

@@ -59,6 +59,7 @@ _BUGS = {
     ("kl", "twice"): "kl-no-half",
     ("kl", "half"): "loss-kl-halved",
     ("kl", "bits"): "kl-in-bits",
+    ("kl", "nominal-batch-size"): "loss-nominal-batch-size",
     ("nll", "mean"): "nll-mean-over-pixels",
     ("nll", "everything"): "nll-mean-over-everything",
     ("nll", "batch"): "loss-batch-mean-plus-sum",
@@ -67,6 +68,9 @@ _BUGS = {
     ("nll", "half"): "nll-half",
     ("nll", "bits"): "nll-in-bits",
 }
+
+_NOMINAL = {*(2**power for power in range(4, 13)), 100, 200, 500, 1000, 50_000, 60_000}
+"""Usual sizes of a batch or a data set, by which a term is divided in place of its own size."""
 
 _NUMBERS = {
     ("kl", 4.0): "loss-beta-4",
@@ -82,10 +86,15 @@ def _same(a: float, b: float) -> bool:
     return abs(a - b) <= _SAME * abs(b)
 
 
-def _factor(value: float, examples: int, features: int, name: str) -> _Factor:
+def _factor(value: float, examples: int, features: int, name: str, scale: float) -> _Factor:
     for factor in _factors(examples, features, name):
         if _same(value, factor.value):
             return factor
+    nominal = 1 / (value * scale)
+    is_plain = _same(value, float(f"{value:.2g}"))
+    if scale < 1 and not is_plain and any(_same(nominal, n) for n in _NOMINAL):
+        text = f"divided by {nominal:.6g} in place of the number of examples ({examples})"
+        return _Factor("nominal-batch-size", value, 1.8, text, "divide both by the latter")
     return _Factor(f"times-{value:.6g}", value, 3, f"multiplied by {value:.6g}", "")
 
 
@@ -95,8 +104,8 @@ def explain(weights: Weights) -> Diagnosis | None:
         return None
     found: list[tuple[float, _Factor, _Factor]] = []
     for scale in (1.0, 1.0 / weights.examples):
-        nll = _factor(weights.nll / scale, weights.examples, weights.pixels, "pixels")
-        kl = _factor(weights.kl / scale, weights.examples, weights.latents, "latents")
+        nll = _factor(weights.nll / scale, weights.examples, weights.pixels, "pixels", scale)
+        kl = _factor(weights.kl / scale, weights.examples, weights.latents, "latents", scale)
         found.append((nll.cost + kl.cost, nll, kl))
     _, nll, kl = min(found, key=lambda item: item[0])
     if not nll.key and not kl.key:
