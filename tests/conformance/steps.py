@@ -193,6 +193,21 @@ def conditional():
     return lambda: net(batch)
 
 
+def with_a_label_added():
+    """A label is added to the code, by weights of its own; it belongs to the decoder."""
+    enc, dec, embed, x = encoder(), decoder(), nn.Linear(2, L), images()
+    label = F.one_hot(torch.tensor([0, 1, 1, 0, 1]), 2).float()
+
+    def step():
+        mu, logvar = enc(x).chunk(2, dim=-1)
+        z = mu + torch.exp(logvar / 2) * torch.randn_like(mu)
+        out = dec(z + embed(label))
+        recon = F.binary_cross_entropy_with_logits(out, x, reduction="sum")
+        return recon + gaussian_kl(mu, logvar).sum()
+
+    return step
+
+
 def convolutional():
     """Codes are images; batch normalisation and dropout; absolute error."""
     net = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU())
@@ -268,6 +283,7 @@ RIGHT = [
     with_distributions,
     with_a_sampled_kl,
     conditional,
+    with_a_label_added,
     convolutional,
     masked,
     returning_the_elbo,

@@ -129,11 +129,11 @@ class Pieces:
         """
         if not self.latent.reparameterized:
             raise NotReplayableError("z is drawn by an operation that lets no gradient through")
-        last = self.latent.z
+        last, cut = self.latent.z, self.latent.posterior
         try:
             found = self._on_the_path()
         except NotReplayableError:
-            self.latent.z = last
+            self.latent.z, self.latent.posterior = last, cut
             if other := self._from_divergence():
                 return other
             raise
@@ -144,8 +144,11 @@ class Pieces:
         return found
 
     def _on_the_path(self) -> Posterior:
-        """Return the posterior of the last value on the way from the noise to z that has one."""
-        last = self.latent.z
+        """Return the posterior of the last value on the way from the noise to z that has one.
+
+        What is added to z later, such as a condition, belongs to the decoder.
+        """
+        last, cut = self.latent.z, self.latent.posterior
         path = self.graph.descendants(self.latent.noise) & self.graph.ancestors([last])
         size = self.graph.values[last].numel
         reasons = []
@@ -153,8 +156,9 @@ class Pieces:
             if self.graph.values[z].numel != size or z in self.latent.noise:
                 continue
             beside = self.graph.ancestors([last], through=partial(_makes_not, z))
-            if beside.isdisjoint(self.latent.posterior) or z == last:
-                self.latent.z = z
+            own = tuple(v for v in cut if v in self.graph.ancestors([z]))
+            if beside.isdisjoint(own) or z == last:
+                self.latent.z, self.latent.posterior = z, own
                 try:
                     return self._from_sampler()
                 except NotReplayableError as reason:

@@ -25,12 +25,12 @@ class Rows:
     ) -> list[Tensor]:
         """Replay with other rows of one value; a batch that is not full is filled as recorded."""
         graph = self.graph
+        weights = [v.external for v in graph.values if v.parameter and v.external is not None]
+        if any(w.dtype == torch.float64 != graph.values[source].dtype for w in weights):
+            raise NotApplicable("what was recorded is in single precision")
         with torch.no_grad():
             (recorded,) = graph.replay([source], evaluating=evaluating)
             others = self._alike(source, targets)
-        weights = [v.external for v in graph.values if v.parameter and v.external is not None]
-        if any(w.dtype == torch.float64 != recorded.dtype for w in weights):
-            raise NotApplicable("what was recorded is in single precision")
         parts: list[list[Tensor]] = []
         for some in rows.to(recorded.dtype).split(len(recorded)):
             rest = recorded[len(some) :]
