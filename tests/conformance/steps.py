@@ -193,6 +193,12 @@ def conditional():
     return lambda: net(batch)
 
 
+def with_vmap():
+    """The KL of one example, mapped over the batch."""
+    kls = torch.func.vmap(lambda mu, logvar: gaussian_kl(mu, logvar).sum())
+    return textbook(kl=lambda mu, logvar: kls(mu, logvar).sum())
+
+
 def with_a_label_added():
     """A label is added to the code, by weights of its own; it belongs to the decoder."""
     enc, dec, embed, x = encoder(), decoder(), nn.Linear(2, L), images()
@@ -284,6 +290,7 @@ RIGHT = [
     with_a_sampled_kl,
     conditional,
     with_a_label_added,
+    with_vmap,
     convolutional,
     masked,
     returning_the_elbo,

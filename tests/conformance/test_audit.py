@@ -218,6 +218,29 @@ def test_what_does_not_learn_is_said():
     assert not {"encoder", "decoder"} & found.keys()
 
 
+def with_a_captured_posterior(mu, logvar):
+    rows = torch.arange(len(mu))
+    return torch.func.vmap(lambda n: gaussian_kl(mu[n], logvar[n]).sum())(rows).sum()
+
+
+def with_a_gradient(mu, logvar):
+    slope = torch.func.grad(lambda mu: mu.square().sum() / 2)(mu)
+    return gaussian_kl(slope, logvar).sum()
+
+
+@pytest.mark.parametrize(
+    ("kl", "reason"),
+    [
+        (with_a_captured_posterior, "takes tensors beside its arguments"),
+        (with_a_gradient, "a transform of torch.func, such as grad, cannot be replayed"),
+    ],
+)
+def test_transforms_that_cannot_be_replayed_are_said(kl, reason):
+    found = audit_step(textbook(kl=kl))
+    assert found.subject is None
+    assert reason in found.reason
+
+
 def test_networks_that_mix_examples_are_said_not_to_be_judged():
     net = Textbook()
     net.encoder[1] = Centred()

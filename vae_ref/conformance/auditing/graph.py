@@ -158,6 +158,7 @@ class Graph:
         precision: The default precision of a replay, if it is not that of the moment.
         _live: Parameters that are taken as they are at the moment, such as a learned scale.
         obstacles: Why a replay may not be faithful, by the place where it is.
+        opaque: Why no replay can be faithful; empty if one can.
     """
 
     values: list[Value] = field(default_factory=list)
@@ -165,6 +166,7 @@ class Graph:
     loss: int = -1
     obstacles: list[tuple[str, Place | None]] = field(default_factory=list)
     precision: torch.dtype | None = None
+    opaque: str = ""
     _live: set[int] = field(default_factory=set)
     _chosen: dict[tuple[Any, ...], list[Operation]] = field(default_factory=dict)
 
@@ -291,7 +293,7 @@ class Graph:
         for value in values:
             if value.maker is not None:
                 value.maker = by_index[value.maker.index]
-        return Graph(values, operations, self.loss, self.obstacles, torch.float64, live)
+        return Graph(values, operations, self.loss, self.obstacles, torch.float64, _live=live)
 
     def draw(self, value: int, times: int) -> Tensor:
         """Return many fresh draws of a random value, stacked."""

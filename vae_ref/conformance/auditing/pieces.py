@@ -68,6 +68,8 @@ class Pieces:
 
     def _as_recorded(self) -> None:
         """Require that a replay without changes gives the recorded loss, bit for bit."""
+        if self.graph.opaque:
+            raise NotReplayableError(self.graph.opaque)
         (again,) = self.graph.replay([self.graph.loss])
         if not torch.equal(again.detach(), self.recorded_loss):
             reason = "; ".join(text for text, _ in self.graph.obstacles[:1])

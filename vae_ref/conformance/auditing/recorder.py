@@ -8,12 +8,14 @@ such as ``linear`` and ``cross_entropy``, are one operation.
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._functorch import apis
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -27,6 +29,8 @@ _OWN = (
     "<",
     str(Path(contextlib.__file__)),
 )
+
+_apis: Any = apis
 
 LAWS = {
     "randn": "normal",
@@ -86,6 +90,7 @@ class Recorder(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.active = True
+        self._mapped: list[Tensor] | None = None  # what the function that vmap maps is given
         self.on_backward: Callable[[Tensor], None] | None = None
         self.restart()
 
@@ -113,10 +118,23 @@ class Recorder(TorchFunctionMode):
         if not self.active or name in _UNSEEN:
             return func(*args, **kwargs)
         tensors = list(_tensors((args, kwargs)))
+        if self._is_transformed(tensors):
+            return func(*args, **kwargs)
         if tensors and _is_initialised(tensors[0], name):
             self._known.pop(tensors[0], None)
             return func(*args, **kwargs)
         return self._record(name, func, args, kwargs, tensors)
+
+    def _is_transformed(self, tensors: list[Tensor]) -> bool:
+        """Whether a transform of torch.func makes a call, of which only vmap can be replayed."""
+        if self._mapped is not None:
+            self._require_given(tensors)
+            return True
+        is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+        if not any(map(is_wrapped, tensors)):
+            return False
+        self.graph.opaque = "a transform of torch.func, such as grad, cannot be replayed"
+        return True
 
     def _record(
         self,
@@ -162,6 +180,28 @@ class Recorder(TorchFunctionMode):
                     operation.drawn[number] = self._drawn(operation, tensor)
         self.graph.operations.append(operation)
         return answer
+
+    def mapped(self, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Call a function that vmap maps over a batch, and record that as one operation."""
+        if Recorder.suspended or not self.active or self._mapped is not None:
+            return call(*args, **kwargs)
+
+        def vmap(*args: Any, **kwargs: Any) -> Any:
+            before, self._mapped = self._mapped, list(_tensors((args, kwargs)))
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self._mapped = before
+
+        return self._record("vmap", vmap, args, kwargs, list(_tensors((args, kwargs))))
+
+    def _require_given(self, tensors: list[Tensor]) -> None:
+        """Note what a mapped function takes beside its arguments: a replay cannot replace it."""
+        for tensor in tensors:
+            is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+            is_given = is_wrapped or any(tensor is given for given in self._mapped or ())
+            if not is_given and (tensor.requires_grad or tensor in self._known):
+                self.graph.opaque = "vmap maps a function that takes tensors beside its arguments"
 
     def loss(self) -> Tensor | None:
         """Return the last scalar that could be differentiated."""
@@ -314,9 +354,17 @@ def recording() -> Iterator[Recorder]:
         call.__name__ = cls.__name__
         return recorder.__torch_function__(call, (), args, kwargs)
 
+    vmap_impl = _apis.vmap_impl
+
+    def in_one(*settings_and_arguments: Any, **kwargs: Any) -> Any:
+        settings, arguments = settings_and_arguments[:5], settings_and_arguments[5:]
+        return recorder.mapped(partial(vmap_impl, *settings), arguments, kwargs)
+
     torch.autograd.Function.apply = classmethod(recorded)
+    _apis.vmap_impl = in_one
     try:
         with torch.compiler.set_stance("force_eager"), recorder:
             yield recorder
     finally:
         torch.autograd.Function.apply = apply
+        _apis.vmap_impl = vmap_impl
