@@ -86,6 +86,7 @@ class Anatomy:
         outputs: The decoder's outputs, as the reconstruction term takes them.
         earlier: What they were computed from, one value after the other, the last first.
         data: The values that are compared with the outputs.
+        unmapped: What a single one of these was made of, number by number, the last first.
         penalties: The last values that depend on the posterior and not on the outputs.
         distortions: The last values that depend on the outputs and not on the posterior otherwise.
         flows: The line where the divergence is computed by way of weights, as by a flow or a
@@ -100,6 +101,7 @@ class Anatomy:
     outputs: tuple[int, ...] = ()
     earlier: tuple[int, ...] = ()
     data: tuple[int, ...] = ()
+    unmapped: tuple[int, ...] = ()
     penalties: tuple[int, ...] = ()
     distortions: tuple[int, ...] = ()
     flows: Place | None = None
@@ -176,6 +178,7 @@ class _Dissection:
         anatomy = Anatomy(graph, latents, dropped=dropped, weighted=weighted)
         anatomy.outputs, anatomy.earlier = self._outputs([latent.z for latent in latents])
         anatomy.data = self._data(anatomy.outputs)
+        anatomy.unmapped = self._unmapped(anatomy.data)
         for latent in latents:
             latent.posterior = self._posterior(latent)
         anatomy.penalties, anatomy.distortions = self._terms(anatomy)
@@ -380,6 +383,16 @@ class _Dissection:
         }
         near = self.graph.ancestors(used) & region
         return self._bottleneck(sources & near, near, below) if used else ()
+
+    def _unmapped(self, data: tuple[int, ...]) -> tuple[int, ...]:
+        """Return what the data were before each of the operations on them alone, as 2 x - 1."""
+        values, found = self.graph.values, list(data) if len(data) == 1 else []
+        while found:
+            reads = [v for v in self.graph.inputs(found[-1]) if values[v].numel > 1]
+            if len(reads) != 1 or values[reads[0]].numel != values[data[0]].numel:
+                break
+            found.append(reads[0])
+        return tuple(found[1:])
 
     # What of the loss is not the reconstruction.
 

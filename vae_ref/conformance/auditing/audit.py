@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from vae_ref.conformance.auditing import tracing
 from vae_ref.conformance.auditing.addends import addends
 from vae_ref.conformance.auditing.anatomy import Anatomy, NoVAEError, dissect
 from vae_ref.conformance.auditing.clamps import clamp_once
 from vae_ref.conformance.auditing.diagram import diagram_of
 from vae_ref.conformance.auditing.findings import describe, learning
+from vae_ref.conformance.auditing.jaxpr import JaxError
 from vae_ref.conformance.auditing.judged import subject_of
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces
 from vae_ref.conformance.auditing.recorder import Recorder, recording, suspended
@@ -132,7 +134,21 @@ def loss_of(answer: Any) -> Tensor | None:
 
 
 def run_step(result: Audit, step: Callable[..., Any], *arguments: Any) -> None:
-    """Audit a function that returns the loss of a batch."""
+    """Audit a function that returns the loss of a batch; one in JAX is evaluated by torch."""
+    known: dict[str, str] = {}
+    if tracing.is_jax(step, arguments):
+        try:
+            step, known, arguments = (
+                tracing.in_torch(step, *arguments),
+                tracing.facts(arguments),
+                (),
+            )
+        except JaxError as reason:
+            result.reason = str(reason)
+            return
     with roots_seen() as roots, recording() as recorder, torch.enable_grad():
         answer = step(*arguments)
     result.examine(recorder, loss_of(answer), roots)
+    result.found |= known
+    if result.subject is not None:
+        result.subject = replace(result.subject, found=result.found)

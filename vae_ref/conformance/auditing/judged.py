@@ -7,10 +7,9 @@ from typing import cast, get_args
 
 from torch import Tensor, nn
 
-from vae_ref.conformance.answers.oracles import Likelihood
 from vae_ref.conformance.auditing.findings import at
-from vae_ref.conformance.auditing.graph import REFUSED
-from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces, uniform
+from vae_ref.conformance.auditing.likelihood import fitted
+from vae_ref.conformance.auditing.pieces import Pieces, uniform
 from vae_ref.conformance.probe import terms
 from vae_ref.conformance.subject import Conventions, Family, Subject, Weights
 
@@ -20,7 +19,6 @@ _SIZES = [(3, 4), (2, 5)]
 _NEAR = 1e-6
 """How near a measured weight is to a plain one: a jitter of 1e-9 shifts it by less."""
 
-_ACTIVATIONS = {"sigmoid", "sigmoid_", "tanh", "tanh_", "softmax", "softplus", "hardsigmoid"}
 _MOST_WEIGHTS = 20_000_000
 """The weights from which saving and changing them for every claim takes too long."""
 
@@ -73,89 +71,6 @@ def _weights(pieces: Pieces, nll: float | None, kl: float | None) -> Weights:
     )
 
 
-def _family(pieces: Pieces) -> tuple[Likelihood, float] | None:
-    """Find the likelihood and its weight; where there is none, the outputs are an activation's.
-
-    Of probabilities the earliest are the outputs, so that a clamp of them belongs to the loss.
-    """
-    if len(pieces.anatomy.outputs) != 1:
-        return terms.family_of(pieces.reconstruction, uniform, 7)
-    candidates = [*pieces.anatomy.outputs, *pieces.anatomy.earlier]
-    best: tuple[Likelihood, float] | None = None
-    for outputs in candidates:
-        later = pieces.anatomy.outputs
-        pieces.take_outputs(outputs)
-        found = _fitting(pieces)
-        if best and not (found and found[0] is best[0]):
-            pieces.take_outputs(*later)
-            return best
-        best = found or best
-        if best and not best[0].bounded:
-            return best if best[0].absolute else _unscaled(pieces, best)
-    if best:
-        return best
-    makers = [pieces.graph.values[v].maker for v in candidates]
-    pairs = zip(candidates, makers, strict=True)
-    activated = [value for value, maker in pairs if maker and maker.name in _ACTIVATIONS]
-    pieces.take_outputs(activated[0] if activated else candidates[-1])
-    return None
-
-
-def _unscaled(pieces: Pieces, best: tuple[Likelihood, float]) -> tuple[Likelihood, float]:
-    """Undo a scale that outputs and data share, such as 255, while the likelihood stays."""
-    while before := pieces.unscaled():
-        later = pieces.anatomy.outputs + pieces.anatomy.data
-        pieces.take_outputs(*before)
-        found = _fitting(pieces)
-        if not (found and found[0] is best[0]):
-            pieces.take_outputs(*later)
-            break
-        best = found
-    return best
-
-
-def _of_another_kind(pieces: Pieces, outputs: set[int]) -> str:
-    """Say why a reconstruction may be right though its likelihood is not known; or nothing."""
-    anatomy, values = pieces.anatomy, pieces.graph.values
-    above = pieces.graph.ancestors(
-        anatomy.distortions, through=lambda o: outputs.isdisjoint(o.outputs)
-    )
-    if any(values[v].parameter and values[v].numel > 1 for v in above):
-        return "the reconstruction has weights of its own, such as a scale for each pixel"
-    x = pieces.recorded(anatomy.data[0])
-    if bool((x == x.round()).all() and (x >= 0).all() and (x > 1).any()):
-        return "the data are counts, for which no likelihood is known here"
-    return ""
-
-
-def _judged_family(pieces: Pieces) -> tuple[tuple[Likelihood, float] | None, str | None]:
-    """Find the likelihood and its weight, or why the reconstruction is not judged.
-
-    Where there is no reason for it, there is nothing to judge.
-    """
-    outputs = set(pieces.anatomy.outputs)
-    try:
-        found = _family(pieces)
-        reason = "" if found else _of_another_kind(pieces, outputs)
-        if not reason:
-            return found, None
-    except NotReplayableError as refused:
-        if pieces.anatomy.data and not pieces.anatomy.is_graph:
-            return None, ""
-        reason = str(refused)
-    return None, f"{reason}: the reconstruction is not judged"
-
-
-def _fitting(pieces: Pieces) -> tuple[Likelihood, float] | None:
-    """Return the likelihood of the outputs as they are taken, and its weight, if there is one."""
-    try:
-        return terms.family_of(pieces.reconstruction, uniform, 7)
-    except NotReplayableError:
-        raise
-    except REFUSED:  # it is no probability
-        return None
-
-
 def _module(pieces: Pieces, roots: Sequence[nn.Module]) -> nn.Module | None:
     """Return the networks of a step as one module.
 
@@ -186,9 +101,10 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
             undecided="the loss is no sum of a reconstruction and a divergence, since one weighs "
             "the other: only the sampler is judged",
         )
-    fitting, undecided = _judged_family(pieces)
-    has_nll, likelihood = undecided is None, cast("Family | None", None)
-    family, nll_weight = fitting or (None, None)
+    fit = fitted(pieces)
+    family, nll_weight = fit.found or (None, None)
+    undecided, has_nll, likelihood = fit.undecided, fit.is_judged, cast("Family | None", None)
+    found = {"reconstruction": fit.note} if fit.note else {}
     divergence = terms.Term(pieces.divergence, differentiable=True)
     kl_weight = terms.kl_weight(divergence, uniform, _SIZES)
     signs = {math.copysign(1, weight) for weight in (nll_weight, kl_weight) if weight}
@@ -196,9 +112,10 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
     known = (sizes[0], sizes[0] * sizes[1], sizes[0] * sizes[2], *sizes[1:])
     nll_weight, kl_weight = (_exact(weight, known) for weight in (nll_weight, kl_weight))
     scale = nll_weight or kl_weight or 1.0  # which is negative if the step returns the ELBO
-    found: dict[str, str] = {}
     if signs == {-1.0}:
         found["sign"] = "the step returns the ELBO: its negative is judged"
+    if nll_weight and kl_weight and not has_nll and abs(kl_weight / nll_weight - 1) > _NEAR:
+        undecided = "beta is judged only where the likelihood is one for all data"
     if nll_weight and kl_weight:
         found["weights"] = (
             f"{abs(nll_weight):.4g} of the reconstruction, {abs(kl_weight):.4g} of the KL"

@@ -445,11 +445,9 @@ class Pieces:
         (outputs,) = self.rows.replay(self.latent.z, targets, z, evaluating=evaluating)
         return outputs
 
-    def take_outputs(self, value: int, data: int | None = None) -> None:
-        """Let another value be the decoder's outputs, and another one what they should be."""
-        self.anatomy.outputs = (value,)
-        if data is not None:
-            self.anatomy.data = (data,)
+    def take(self, outputs: tuple[int, ...], data: tuple[int, ...]) -> None:
+        """Let other values be the decoder's outputs, and what they are compared with."""
+        self.anatomy.outputs, self.anatomy.data = outputs, data
         for known in ("pixel_slots", "_pixels_reached"):
             self.__dict__.pop(known, None)
 

@@ -8,6 +8,7 @@ such as ``linear`` and ``cross_entropy``, are one operation.
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -21,7 +22,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from vae_ref.conformance.auditing.graph import Graph, Operation, Place, Ref, Value, mapped
 
-__all__ = ["Recorder", "recording", "suspended"]
+__all__ = ["Recorder", "placed", "recording", "suspended"]
 
 _OWN = (
     str(Path(torch.__file__).parent),
@@ -55,6 +56,8 @@ LAWS = {
     "_standard_gamma": "gamma",
     "_sample_dirichlet": "Dirichlet",
     "gumbel_softmax": "Gumbel",
+    "gumbel": "Gumbel",
+    "exponential": "exponential",
 }
 DROPOUT = {
     "dropout",
@@ -304,7 +307,22 @@ def _autocast_dtype() -> torch.dtype | None:
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
 
 
+_placed: ContextVar[Place | None] = ContextVar("_placed", default=None)
+
+
+@contextlib.contextmanager
+def placed(place: Place | None) -> Iterator[None]:
+    """Let a line be the place of what is called in the block, which is evaluated for it."""
+    token = _placed.set(place)
+    try:
+        yield
+    finally:
+        _placed.reset(token)
+
+
 def _place() -> Place | None:
+    if (place := _placed.get()) is not None:
+        return place
     frame: FrameType | None = sys._getframe(3)
     while frame is not None:
         name = frame.f_code.co_filename

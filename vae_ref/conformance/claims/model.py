@@ -24,6 +24,9 @@ _REACH = 8.0
 _FACTORS, _SIGNS = (8.0, 64.0), 6
 """By how much the weights are enlarged, and with how many sets of random signs each time."""
 
+_FAR = (*_FACTORS, 4096.0)
+"""The same for heads: behind a layer of tanh, weights that begin at 0.01 take them no further."""
+
 _PROBABILITIES, _LOGIT = (0.1, 0.9), 2.0
 """What probabilities, or else logits, have to reach on either side.
 
@@ -72,7 +75,11 @@ def two_heads(probe: Probe) -> None:
         raise Violation("mu and logvar are the same numbers", symptom="one-head")
 
 
-def _with_larger_weights(probe: Probe, outputs: Callable[[Networks], Tensor]) -> Iterator[Tensor]:
+def _with_larger_weights(
+    probe: Probe,
+    outputs: Callable[[Networks], Tensor],
+    factors: tuple[float, ...] = _FACTORS,
+) -> Iterator[Tensor]:
     """Yield what the networks return as they are, and with larger weights of random signs.
 
     So a linear layer reaches far on either side. Where the networks raise, nothing is yielded.
@@ -80,7 +87,7 @@ def _with_larger_weights(probe: Probe, outputs: Callable[[Networks], Tensor]) ->
     networks, signs = Networks.of(probe), probe.generator("signs")
     with _evaluating(probe):
         yield outputs(networks)
-    for factor in _FACTORS:
+    for factor in factors:
         for _ in range(_SIGNS):
             with (
                 contextlib.suppress(RuntimeError, ValueError),
@@ -96,7 +103,8 @@ def _require_unconstrained(probe: Probe, which: int) -> None:
     name = ("mu", "logvar")[which]
     low, high, zeros = 0.0, 0.0, False
     x = Networks.of(probe).images(64)
-    for values in _with_larger_weights(probe, lambda networks: networks.encode(x)[which]):
+    heads = _with_larger_weights(probe, lambda networks: networks.encode(x)[which], _FAR)
+    for values in heads:
         if values.numel():
             low, high = min(low, float(values.min())), max(high, float(values.max()))
         zeros = zeros or int((values == 0).sum()) > 1

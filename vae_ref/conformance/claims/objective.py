@@ -259,7 +259,7 @@ def short_last_batch(probe: Probe) -> None:
         "the loss of three examples and of one, together,",
         total(slice(0, 3)) + total(slice(3, 4)),
         whole,
-        scale=whole.abs() + probe.pixels[0],
+        scale=probe.subject.rounding * (whole.abs() + probe.pixels[0]),
         dtype=probe.dtype,
         inputs={"mu": mu, "logvar": logvar},
     )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_ref.conformance import guards
+from vae_ref.conformance.auditing.tracing import is_jax
 from vae_ref.conformance.loading import evidence, signatures
 from vae_ref.conformance.probe.networks import Networks
 from vae_ref.conformance.probe.probe import Probe
@@ -42,7 +43,7 @@ def subject_of(module: ModuleType, model: Any, name: str) -> Subject:
     def find(names: tuple[str, ...], arguments: int) -> Callable[..., Any] | None:
         candidates = [signatures.attribute(place, n) for place in (module, model) for n in names]
         for candidate in candidates:
-            if candidate and signatures.takes(candidate, arguments):
+            if candidate and not is_jax(candidate) and signatures.takes(candidate, arguments):
                 function = evidence.as_torch(candidate, arguments)
                 reason = "" if arguments == 1 else evidence.misfit(function, arguments)
                 if names is KL and arguments > 1 and not reason:

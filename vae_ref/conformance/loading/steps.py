@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from vae_ref.conformance import guards
 from vae_ref.conformance.auditing.anatomy import NoVAEError
 from vae_ref.conformance.auditing.audit import Audit, run_step
-from vae_ref.conformance.loading import signatures
+from vae_ref.conformance.auditing.tracing import is_jax
+from vae_ref.conformance.loading import jax_arguments, signatures
 from vae_ref.conformance.subject import Subject
 from vae_ref.support.errors import UserError
 
@@ -40,8 +41,9 @@ def found_steps(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:
     """Yield what may be a step: functions named like one, and modules with a loss inside."""
     for name, value in vars(module).items():
         own = getattr(value, "__module__", None) == module.__name__
-        if inspect.isfunction(value) and own and _NAMED.search(name):
-            if len(signatures.required_arguments(value)) <= 1:
+        is_function = inspect.isfunction(value) or hasattr(value, "__wrapped__")
+        if is_function and own and _NAMED.search(name):
+            if len(signatures.required_arguments(value)) <= 1 or is_jax(value):
                 yield name, value
         elif isinstance(value, nn.Module) and step_of(value) is not None:
             yield name, step_of(value)  # type: ignore[misc]
@@ -64,7 +66,9 @@ def subject_of_step(
     """
     required = signatures.required_arguments(step)
     failed: list[str] = []
-    for arguments in _batches(module, required, batch):
+    of_jax = is_jax(step)
+    tried = _batches_of_jax if of_jax else _batches
+    for arguments in tried(module, required, batch):
         try:
             found = Audit(name)
             run_step(found, step, *arguments)
@@ -82,6 +86,7 @@ def subject_of_step(
         raise StepError(
             f"{name} takes {wanted}; say how they are made with --batch: the name of a function "
             "in the file that returns them, or shapes such as 16x784,16x10"
+            + (" for the data; weights are found if the file has them" if of_jax else "")
         )
     raise StepError(f"{name} failed: {failed[0]}; give its input with --batch")
 
@@ -105,7 +110,21 @@ def _batches(
         yield (torch.rand(_EXAMPLES, *shape), *index)
 
 
+def _batches_of_jax(
+    module: ModuleType, required: list[str], batch: str | None
+) -> Iterator[tuple[Any, ...]]:
+    """Yield arguments for a step in JAX, the likeliest first."""
+    yield from jax_arguments.batches(module, required, batch and _value(module, batch))
+
+
 def _given(module: ModuleType, required: list[str], batch: str) -> tuple[Any, ...]:
+    value = _value(module, batch)
+    many = isinstance(value, tuple | list) and len(required) == len(value) and len(value) > 1
+    return tuple(value) if many else (value,)
+
+
+def _value(module: ModuleType, batch: str) -> Any:
+    """Return what a name in the file stands for, or tensors of the shapes that are given."""
     value: Any
     if hasattr(module, batch):
         value = getattr(module, batch)
@@ -117,8 +136,7 @@ def _given(module: ModuleType, required: list[str], batch: str) -> tuple[Any, ..
         raise StepError(
             f"--batch must be a name in the file or shapes such as 16x784; got {batch!r}"
         )
-    many = isinstance(value, tuple | list) and len(required) == len(value) and len(value) > 1
-    return tuple(value) if many else (value,)
+    return value
 
 
 def _tensor(text: str) -> Tensor:
