@@ -283,3 +283,11 @@ def test_the_command_finds_weights_key_and_data(vae_ref_command, tmp_path, targe
         found, output, errors = vae_ref_command("verify", target, "--only", "[kol]*")
         assert found == status, output + errors
         assert "whether the loop splits it" in " ".join(output.split())
+
+
+def test_what_a_step_in_a_file_needs_is_said(vae_ref_command, tmp_path):
+    text = FILE.format(reduction="sum").replace("params = ", "def made(): return ")
+    (tmp_path / "train.py").write_text(text)
+    status, output, errors = vae_ref_command("verify", "train.py")
+    assert status == 2
+    assert "loss_fn takes params, x, rng; say how they are made" in " ".join(errors.split())

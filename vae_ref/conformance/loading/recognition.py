@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from vae_ref.conformance import guards
+from vae_ref.conformance.auditing.tracing import is_jax
 from vae_ref.conformance.loading import steps
 from vae_ref.conformance.loading.adapters import (
     KL,
@@ -164,12 +165,19 @@ _WITHOUT_LOSS = "no loss was found by its name: name the step that computes it, 
 
 
 def _audited(module: ModuleType, target: str, batch: str | None) -> Subject | None:
-    """Audit the first function of a module that turns out to be a step."""
+    """Audit the first function of a module that turns out to be a step.
+
+    Raises:
+        TargetError: If there is none, but functions in JAX that may be; it says what they need.
+    """
+    needs = ""
     for name, step in steps.found_steps(module):
         try:
             return steps.subject_of_step(module, step, f"{target}:{name}", batch)
-        except UserError:
-            continue
+        except UserError as error:
+            needs = str(error) if is_jax(step) else needs
+    if needs:
+        raise TargetError(needs)
     return None
 
 
