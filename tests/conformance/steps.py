@@ -193,6 +193,11 @@ def conditional():
     return lambda: net(batch)
 
 
+def with_a_generator_of_its_own():
+    generator = torch.Generator().manual_seed(1)
+    return textbook(noise=lambda mu: torch.randn(mu.shape, generator=generator))
+
+
 def with_vmap():
     """The KL of one example, mapped over the batch."""
     kls = torch.func.vmap(lambda mu, logvar: gaussian_kl(mu, logvar).sum())
@@ -291,6 +296,7 @@ RIGHT = [
     conditional,
     with_a_label_added,
     with_vmap,
+    with_a_generator_of_its_own,
     convolutional,
     masked,
     returning_the_elbo,

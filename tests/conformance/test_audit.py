@@ -137,6 +137,15 @@ def test_a_loop_goes_on_undisturbed():
         assert torch.equal(a, b)
 
 
+def test_a_generator_of_ones_own_goes_on_undisturbed():
+    generator = torch.Generator().manual_seed(1)
+    step = textbook(noise=lambda mu: torch.randn(mu.shape, generator=generator))
+    assert audit_step(step).report.counts["pass"] > 50
+    once = torch.Generator().manual_seed(1)
+    torch.randn(B, 3, generator=once)
+    assert torch.equal(generator.get_state(), once.get_state())
+
+
 def test_the_loss_is_what_is_differentiated():
     net, x = Textbook(), images()
     with audit() as found:

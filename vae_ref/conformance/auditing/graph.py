@@ -159,6 +159,7 @@ class Graph:
         _live: Parameters that are taken as they are at the moment, such as a learned scale.
         obstacles: Why a replay may not be faithful, by the place where it is.
         opaque: Why no replay can be faithful; empty if one can.
+        generators: The generators of the step, with those that a replay draws from.
     """
 
     values: list[Value] = field(default_factory=list)
@@ -167,6 +168,7 @@ class Graph:
     obstacles: list[tuple[str, Place | None]] = field(default_factory=list)
     precision: torch.dtype | None = None
     opaque: str = ""
+    generators: dict[torch.Generator, torch.Generator] = field(default_factory=dict)
     _live: set[int] = field(default_factory=set)
     _chosen: dict[tuple[Any, ...], list[Operation]] = field(default_factory=dict)
 
@@ -293,7 +295,15 @@ class Graph:
         for value in values:
             if value.maker is not None:
                 value.maker = by_index[value.maker.index]
-        return Graph(values, operations, self.loss, self.obstacles, torch.float64, _live=live)
+        return Graph(
+            values,
+            operations,
+            self.loss,
+            self.obstacles,
+            torch.float64,
+            _live=live,
+            generators=self.generators,
+        )
 
     def draw(self, value: int, times: int) -> Tensor:
         """Return many fresh draws of a random value, stacked."""

@@ -91,6 +91,7 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
         return Subject(
             name=name,
             reparameterize=pieces.sample,
+            seed=pieces.seed,
             undecided="the divergence is computed by way of weights, as of a flow or of a prior "
             f"that is learned ({pieces.anatomy.flows}): only the sampler is judged",
         )
@@ -98,6 +99,7 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
         return Subject(
             name=name,
             reparameterize=pieces.sample,
+            seed=pieces.seed,
             undecided="the loss is no sum of a reconstruction and a divergence, since one weighs "
             "the other: only the sampler is judged",
         )
@@ -178,4 +180,5 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
         weights=_weights(pieces, nll_weight, kl_weight),
         rounding=1e6 if pieces.is_sampled else 64.0,
         found=found,
+        seed=pieces.seed,
     )

@@ -21,6 +21,7 @@ from vae_ref.conformance.auditing.graph import REFUSED, Operation, Ref, mapped
 from vae_ref.conformance.auditing.posterior import SPREADS, USUAL, Posterior
 from vae_ref.conformance.auditing.rows import Rows
 from vae_ref.conformance.auditing.sampler import Sampler
+from vae_ref.conformance.guards import seed_everything
 
 __all__ = ["NotReplayableError", "Pieces", "uniform"]
 
@@ -254,6 +255,12 @@ class Pieces:
     def sample(self) -> Sampler:
         """Draw z by the step's own sampler, with fresh noise."""
         return Sampler(self.graph, self.latent, self.posterior, self.examples)
+
+    def seed(self, seed: int) -> None:
+        """Seed all generators that the step draws from."""
+        seed_everything(seed)
+        for number, generator in enumerate(self.graph.generators.values()):
+            generator.manual_seed(seed + number)
 
     def divergence(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """Return what the posterior adds to the loss, averaged over the noise: a sum."""

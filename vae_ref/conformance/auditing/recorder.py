@@ -155,7 +155,8 @@ class Recorder(TorchFunctionMode):
             name=name,
             call=func,
             arguments=mapped(
-                (args, kwargs), lambda x: Ref(next(numbers)) if isinstance(x, Tensor) else x
+                (args, kwargs),
+                lambda x: Ref(next(numbers)) if isinstance(x, Tensor) else self._own(x),
             ),
             inputs=tuple(inputs),
             grad=torch.is_grad_enabled(),
@@ -183,6 +184,15 @@ class Recorder(TorchFunctionMode):
                     operation.drawn[number] = self._drawn(operation, tensor)
         self.graph.operations.append(operation)
         return answer
+
+    def _own(self, argument: Any) -> Any:
+        """Return an argument; for a generator of random numbers one that draws the same ones."""
+        if not isinstance(argument, torch.Generator):
+            return argument
+        known = self.graph.generators
+        if argument not in known:
+            known[argument] = torch.Generator(argument.device).set_state(argument.get_state())
+        return known[argument]
 
     def mapped(self, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Call a function that vmap maps over a batch, and record that as one operation."""
