@@ -36,6 +36,7 @@ def test_sessions_go_as_shown(page, tmp_path):
             assert transcripts.comparable(answer) == transcripts.comparable(shown.answer)
 
 
+@pytest.mark.slow
 def test_the_drawing_is_that_of_the_guides_first_file():
     """If it rightly changes, run `python -m tests.transcripts`."""
     assert transcripts.drawing() == transcripts.DRAWING.read_text()

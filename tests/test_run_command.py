@@ -41,6 +41,7 @@ def test_a_right_script_holds_and_is_stopped(run, tmp_path):
     assert not (tmp_path / "trained").exists()
 
 
+@pytest.mark.slow
 def test_a_page_with_a_drawing_is_written(run, tmp_path):
     status, _ = run("--html", "page.html", "train.py", "50")
     assert status == 0

@@ -242,6 +242,7 @@ def test_a_page_without_an_audit_has_no_drawing():
     assert "The VAE as found" not in as_html(report)
 
 
+@pytest.mark.slow
 def test_an_audit_writes_its_page(tmp_path):
     torch.set_default_dtype(torch.float32)
     audit = audit_step(mean_for_sum())

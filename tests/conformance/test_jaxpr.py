@@ -64,7 +64,13 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (index % 4 > 0))
+        for index, name in enumerate(FUNCTIONS)
+    ],
+)
 def test_value_and_gradients_are_those_of_jax(name):
     """Also with the loss in a step that differentiates it."""
 
@@ -200,7 +206,11 @@ def of_equinox(kl):
 
 
 @pytest.mark.parametrize(
-    "form", [plain, of_nnx, pytest.param(of_linen, marks=pytest.mark.slow), of_equinox]
+    "form",
+    [
+        plain,
+        *(pytest.param(form, marks=pytest.mark.slow) for form in (of_nnx, of_linen, of_equinox)),
+    ],
 )
 def test_the_parts_are_found_in_every_form(form):
     x = jnp.asarray(RNG.random((B, X)), jnp.float32)
@@ -219,7 +229,7 @@ def test_the_parts_are_found_in_every_form(form):
     [
         ("right", set()),
         pytest.param("without half", {"objective/beta"}, marks=pytest.mark.slow),
-        ("mean", {"objective/beta"}),
+        pytest.param("mean", {"objective/beta"}, marks=pytest.mark.slow),
         pytest.param("variance", {"kl/closed-form"}, marks=pytest.mark.slow),
     ],
 )
@@ -231,7 +241,9 @@ def test_a_right_step_holds_and_a_wrong_one_does_not(kl, violated):
     assert bool(failures) == bool(violated), failures
 
 
-@pytest.mark.parametrize(("log_std", "holds"), [(0, True), (1, False)])
+@pytest.mark.parametrize(
+    ("log_std", "holds"), [pytest.param(0, True, marks=pytest.mark.slow), (1, False)]
+)
 def test_a_prior_of_another_width_is_found(log_std, holds):
     """Its likelihood is one for data of 0 and 1 alone."""
 
