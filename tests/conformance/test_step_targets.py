@@ -2,6 +2,8 @@
 
 import pytest
 
+from vae_ref.conformance import load
+
 BODY = """
 import torch
 import torch.nn.functional as F
@@ -114,3 +116,10 @@ def test_a_right_step_holds_and_a_wrong_one_does_not(verify, target, more, optio
 def test_what_cannot_be_judged_is_said(verify, target, more, options, status, message):  # noqa: PLR0917
     found, text = verify(target, more, *options)
     assert (found, message in text) == (status, True), text
+
+
+def test_every_run_audits_the_same_execution(tmp_path):
+    more = f"torch.manual_seed(0)\n{STEP}"
+    (tmp_path / "train.py").write_text(BODY.format(more=more, reduction="sum"))
+    found = [load(f"{tmp_path}/train.py:step").found["range"] for _ in range(2)]
+    assert found[0] == found[1]

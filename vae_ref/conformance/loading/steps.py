@@ -64,6 +64,14 @@ def subject_of_step(
     Raises:
         StepError: If the step cannot be run.
     """
+    with guards.global_state_kept():
+        guards.seed_everything(0)  # so that every run audits the same execution
+        return _audited(module, step, name, batch)
+
+
+def _audited(
+    module: ModuleType, step: Callable[..., Any], name: str, batch: str | None
+) -> Subject:
     required = signatures.required_arguments(step)
     failed: list[str] = []
     of_jax = is_jax(step)
