@@ -1,6 +1,7 @@
 """``vae-ref verify file.py:step``: what is found in a file, and what is said where it is not."""
 
 import pytest
+import torch
 
 from vae_ref.conformance import load
 
@@ -121,5 +122,8 @@ def test_what_cannot_be_judged_is_said(verify, target, more, options, status, me
 def test_every_run_audits_the_same_execution(tmp_path):
     more = f"torch.manual_seed(0)\n{STEP}"
     (tmp_path / "train.py").write_text(BODY.format(more=more, reduction="sum"))
-    found = [load(f"{tmp_path}/train.py:step").found["range"] for _ in range(2)]
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(load(f"{tmp_path}/train.py:step").found["range"])
     assert found[0] == found[1]
