@@ -136,6 +136,7 @@ _BY_DESIGN = (
     *("model-mean-in-evaluation", "z-mean-in-evaluation"),  # a step is in training mode
     *("model-no-sigmoid", "model-tanh-decoder", "conduct-mutates-inputs"),  # the step raises
     *("conduct-reseeds", "z-reseeds", "z-frozen-noise"),  # one step does not show it
+    "z-noise-of-its-own",  # whether its generator is seeded is not in the step
     "nll-shifted",  # the targets of a prediction are others than the images
 )
 """Bugs that no audit of one step can see."""

@@ -24,8 +24,11 @@ _REACH = 8.0
 _FACTORS, _SIGNS = (8.0, 64.0), 6
 """By how much the weights are enlarged, and with how many sets of random signs each time."""
 
-_FAR = (*_FACTORS, 4096.0)
-"""The same for heads: behind a layer of tanh, weights that begin at 0.01 take them no further."""
+_FAR = (4096.0,)
+"""The same for heads: behind a layer of tanh, weights that begin at 0.01 take them no further.
+
+So far out a softplus is 0, too: which activation it is shows before.
+"""
 
 _PROBABILITIES, _LOGIT = (0.1, 0.9), 2.0
 """What probabilities, or else logits, have to reach on either side.
@@ -103,13 +106,13 @@ def _require_unconstrained(probe: Probe, which: int) -> None:
     name = ("mu", "logvar")[which]
     low, high, zeros = 0.0, 0.0, False
     x = Networks.of(probe).images(64)
-    heads = _with_larger_weights(probe, lambda networks: networks.encode(x)[which], _FAR)
-    for values in heads:
-        if values.numel():
-            low, high = min(low, float(values.min())), max(high, float(values.max()))
-        zeros = zeros or int((values == 0).sum()) > 1
-        if low < -_REACH and high > _REACH:
-            return
+    for factors in (_FACTORS, _FAR):
+        for values in _with_larger_weights(probe, lambda nets: nets.encode(x)[which], factors):
+            if values.numel():
+                low, high = min(low, float(values.min())), max(high, float(values.max()))
+            zeros = zeros or (factors is _FACTORS and int((values == 0).sum()) > 1)
+            if low < -_REACH and high > _REACH:
+                return
     if probe.subject.module is None and low < 0 < high:
         raise NotApplicable("without the module, the weights cannot be enlarged")
     symptom = "never-negative" if low >= 0 else "never-positive" if high <= 0 else "bounded"
