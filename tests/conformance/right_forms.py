@@ -42,7 +42,7 @@ class Parts:
         x = torch.rand(EXAMPLES, variants.PIXELS)
         try:
             return bool(self.nll(5 * x - 2, x).isfinite())
-        except (RuntimeError, ValueError):
+        except (RuntimeError, ValueError, RuntimeWarning):  # NumPy warns of logarithms
             return False
 
     def _takes(self, shape: tuple[int, ...]) -> bool:

@@ -27,14 +27,14 @@ OTHERWISE = {
         "your mu goes through a tanh",
     ),
     "wohlert": (  # its step adds 1e-8 inside of the logarithms, for which its adapter has no part
-        {"model/unconstrained-logvar", "likelihood/value", "likelihood/exact-range"},
+        {"model/unconstrained-logvar", "likelihood/value"},
         "it is never negative",
     ),
     "pyg_before_1368": (  # which of sampler and KL is wrong, no step can say
         {"reparameterization/affine"},
         "your sigma is exp(logvar), the variance",
     ),
-    "irmae": ({"kl/closed-form"}, "your KL is missing"),
+    "irmae": ({"kl/closed-form"}, "your loss has no KL"),
 }
 """Steps whose bug breaks other claims than the adapter's: which, and what names the bug."""
 
