@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from tests.conformance import variants
+from tests.conformance.forms import EXAMPLES, FORMS, LABELS
 from vae_ref.conformance.audited import Audit, audit_step
 from vae_ref.conformance.guards import global_state_kept
 from vae_ref.conformance.subject import Conventions, Subject, to_spread
 
-FORMS = ("textbook", "lightning", "conditional")
-EXAMPLES, LABELS, RUNS = 6, 3, 1000
+RUNS = 1000
 SHAPES = [(variants.PIXELS,), (784,), (1, 28, 28), (3, 4, 4), (1, 4, 4), (3, 8, 8)]
 """The shapes of an image that variants take."""
 

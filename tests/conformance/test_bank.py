@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import cache
+from itertools import combinations
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from tests.conformance.kill_matrix import FILE, kills
 from vae_ref.bridge.courses import glyphs_course
 from vae_ref.conformance import verify
 from vae_ref.conformance.claims import all_claims, guide
+from vae_ref.conformance.diagnosis.explain import _SURE, _fingerprint_of
+from vae_ref.conformance.diagnosis.fingerprints import Sizes, similarity
 from vae_ref.conformance.mutants import BANK
-from vae_ref.conformance.mutants.specimen import TEXTBOOK, specimen
+from vae_ref.conformance.mutants.specimen import LATENTS, PIXELS, TEXTBOOK, specimen
 from vae_ref.conformance.runner import check, probe_of, select
 
 pytestmark = pytest.mark.usefixtures("user")  # bugs return what the type checker would object to
@@ -141,3 +144,17 @@ def test_the_numpy_formula_of_a_bug_is_the_bug(identifier):
 
 def test_matrix_script(monkeypatch):
     assert kills("kl-no-half") == MATRIX["mutants"]["kl-no-half"]
+
+
+@pytest.mark.parametrize("slot", ["kl", "nll"])
+def test_bugs_of_a_step_are_alike_or_far_from_each_other(slot):
+    """Up to a weight and a constant, which an audit cannot know of a wrong term."""
+    sizes = Sizes((LATENTS,) * 3, (PIXELS,) * 2, (6, 6), alike=6, scaled=True)
+    marks = [
+        _fingerprint_of(bug.id, slot, sizes, 0, "float64", in_loss=bug.slot == "loss")
+        for bug in BANK.values()
+        if bug.slot in (slot, "loss")
+    ]
+    found = [similarity(a, b) for a, b in combinations(marks, 2)]
+    assert max(share for share in found if share < 0.999_999) < _SURE - 0.03
+    assert sum(share > 0.999_999 for share in found) < len(found) / 2

@@ -110,7 +110,7 @@ def test_every_node_shows_its_name_and_its_line(make):
 
 
 @EVERY
-@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.filterwarnings("ignore:Glyph")  # hostile names have characters that no font has
 def test_no_text_leaves_its_box(make):
     for (left, top, right, bottom), lines in boxes(parsed(make(), MARKED)):
         for line in lines:

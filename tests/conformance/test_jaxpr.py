@@ -53,6 +53,7 @@ FUNCTIONS = {
     "checkpoint": lambda w, x: jax.checkpoint(lambda w: jnp.sin(x @ w).sum())(w),
     "stop": lambda w, x: (jax.lax.stop_gradient(w) * w).sum(),
     "layer norm": lambda w, x: jax.nn.standardize(x @ w)[:, 0].sum(),
+    "which of two numbers": lambda w, x: (jnp.where(w > 0.1, 1.0, 2.0) * w).sum(),
     "noise": lambda w, x: (jax.random.normal(KEY, (3, 6)) + w[:3]).std(),
     "one key twice": lambda w, x: (
         (
@@ -118,6 +119,15 @@ def test_what_cannot_be_replayed_is_said_with_its_line():
     found = audit_step(step, {"w": W, "b": V}, W)
     assert "of JAX (test_jaxpr.py:" in found.reason
     assert "cannot be replayed" in found.reason
+
+
+def test_a_step_that_jax_does_not_differentiate_is_not_judged():
+    def step(params):
+        turns = jax.lax.while_loop(lambda v: v.sum() < 100, lambda v: 2 * v, params["w"] ** 2 + 1)
+        return turns.sum()
+
+    found = audit_step(step, {"w": V, "b": W})
+    assert "JAX does not differentiate the step" in found.reason
 
 
 def test_a_gradient_of_its_own_is_not_judged():

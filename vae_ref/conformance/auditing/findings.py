@@ -1,6 +1,5 @@
 """Say what a step's VAE is: every part with its source line, in words."""
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,20 +8,11 @@ from torch import Tensor, nn
 
 from vae_ref.conformance.auditing.addends import Addends
 from vae_ref.conformance.auditing.anatomy import Anatomy
-from vae_ref.conformance.auditing.graph import Operation, Place, Ref
+from vae_ref.conformance.auditing.clamps import bounds_of
+from vae_ref.conformance.auditing.graph import Place
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces
 
 __all__ = ["at", "describe", "learning"]
-
-
-_CLAMPS: dict[str, dict[str, tuple[str, float | None]]] = {
-    "clamp": {"low": ("min", None), "high": ("max", None)},
-    "clip": {"low": ("min", None), "high": ("max", None)},
-    "clamp_min": {"low": ("min", None)},
-    "clamp_max": {"high": ("max", None)},
-    "hardtanh": {"low": ("min_val", -1.0), "high": ("max_val", 1.0)},
-}
-"""The bounds of operations that clamp, in the order of their arguments: name and default."""
 
 
 def describe(anatomy: Anatomy, pieces: Pieces | None, addends: Addends) -> dict[str, str]:
@@ -147,7 +137,7 @@ def _clamps(anatomy: Anatomy, pieces: Pieces | None, addends: Addends) -> list[s
     places = {"mu": (how.mu, heads), how.spread: (how.raw, heads)}
     said = []
     for operation in graph.operations:
-        bounds, made = _bounds(operation), set(operation.outputs)
+        bounds, made = bounds_of(operation), set(operation.outputs)
         if bounds is None or not made & (heads | ends):
             continue
         (clamped, *_) = made & (heads | ends)
@@ -167,21 +157,6 @@ def _clamps(anatomy: Anatomy, pieces: Pieces | None, addends: Addends) -> list[s
             where = at(operation.place)
             said.append(f"{' and '.join(of)} to [{low:.6g}, {high:.6g}] ({where})")
     return said
-
-
-def _bounds(operation: Operation) -> tuple[float, float] | None:
-    """Return the bounds of an operation that clamps; None of another, or if they are tensors."""
-    known = _CLAMPS.get(operation.name.strip("_"))
-    if known is None:
-        return None
-    args, kwargs = operation.arguments
-    bounds = {"low": -math.inf, "high": math.inf}
-    for position, (bound, (name, default)) in enumerate(known.items(), 1):
-        given = kwargs.get(name, args[position] if position < len(args) else default)
-        if isinstance(given, Ref):
-            return None
-        bounds[bound] = bounds[bound] if given is None else float(given)
-    return bounds["low"], bounds["high"]
 
 
 def _by(anatomy: Anatomy, value: int) -> str:

@@ -161,10 +161,7 @@ class _Evaluation:
         if not any(isinstance(v, Tensor) for v in given):
             return _known(equation.of, given)
         shapes = [getattr(v.aval, "shape", ()) for v in equation.of.outvars]
-        try:
-            answer = _in_torch(name, params, given, shapes[0])
-        except NotImplementedError:
-            answer = None
+        answer = _in_torch(name, params, given, shapes[0])
         if answer is None:
             raise JaxError(_refusal(name, equation.place))
         return answer if isinstance(answer, tuple) else (answer,)
@@ -364,7 +361,10 @@ def _in_torch(name: str, params: dict[str, Any], given: list[Any], shape: tuple[
             for v in given
         ]
         whole = any(isinstance(v, Tensor) and tuple(v.shape) == shape for v in inputs)
-        if not whole or (name == "select_n" and not isinstance(inputs[0], Tensor)):
+        chosen = name == "select_n" and not (
+            isinstance(inputs[0], Tensor) and any(isinstance(v, Tensor) for v in inputs[1:])
+        )
+        if not whole or chosen:
             inputs = [v if isinstance(v, Tensor) else _tensor(v) for v in given]
     else:
         inputs = [v if isinstance(v, Tensor) else _tensor(v) for v in given]

@@ -78,6 +78,8 @@ def primitive(name: str, params: Params) -> Primitive | None:
         return Primitive(name, lambda _, a, b: _BINARY[name](*_tensors(a, b)))
     if name == "conv_general_dilated":
         return _convolution(params)
+    if any(d != 1 for key in _DILATIONS for d in params.get(key, ())):
+        return None
     return _OTHERS.get(name)
 
 
@@ -171,10 +173,12 @@ def _cumulated(function: Callable[..., Any]) -> Callable[..., Tensor]:
     return call
 
 
+_DILATIONS = ("base_dilation", "window_dilation")
+"""The parameters of a pooling that torch does not have."""
+
+
 def _windows(params: Params, x: Tensor, value: float) -> Tensor:
     """Return the windows of a pooling in one last axis, with a number in the padding."""
-    if any(d != 1 for d in (*params["base_dilation"], *params["window_dilation"])):
-        raise NotImplementedError
     padding = [(low, high, 0) for low, high in params["padding"]]
     x = _padded({"padding_config": padding}, x, value)
     sizes, strides = params["window_dimensions"], params["window_strides"]
@@ -238,9 +242,7 @@ def _convolution(params: Params) -> Primitive | None:
 
 
 def _select(params: Params, which: Tensor, *cases: Any) -> Tensor:
-    like = next((c for c in cases if isinstance(c, Tensor)), None)
-    if like is None:
-        raise NotImplementedError
+    like = next(c for c in cases if isinstance(c, Tensor))
     if which.dtype is torch.bool:
         no, yes = cases
         return torch.where(which, yes, no)

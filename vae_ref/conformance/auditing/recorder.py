@@ -31,7 +31,7 @@ _OWN = (
     str(Path(contextlib.__file__)),
 )
 
-_apis: Any = apis
+_apis: Any = apis  # what it has is not exported
 
 LAWS = {
     "randn": "normal",
@@ -194,7 +194,7 @@ class Recorder(TorchFunctionMode):
             known[argument] = torch.Generator(argument.device).set_state(argument.get_state())
         return known[argument]
 
-    def mapped(self, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def record_vmap(self, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Call a function that vmap maps over a batch, and record that as one operation."""
         if Recorder.suspended or not self.active or self._mapped is not None:
             return call(*args, **kwargs)
@@ -386,7 +386,7 @@ def recording() -> Iterator[Recorder]:
 
     def in_one(*settings_and_arguments: Any, **kwargs: Any) -> Any:
         settings, arguments = settings_and_arguments[:5], settings_and_arguments[5:]
-        return recorder.mapped(partial(vmap_impl, *settings), arguments, kwargs)
+        return recorder.record_vmap(partial(vmap_impl, *settings), arguments, kwargs)
 
     torch.autograd.Function.apply = classmethod(recorded)
     _apis.vmap_impl = in_one

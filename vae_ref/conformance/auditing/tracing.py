@@ -151,7 +151,7 @@ class _InPrecision(Step):
         value, slopes = self._by_jax()
         same = _SAME if loss.dtype == torch.float64 else _SAME_SINGLE
         _require(loss.detach().numpy(), value, same, "the loss")
-        if slopes is None or not loss.requires_grad:
+        if not loss.requires_grad:
             return
         parameters = dict(self.named_parameters())
         found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
@@ -161,8 +161,8 @@ class _InPrecision(Step):
             what = f"the gradient of {name}, which may have a formula of its own (custom_vjp),"
             _require(slope.numpy(), theirs, same, what, size)
 
-    def _by_jax(self) -> tuple[Any, list[Any] | None]:
-        """Return value and gradients, which are missing if JAX has none."""
+    def _by_jax(self) -> tuple[Any, list[Any]]:
+        """Return value and gradients."""
         import jax
         from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
@@ -179,8 +179,9 @@ class _InPrecision(Step):
         weights = [everything[place] for place in places]
         try:
             found, slopes = jax.jit(jax.value_and_grad(value))(weights, everything)
-        except Exception:  # a loop that cannot be differentiated, say
-            return np.asarray(value(weights, everything)), None
+        except Exception as error:  # a loop without a fixed number of turns, say
+            reason = guards.kind_and_message(error)
+            raise JaxError(f"JAX does not differentiate the step ({reason}): not judged") from None
         return np.asarray(found), [np.asarray(slope) for slope in slopes]
 
 

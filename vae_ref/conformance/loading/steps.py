@@ -66,12 +66,13 @@ def subject_of_step(
     """
     with guards.global_state_kept():
         guards.seed_everything(0)  # so that every run audits the same execution
-        return _audited(module, step, name, batch)
+        return _first_that_runs(module, step, name, batch)
 
 
-def _audited(
+def _first_that_runs(
     module: ModuleType, step: Callable[..., Any], name: str, batch: str | None
 ) -> Subject:
+    """Audit a step with the first arguments that it takes."""
     required = signatures.required_arguments(step)
     failed: list[str] = []
     of_jax = is_jax(step)
