@@ -1,4 +1,8 @@
-"""What every test may ask for; the suite runs in double precision unless a test says otherwise."""
+"""What every test may ask for; the suite runs in double precision unless a test says otherwise.
+
+What takes seconds to import is imported where it is used: the process that only hands tests out to
+others needs none of it.
+"""
 
 import gc
 import os
@@ -11,7 +15,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; set befo
 import hypothesis
 import jaxtyping
 import pytest
-import torch
 
 # Shapes and types are checked where shapes are annotated; mypy checks the types of the rest.
 ANNOTATED = [
@@ -30,8 +33,6 @@ jaxtyping.install_import_hook(
     [f"vae_ref.{name}" for name in ANNOTATED],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
-
-from vae_ref.data import DataError, ImageSet, mnist  # noqa: E402 - after the hook
 
 hypothesis.settings.register_profile("vae_ref", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("vae_ref")
@@ -63,12 +64,16 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True, scope="session")
 def double_precision_from_the_start():
     """Fixtures of modules are made before any test's own."""
+    import torch
+
     torch.set_default_dtype(torch.float64)
 
 
 @pytest.fixture(autouse=True)
 def double_precision(request):
     """Tests compute in float64; examples in the documentation as their reader would."""
+    import torch
+
     is_example = isinstance(request.node, pytest.DoctestItem)
     torch.set_default_dtype(torch.float32 if is_example else torch.float64)
     yield
@@ -83,14 +88,20 @@ def user():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-@pytest.fixture(params=["cpu"] + ["cuda"] * torch.cuda.is_available())
-def device(request):
-    return torch.device(request.param)
+def pytest_generate_tests(metafunc):
+    """Run what takes a device on each that there is."""
+    import torch
+
+    if "device" in metafunc.fixturenames:
+        names = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+        metafunc.parametrize("device", [torch.device(name) for name in names], ids=names)
 
 
 @pytest.fixture(scope="session")
 def mnist_root():
     """The directory with MNIST. Where VAE_REF_DATA promises it, its absence is a failure."""
+    from vae_ref.data import DataError, mnist
+
     root = Path(os.environ.get("VAE_REF_DATA", HERE / "data"))
     try:
         mnist(root, train=False)
@@ -102,5 +113,8 @@ def mnist_root():
 
 
 @pytest.fixture(scope="session")
-def mnist_sets(mnist_root) -> tuple[ImageSet, ImageSet]:
+def mnist_sets(mnist_root):
+    """The training set and the test set."""
+    from vae_ref.data import mnist
+
     return mnist(mnist_root, train=True), mnist(mnist_root, train=False)

@@ -3,21 +3,25 @@
 import sys
 
 import pytest
-import torch
 
 from tests.conformance.strangers import MEAN_KL, SMALL, kl_that
-from vae_ref import ImageSet, cli, glyphs
 
 
 @pytest.fixture(scope="session")
-def small() -> tuple[ImageSet, ImageSet]:
+def small():
     """A training set with a short last batch, and a test set."""
+    from vae_ref import glyphs
+
     return glyphs(600), glyphs(200, seed=1)
 
 
 @pytest.fixture
 def vae_ref_command(monkeypatch, capsys, tmp_path, user):
     """Run the command, verify included, in this process, among files of strangers."""
+    import torch
+
+    from vae_ref import cli
+
     torch.set_default_dtype(torch.float32)
     monkeypatch.delenv("VAE_REF_TRACEBACK", raising=False)
     monkeypatch.setenv("COLUMNS", "100")

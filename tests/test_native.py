@@ -43,22 +43,26 @@ def assert_equal(ours, theirs):
         torch.testing.assert_close(found, tensor, rtol=1e-9, atol=1e-11, msg=name)
 
 
+SPLITS = [
+    *[(32, 1, 24, 2), (32, 2, 24, 2), (32, 3, 64, 4), (32, 5, 24, 2), (32, 2, 4, 1)],
+    *[(32, 2, 34, 2), (32, 2, 65, 5), (32, 2, 7, 1), (16, 2, 20, 2), (16, 2, 7, 1)],
+    *[(64, 1, 48, 2), (64, 2, 48, 2), (64, 3, 128, 4), (64, 2, 65, 5), (64, 2, 15, 1)],
+]
+SHAPES = [
+    (25, lambda: images(60, 5, 7)),
+    (30, lambda: images(30, 41, 43, black=0.1)),  # more pixels than fit a cache
+    (1299, lambda: images(1300, 3, 5, black=0.1)),  # few pixels, many examples
+    (20, lambda: images(40, 4, 4, black=1.0)),
+    (20, lambda: images(40, 4, 4, black=0.0)),
+]
+
+
 @pytest.mark.parametrize(
-    "vector_threads_hidden_shares",
-    [
-        *[(32, 1, 24, 2), (32, 2, 24, 2), (32, 3, 64, 4), (32, 5, 24, 2), (32, 2, 4, 1)],
-        *[(32, 2, 34, 2), (32, 2, 65, 5), (32, 2, 7, 1), (16, 2, 20, 2), (16, 2, 7, 1)],
-        *[(64, 1, 48, 2), (64, 2, 48, 2), (64, 3, 128, 4), (64, 2, 65, 5), (64, 2, 15, 1)],
-    ],
-)
-@pytest.mark.parametrize(
-    ("batch_size", "data"),
-    [
-        (25, lambda: images(60, 5, 7)),
-        (30, lambda: images(30, 41, 43, black=0.1)),  # more pixels than fit a cache
-        (1299, lambda: images(1300, 3, 5, black=0.1)),  # few pixels, many examples
-        (20, lambda: images(40, 4, 4, black=1.0)),
-        (20, lambda: images(40, 4, 4, black=0.0)),
+    ("vector_threads_hidden_shares", "batch_size", "data"),
+    [  # by default every split and every shape, and every pair with the slow tests
+        pytest.param(split, *shape, marks=[pytest.mark.slow] * ((i - j) % 5 > 0))
+        for i, split in enumerate(SPLITS)
+        for j, shape in enumerate(SHAPES)
     ],
 )
 def test_an_epoch_is_that_of_the_eager_engine(

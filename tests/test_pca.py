@@ -81,7 +81,7 @@ def test_the_model_at_the_optimum_has_no_gap(few, variance):
 
 @pytest.mark.parametrize("variance", [None, 0.02, 0.3])  # 0.3 collapses a coordinate
 @pytest.mark.parametrize("objective", [exact_elbo, exact_log_evidence])
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_no_search_finds_more_and_any_finds_as_much(few, objective, variance, seed):
     """By BFGS over all parameters from a random beginning: there are no worse local optima."""
     optimum = probabilistic_pca(few, 2, variance=variance)

@@ -37,7 +37,7 @@ def single_precision():
     torch.manual_seed(0)
 
 
-def named(makes, *, quick=4):
+def named(makes, *, quick=6):
     """Every some of them by default, all with the slow tests."""
     return [
         pytest.param(make, id=make.__name__, marks=[pytest.mark.slow] * (index % quick > 0))
@@ -92,7 +92,7 @@ def test_the_parts_are_named_with_their_lines():
 # The replay.
 
 
-@pytest.mark.parametrize("make", named(RIGHT, quick=1))
+@pytest.mark.parametrize("make", named(RIGHT, quick=3))
 def test_a_replay_is_the_step_itself(make):
     step = make()
     with recording() as recorder:
@@ -279,6 +279,7 @@ def test_terms_that_weigh_each_other_are_said_not_to_be_judged():
     assert not found.report.failures
 
 
+@pytest.mark.slow
 def test_outputs_that_are_made_of_numbers_beyond_them_hold():
     """What is put in the place of (1 + p) / 2 makes no probability of p."""
     net = Textbook()

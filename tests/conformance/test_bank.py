@@ -59,11 +59,11 @@ def test_the_bank_is_large_enough():
 
 
 def some(identifiers):
-    """Every twentieth by default, all of them and those that train with the slow tests."""
+    """One in forty by default, all of them and those that train with the slow tests."""
     return [
         pytest.param(
             identifier,
-            marks=[pytest.mark.slow] * (index % 20 > 0 or identifier.startswith("train-")),
+            marks=[pytest.mark.slow] * (index % 40 > 0 or identifier.startswith("train-")),
         )
         for index, identifier in enumerate(identifiers)
     ]

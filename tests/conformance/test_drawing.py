@@ -64,13 +64,25 @@ FORMS = [
     *(textbook, conditional, with_a_sampled_kl, masked, with_a_classifier, with_weight_decay),
     *(two_codes, hierarchy, conditional_prior, many_codes),
 ]
+QUICK = [textbook, hierarchy]
 DIAGRAMS = [
-    *(pytest.param(lambda make=make: found(make), id=make.__name__) for make in FORMS),
+    *(
+        pytest.param(
+            lambda make=make: found(make),
+            id=make.__name__,
+            marks=[pytest.mark.slow] * (make not in QUICK),
+        )
+        for make in FORMS
+    ),
     pytest.param(
         lambda: renamed(plain(), name=LONG, note=LONG, place=f"{LONG}.py:123"), id="long"
     ),
     pytest.param(lambda: renamed(plain(), name=HOSTILE, note=HOSTILE), id="hostile"),
-    pytest.param(lambda: renamed(plain(), name="編碼器" * 20, note="W" * 40), id="wide"),
+    pytest.param(
+        lambda: renamed(plain(), name="編碼器" * 20, note="W" * 40),
+        id="wide",
+        marks=pytest.mark.slow,
+    ),
     pytest.param(backwards, id="backwards"),
 ]
 EVERY = pytest.mark.parametrize("make", DIAGRAMS)

@@ -55,7 +55,7 @@ NAMED = [
 @pytest.mark.parametrize(
     ("form", "bug"),
     [
-        pytest.param(form, bug, marks=[pytest.mark.slow] * (index % 8 > 0))
+        pytest.param(form, bug, marks=[pytest.mark.slow] * (index % 16 > 0))
         for index, (form, bug) in enumerate(NAMED)
     ],
 )

@@ -41,7 +41,8 @@ def as_a_user(monkeypatch, tmp_path):
     importlib.invalidate_caches()
     before = dict(sys.modules)
     yield
-    for name, module in list(sys.modules.items()):
+    made = [item for item in sys.modules.items() if before.get(item[0]) is not item[1]]
+    for name, module in made:
         home = str(getattr(module, "__file__", None) or getattr(module, "__path__", ""))
         if str(tmp_path) in home:
             del sys.modules[name]

@@ -89,10 +89,10 @@ def declared(subject, meant):
 
 
 def marks(index, name):
-    """Every twelfth by default, and what takes no time."""
+    """One in 24 by default, and what takes no time."""
     takes_time = name in {"flax", "scvi", "pyg", "pyg_before_1368"}
     at_once = name in UNJUDGED.keys() | RAISES.keys() and not takes_time
-    return [pytest.mark.slow] * (index % 12 != 3 and not at_once)
+    return [pytest.mark.slow] * (index % 24 != 3 and not at_once)
 
 
 @pytest.mark.parametrize(

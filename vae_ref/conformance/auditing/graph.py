@@ -310,8 +310,11 @@ class Graph:
         operation = self.values[value].maker
         assert operation is not None  # noqa: S101 - it is random
         found = self.values[value]
-        if operation.name in _DRAWS and "generator" not in operation.arguments[1]:
-            return _DRAWS[operation.name](times, *found.shape, dtype=found.dtype)
+        if operation.name in _DRAWS:
+            generator = operation.arguments[1].get("generator")
+            return _DRAWS[operation.name](
+                times, *found.shape, dtype=found.dtype, generator=generator
+            )
         before = {n: self.replay([n])[0].detach() for n in operation.inputs}
         key = next((path for path, v in operation.results.items() if v == value), None)
         old = next((o for o, new in operation.changed.items() if new == value), None)
