@@ -203,6 +203,26 @@ FORMS = {
          "        return bce - 0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())\n\n"
          "    def decode"),
     ),
+    "a loss after its parts": varied(SMALL, ("return BCE + KLD", "return BCE, KLD, BCE + KLD")),
+    "the parts of a loss": varied(SMALL, ("return BCE + KLD", "return BCE, KLD")),
+    "the parts of a loss, the KL first, of each example": varied(
+        SMALL.partition(LOSS)[0],
+        after="""
+            def losses(logits, x, mu, logvar):
+                loss_kl = 0.5 * (mu.pow(2) + logvar.exp() - logvar - 1).sum(1)
+                return loss_kl, F.binary_cross_entropy(logits, x, reduction="none").sum(1)
+        """,
+    ),
+    "other names": varied(
+        SMALL, ("reparameterize", "sampling"), ("loss_function", "compute_elbo"),
+    ),
+    "names of a KL and a sampler": varied(
+        SMALL.partition(LOSS)[0], ("reparameterize", "sample_gaussian"),
+        after="""
+            def gaussian_kl(z_mu, z_logvar):
+                return 0.5 * (z_mu.pow(2) + z_logvar.exp() - z_logvar - 1).sum(1).mean()
+        """,
+    ),
     "a loss with its parts": varied(SMALL, ("return BCE + KLD", "return BCE + KLD, BCE, KLD")),
     "a loss in a dict": varied(
         SMALL, ("return BCE + KLD", "return {'bce': BCE, 'kld': KLD, 'loss': BCE + KLD}")
@@ -328,6 +348,22 @@ def test_what_is_right_is_recognised(write, source, monkeypatch):
     assert subject.decode
     assert subject.forward
     assert subject.module
+
+
+@pytest.mark.parametrize(
+    ("form", "parts"),
+    [
+        ("a loss after its parts", {"loss", "reparameterize"}),
+        ("the parts of a loss", {"nll", "kl", "reparameterize"}),
+        ("the parts of a loss, the KL first, of each example", {"nll", "kl", "reparameterize"}),
+        ("other names", {"loss", "reparameterize"}),
+        ("names of a KL and a sampler", {"kl", "reparameterize"}),
+    ],
+)
+def test_functions_of_other_names_are_found_by_what_they_take(write, form, parts):
+    subject = load(write(FORMS[form]))
+    found = {n for n in ("loss", "nll", "kl", "reparameterize") if getattr(subject, n)}
+    assert found == parts
     assert subject.reparameterize
 
 

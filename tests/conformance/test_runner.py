@@ -329,6 +329,23 @@ def test_what_spent_its_cpu_time_is_not_tried_again():
     assert len(calls) == 1
 
 
+def test_what_is_slow_but_answers_is_not_accused():
+    """A large network answers every call, and the time is up before all of them are made."""
+
+    def slow(mu, logvar):
+        end = time.process_time() + 0.05
+        while time.process_time() < end:
+            sum(range(1000))
+        return kl(mu, logvar)
+
+    result = check(
+        dataclasses.replace(CLAIMS["kl/additive-over-examples"], seconds=0.3),
+        probe_of(subject(kl=slow)),
+    )
+    assert result.status == "inconclusive"
+    assert result.message.startswith("0.3 s of CPU time are not enough: one call alone took 0.0")
+
+
 def test_what_swallows_the_limit_is_left_too():
     """It ends by itself after some seconds, so that the test ends where the limit fails."""
     end = time.process_time() + 3

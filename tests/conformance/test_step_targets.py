@@ -52,6 +52,30 @@ model = Trained(12, 3)
 """
 
 
+METHOD = "net = Net(12, 3)"
+KEYED = """
+net = Net(12, 3)
+def compute_loss(features):
+    return net.loss(features["raster"])
+"""
+PAIR = """
+class Trained(Net):
+    def training_step(self, batch, batch_idx):
+        x, _ = batch
+        return self.loss(x)
+model = Trained(12, 3)
+"""
+NESTED = """
+class VAE(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+    def compute_loss(self, x):
+        return self.net.loss(x)
+vae = VAE(Net(12, 3))
+"""
+
+
 @pytest.fixture
 def verify(vae_ref_command, tmp_path):
     def run(target, more, *options, reduction="sum"):
@@ -76,6 +100,10 @@ def verify(vae_ref_command, tmp_path):
                 ("train.py:model", ENDS, ("--batch", "4x12")),
                 ("train.py:Trained(12, 3)", ENDS, ()),
                 ("train.py:net.loss", STEP, ("--batch", "4x12")),
+                ("train.py", METHOD, ()),
+                ("train.py", KEYED, ()),
+                ("train.py", PAIR, ()),
+                ("train.py", NESTED, ()),
             ]
         ),
     ],
@@ -100,6 +128,14 @@ def test_a_right_step_holds_and_a_wrong_one_does_not(verify, target, more, optio
             ("--batch", "4x13"),
             2,
             "train.py:step failed: RuntimeError: mat1",
+        ),
+        ("train.py", LABELLED, (), 2, "train.py:step takes x, c; say how they are made with"),
+        (
+            "train.py:f",
+            METHOD + "\ndef f(b):\n    return net.loss(b['x']) + net.loss(b['y'])",
+            (),
+            2,
+            "train.py:f reads x, y of its batch; say how they are made with --batch",
         ),
         ("train.py:no", STEP, (), 2, "train.py has no no. It defines Net, net, step."),
         ("train.py:F.pi", "", (), 2, "train.py has no F.pi"),

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from vae_ref.conformance import Subject, from_numpy
+from vae_ref.conformance.diagnosis import coefficients
 from vae_ref.conformance.diagnosis.transformations import explain
 from vae_ref.conformance.mutants.specimen import kl, nll
 from vae_ref.conformance.probe.probe import Probe
+from vae_ref.conformance.subject import Weights
 
 KL = {
     "kl-times-3": lambda mu, logvar: 3 * kl(mu, logvar),
@@ -18,6 +20,48 @@ KL = {
     "kl-clamped": lambda mu, logvar: kl(mu, logvar.clamp(-30, 20)),
     "kl-dead-logvar": lambda mu, logvar: kl(mu, logvar.detach()),
     "kl-wrong-gradient-mu": lambda mu, logvar: kl(2 * mu - mu.detach(), logvar),
+}
+
+
+def of_terms(square, variance, log, one):
+    """Return a KL with other coefficients than 1/2, 1/2, -1/2 and -1/2."""
+
+    def wrong(mu, logvar):
+        return (square * mu**2 + variance * logvar.exp() + log * logvar + one).sum(1)
+
+    return wrong
+
+
+COEFFICIENTS = {
+    "kl-log-variance-times-1/2": (
+        of_terms(0.5, 0.5, -0.25, -0.5),
+        "log σ² enters your KL with 1/2 of its weight",
+    ),
+    "kl-log-variance-missing": (of_terms(0.5, 0.5, 0, -0.5), "log σ² is missing from your KL"),
+    "kl-variance-negated": (
+        of_terms(0.5, -0.5, -0.5, -0.5),
+        "σ² enters your KL with the wrong sign",
+    ),
+    "kl-mu-squared-times-2": (
+        of_terms(1, 0.5, -0.5, -0.5),
+        "μ² enters your KL with 2 times its weight",
+    ),
+    "kl-coefficients": (
+        of_terms(0.5, 0.5, -1, -1),
+        "log σ² enters your KL with 2 times its weight, and 1 enters it with 2 times its weight",
+    ),
+    "kl-with-sigma": (
+        lambda mu, logvar: 0.5 * (mu**2 + (logvar / 2).exp() - logvar - 1).sum(1),
+        "your KL contains σ, and should not, and σ² is missing from it",
+    ),
+    "kl-with-squared-log-variance": (
+        lambda mu, logvar: 0.5 * (mu**2 + logvar.exp() - (logvar / 2) ** 2 - 1).sum(1),
+        "your KL contains (log σ²)², and should not, and log σ² is missing from it",
+    ),
+    "kl-with-mu": (
+        lambda mu, logvar: 0.5 * (mu + logvar.exp() - logvar - 1).sum(1),
+        "your KL contains μ, and should not, and μ² is missing from it",
+    ),
 }
 NLL = {
     "nll-times-1/2": lambda outputs, x: nll(outputs, x) / 2,
@@ -51,6 +95,28 @@ def test_a_function_without_a_gradient_has_no_wrong_one(user):
 def test_a_clamp_is_said_in_words(user):
     found = explain(Probe(Subject(name="clamped", kl=KL["kl-clamped"])), "kl")
     assert found.explanation.startswith("your KL is right for logvar up to 20 and wrong from 20.5")
+
+
+@pytest.mark.parametrize("name", COEFFICIENTS)
+def test_a_wrong_coefficient_is_named_with_its_term(name, user):
+    wrong, words = COEFFICIENTS[name]
+    found = explain(Probe(Subject(name="wrong", kl=wrong)), "kl")
+    assert (found.bug, found.explanation) == (name, words)
+
+
+@pytest.mark.parametrize("name", ["kl-log-variance-times-1/2", "kl-with-sigma"])
+def test_a_wrong_coefficient_is_named_up_to_the_weight_of_the_whole(name, user):
+    wrong, words = COEFFICIENTS[name]
+    places = {"nll_place": "a.py:1", "kl_place": "a.py:2"}
+    weights = Weights(nll=1.0, kl=0.07, examples=5, latents=3, pixels=12, **places)
+    weighed = Subject(name="weighed", kl=lambda *a: 0.07 * wrong(*a), weights=weights)
+    found = coefficients.explain(Probe(weighed), "")
+    assert (found.bug, found.explanation) == (name, words)
+
+
+def test_the_kl_is_written_with_the_coefficients_that_were_found(user):
+    found = explain(Probe(Subject(name="wrong", kl=of_terms(0.5, 0.3, -0.25, 0))), "kl")
+    assert found.yours == "Σ_d (½ μ² + 0.3 σ² − ¼ log σ²)"
 
 
 def test_what_is_not_recognised_has_no_name(user):

@@ -47,6 +47,8 @@ __all__ = [
 
 _MOST_SAID = 1000  # characters of a message
 
+_HANGING = 0.5
+"""The share of a claim's CPU time from which one call of the subject is taken to hang."""
 
 Begins = Callable[[Claim, float], None]
 
@@ -141,6 +143,7 @@ def _check(
             if "course" in claim.needs:
                 seconds *= probe.course.patience
             begins(claim, seconds)
+            probe.longest_call = 0.0
             with (
                 guards.time_limit(seconds),
                 probe.mode(training=True),
@@ -168,12 +171,8 @@ def _check(
                 answer = result("inconclusive", str(found_out))
         except guards.TimeLimit as limit:
             hangs = limit.by_wall_clock
-            spent = (
-                f"no answer within {guards.patience(seconds):g} s, twice"
-                if hangs
-                else f"no answer within {seconds:g} s of CPU time"
-            )
-            answer = result("timeout", spent, symptom="timeout")
+            status, message = _out_of_time(hangs, seconds, probe.longest_call)
+            answer = result(status, message, symptom=status if status == "timeout" else "")
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -185,6 +184,18 @@ def _check(
             notes.append(Note("prints", claim.id, message))
         notes.extend(Note("warns", claim.id, str(w.message).partition("\n")[0]) for w in warned)
     return answer, hangs
+
+
+def _out_of_time(hangs: bool, seconds: float, longest: float) -> tuple[Status, str]:
+    """Tell a subject that does not answer from one that is only slow, which is no fault."""
+    if hangs:
+        return "timeout", f"no answer within {guards.patience(seconds):g} s, twice"
+    if longest >= _HANGING * seconds:
+        return "timeout", f"no answer within {seconds:g} s of CPU time"
+    return (
+        "inconclusive",
+        f"{seconds:g} s of CPU time are not enough: one call alone took {longest:.2g} s",
+    )
 
 
 def _of_the_kit(error: BaseException) -> bool:

@@ -421,6 +421,41 @@ def outputs_in_order(probe: Probe) -> None:
 
 
 @claim(
+    "model/posterior-carries-gradients",
+    statement="The mu and logvar that forward returns carry gradients to the encoder.",
+    formula=r"\partial\,\mathrm{KL}(\mu, \sigma) / \partial \theta \ne 0",
+    source="Kingma and Welling 2014, section 2.4",
+    needs=("module", "forward", "encode"),
+    kind="gradient",
+    tolerance="a gradient that is not zero in a parameter",
+    kills=("model-posterior-detached", "model-logvar-detached"),
+    builds_on=("model/outputs-in-order", "model/each-parameter-matters"),
+)
+def posterior_carries_gradients(probe: Probe) -> None:
+    module = probe.subject.module
+    assert module is not None  # noqa: S101 - the claim needs it
+    networks = Networks.of(probe)
+    x = networks.images(3)
+    weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+    def learns(part: Tensor) -> bool:
+        if not part.requires_grad:
+            return False
+        slopes = torch.autograd.grad(part.sum(), weights, allow_unused=True, retain_graph=True)
+        return any(slope is not None and bool(slope.any()) for slope in slopes)
+
+    _, *returned = networks.forward(x)
+    parts = zip(("mu", "logvar"), networks.encode(x), returned, strict=True)
+    lost = [name for name, encoded, part in parts if learns(encoded) and not learns(part)]
+    if lost:
+        raise Violation(
+            f"no gradient passes through the {' and the '.join(lost)} that forward returns, "
+            "though encode has one: a KL of them trains nothing",
+            symptom="-".join(lost),
+        )
+
+
+@claim(
     "model/forward-samples-in-evaluation",
     statement="In evaluation mode too, forward decodes a fresh sample of z.",
     formula=r"\hat x^{(1)} \ne \hat x^{(2)}",

@@ -424,8 +424,8 @@ def independent_calls(probe: Probe) -> None:
 def unbiased_gradient(probe: Probe) -> None:
     """At mu = 1 the gradient 2z is normal. At mu = 0, d(z^2)/dlogvar / sigma^2 is chi-square."""
     alpha, sigma = probe.alpha / 2, 0.5
-    examples = statistics.draws_for_sigma(1.01, alpha) // LATENTS + 1
-    shape = (examples, LATENTS * probe.latents[-1])
+    latents = LATENTS * probe.latents[-1]
+    shape = (statistics.draws_for_sigma(1.01, alpha) // latents + 2, latents)
 
     def square(mu: Tensor, logvar: Tensor) -> Tensor:
         return probe.z(mu, logvar) ** 2

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vae_ref.conformance.answers import oracles
+from vae_ref.conformance.diagnosis import coefficients
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.probe.terms import ratio_tolerance
 from vae_ref.conformance.records import Diagnosis, Slot
@@ -133,16 +134,19 @@ def _kl(probe: Probe) -> Diagnosis | None:
     errors = [abs(p.got / p.expected - 1) for p in points]
     if max(errors) <= _SAME:
         return _clamp(probe, right) or _wrong_gradient(probe, *cases[0], right)
-    if max(errors) < _IMPRECISE:
-        digits = -math.log10(max(errors))
-        return _named(
-            "kl-imprecise",
-            f"your KL has only {digits:.0f} correct digits: it is computed in a lower precision, "
-            "or something small is added to it",
-            "KL + error",
-            right,
-        )
-    return None
+    return coefficients.explain(probe, right) or _imprecise(max(errors), right)
+
+
+def _imprecise(error: float, right: str) -> Diagnosis | None:
+    if not error < _IMPRECISE:
+        return None
+    return _named(
+        "kl-imprecise",
+        f"your KL has only {-math.log10(error):.0f} correct digits: it is computed in a lower "
+        "precision, or something small is added to it",
+        "KL + error",
+        right,
+    )
 
 
 def _clamp(probe: Probe, right: str) -> Diagnosis | None:

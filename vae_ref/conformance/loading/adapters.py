@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from vae_ref.conformance import guards
 from vae_ref.conformance.auditing.tracing import is_jax
 from vae_ref.conformance.loading import evidence, signatures
+from vae_ref.conformance.loading.parts import Parts, parts_of
+from vae_ref.conformance.loading.signatures import Role
 from vae_ref.conformance.probe.networks import Networks
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.subject import Conventions, Spread, Subject
@@ -21,6 +23,13 @@ __all__ = ["KL", "LOSS", "SAMPLE", "NeedsArgumentsError", "instance_of", "subjec
 LOSS = ("loss_function", "loss_fn", "vae_loss", "elbo_loss")
 SAMPLE = ("reparameterize", "reparametrize", "reparameterise")
 KL = ("kl_divergence", "kl_loss")
+
+_OTHERS: dict[tuple[str, ...], tuple[str, tuple[Role, ...]]] = {
+    LOSS: (r"loss|elbo|objective|criterion", ("outputs", "x", "mu", "spread")),
+    SAMPLE: (r"reparam|sampl", ("mu", "spread")),
+    KL: (r"kl", ("mu", "spread")),
+}
+"""Other names, which count if the names of the arguments, too, say what a function is."""
 
 
 class NeedsArgumentsError(Exception):
@@ -41,11 +50,20 @@ def subject_of(module: ModuleType, model: Any, name: str) -> Subject:
     left: dict[str, str] = {}
 
     def find(names: tuple[str, ...], arguments: int) -> Callable[..., Any] | None:
-        candidates = [signatures.attribute(place, n) for place in (module, model) for n in names]
+        places = (module, model)
+        candidates = [signatures.attribute(place, n) for place in places for n in names]
+        pattern, roles = _OTHERS[names]
+        if arguments == len(roles):
+            candidates += [f for p in places for f in signatures.named(p, pattern, roles)]
         for candidate in candidates:
             if candidate and not is_jax(candidate) and signatures.takes(candidate, arguments):
                 function = evidence.as_torch(candidate, arguments)
-                reason = "" if arguments == 1 else evidence.misfit(function, arguments)
+                of_parts = names is LOSS and signatures.takes_posterior(candidate)
+                reason = (
+                    ""
+                    if arguments == 1
+                    else evidence.misfit(function, arguments, of_parts=of_parts)
+                )
                 if names is KL and arguments > 1 and not reason:
                     reason = evidence.jitter(function)
                 if not reason:
@@ -53,10 +71,12 @@ def subject_of(module: ModuleType, model: Any, name: str) -> Subject:
                 left[getattr(function, "__name__", names[0])] = reason
         return None
 
-    loss = find(LOSS, 4)
+    whole = find(LOSS, 4)
+    loss, nll, kl_of_loss = parts_of(whole) if whole else Parts()
     # Two arguments are mu and logvar; one is a distribution.
     sample, kl = (find(names, 2) or find(names, 1) for names in (SAMPLE, KL))
-    nll = find(LOSS, 2) if loss is None else None
+    kl = kl or kl_of_loss
+    nll = find(LOSS, 2) if whole is None else nll
     named = signatures.spread_of(loss, kl) or signatures.spread_of(sample) or "logvar"
     spread = _spread(sample, kl, loss, named)
 

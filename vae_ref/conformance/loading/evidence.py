@@ -9,7 +9,7 @@ import functools
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -20,28 +20,33 @@ from vae_ref.conformance import guards
 from vae_ref.conformance.foreign import Foreign, from_numpy
 from vae_ref.conformance.subject import Spread
 
-__all__ = ["agreed_spread", "as_torch", "jitter", "misfit"]
+__all__ = ["agreed_spread", "as_torch", "jitter", "misfit", "trials", "tried"]
 
 _CODES = ((3, 5), (3, 20), (3, 2, 4), (3, 1, 4, 4))
 _IMAGES = ((3, 7), (3, 784), (3, 1, 28, 28), (3, 3, 32, 32), (3, 3, 64, 64))
 _CLOSE = 1e-3
 
 
-def misfit(function: Callable[..., Any], arguments: int) -> str:
+def misfit(function: Callable[..., Any], arguments: int, *, of_parts: bool = False) -> str:
     """Return why a function is of another form than the textbook's; nothing if it is not.
 
     It is if it fails for codes and images of all usual shapes, and for each in its own way; a
     function that fails for all of them alike is broken instead.
+
+    Args:
+        function: Takes codes, or outputs and images before them.
+        arguments: How many it takes.
+        of_parts: Whether it may return several values, which `parts_of` tells apart.
     """
     errors = []
-    for tensors in _trials(arguments):
+    for tensors in trials(arguments):
         try:
-            answer = _tried(function, tensors)
+            answer = tried(function, tensors)
         except Exception as error:
             errors.append(guards.kind_and_message(error))
             continue
         several = isinstance(answer, tuple | list) and len(answer) > 1
-        if several and all(isinstance(a, Tensor) for a in answer):
+        if several and not of_parts and all(isinstance(a, Tensor) for a in answer):
             sizes = {a.numel() for a in answer}
             if len(sizes) == 1 and sizes != {1}:
                 return "it returns several values of the same size, not one"
@@ -49,7 +54,7 @@ def misfit(function: Callable[..., Any], arguments: int) -> str:
     return errors[0] if len(set(errors)) > 1 else ""
 
 
-def _trials(arguments: int) -> Iterator[list[Tensor]]:
+def trials(arguments: int) -> Iterator[list[Tensor]]:
     """Yield arguments of the textbook's kinds: codes, or outputs and images before them."""
     if arguments == 2:
         for shape in (*_CODES, *_IMAGES):
@@ -69,7 +74,7 @@ def jitter(divergence: Callable[..., Any]) -> str:
     zero, one = torch.zeros(3, 5, dtype=torch.float64), torch.ones(3, 5, dtype=torch.float64)
     for raw in (zero, one):
         try:
-            value = abs(float(_tried(divergence, [zero, raw]).double().sum()))
+            value = abs(float(tried(divergence, [zero, raw]).double().sum()))
         except Exception:
             continue
         if 1e-13 < value < 1e-6:
@@ -83,13 +88,13 @@ def as_torch(function: Callable[..., Any], arguments: int) -> Callable[..., Any]
         return function
     tensors = [torch.full(_CODES[0], 0.5, dtype=torch.float64) for _ in range(arguments)]
     try:
-        answer = _tried(function, tensors)
+        answer = tried(function, tensors)
         if isinstance(answer, Tensor) and _differentiable(function, tensors):
             return function
     except Exception:
         answer = None
     try:
-        answer = _tried(function, [t.numpy() for t in tensors])
+        answer = tried(function, [t.numpy() for t in tensors])
     except Exception:
         return function
     if not isinstance(answer, np.ndarray | np.generic):
@@ -116,9 +121,12 @@ def _differentiable(function: Callable[..., Any], tensors: Sequence[Tensor]) -> 
     return True
 
 
-def _tried(function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+def tried(function: Callable[..., Any], arguments: Sequence[Any] | Mapping[str, Any]) -> Any:
+    """Call a stranger's function, without gradients, and with the global state kept."""
     with guards.global_state_kept(), guards.quiet(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
+        if isinstance(arguments, Mapping):
+            return function(**arguments)
         return function(*arguments)
 
 
@@ -156,7 +164,7 @@ def _spreads_of_sampler(sample: Callable[..., Any]) -> set[Spread]:
     for c in (0.4, 1.3, 2.0):
         with guards.global_state_kept():
             guards.seed_everything(0)
-            noise[c] = _tried(sample, [mu, torch.full_like(mu, c)]).double()
+            noise[c] = tried(sample, [mu, torch.full_like(mu, c)]).double()
     first = noise[0.4]
     return {
         name
@@ -173,7 +181,7 @@ def _spreads_of_divergence(divergence: Callable[..., Any]) -> set[Spread]:
     mu = torch.zeros(3, 5, dtype=torch.float64)
 
     def value(m: float, c: float) -> float:
-        return float(_tried(divergence, [mu + m, torch.full_like(mu, c)]).double().sum())
+        return float(tried(divergence, [mu + m, torch.full_like(mu, c)]).double().sum())
 
     def expected(m: float, sigma: float) -> float:
         return 0.5 * (m**2 + sigma**2 - 1 - 2 * math.log(sigma))

@@ -16,8 +16,7 @@ from typing import Any
 from torch import nn
 
 from vae_ref.conformance import guards
-from vae_ref.conformance.auditing.tracing import is_jax
-from vae_ref.conformance.loading import steps
+from vae_ref.conformance.loading import signatures, steps
 from vae_ref.conformance.loading.adapters import (
     KL,
     LOSS,
@@ -152,33 +151,35 @@ def _of_module(
         batch: See `load`.
     """
     if problem is not None:
-        if (audited := _audited(module, target, batch)) is None:
-            raise problem
+        audited, needs = _audited(module, target, batch)
+        if audited is None:
+            raise TargetError(needs) if needs else problem
         return audited
     subject = subject_of(module, model, target)
     if subject.loss or (subject.kl and (subject.nll or not subject.module)):
         return subject
-    return _audited(module, target, batch) or dataclasses.replace(subject, undecided=_WITHOUT_LOSS)
+    audited, needs = _audited(module, target, batch)
+    return audited or dataclasses.replace(subject, undecided=needs or _WITHOUT_LOSS)
 
 
 _WITHOUT_LOSS = "no loss was found by its name: name the step that computes it, as in file.py:step"
 
 
-def _audited(module: ModuleType, target: str, batch: str | None) -> Subject | None:
+def _audited(module: ModuleType, target: str, batch: str | None) -> tuple[Subject | None, str]:
     """Audit the first function of a module that turns out to be a step.
 
-    Raises:
-        TargetError: If there is none, but functions in JAX that may be; it says what they need.
+    Returns:
+        The subject or, if there is none, what the last function that may be a step needs.
     """
     needs = ""
     for name, step in steps.found_steps(module):
         try:
-            return steps.subject_of_step(module, step, f"{target}:{name}", batch)
-        except UserError as error:
-            needs = str(error) if is_jax(step) else needs
-    if needs:
-        raise TargetError(needs)
-    return None
+            return steps.subject_of_step(module, step, f"{target}:{name}", batch), ""
+        except steps.NeedsBatchError as error:
+            needs = str(error)
+        except UserError:
+            continue
+    return None, needs
 
 
 _MAIN_HINT = '; put what trains under if __name__ == "__main__":'
@@ -296,6 +297,9 @@ def _model(module: ModuleType, place: str) -> Any:
         return both and kind.__module__ == module.__name__
 
     vae = getattr(module, "VAE", None)
+    if vae is not None and _is_module_class(vae) and signatures.required_arguments(vae):
+        instances = _objects(module, lambda value: type(value) is vae)
+        vae = _require_at_most_one(instances, place, "VAEs") or vae
     if _is_module_class(vae) or isinstance(vae, nn.Module):
         return getattr(vae, "_orig_mod", vae)
     classes = _objects(

@@ -11,16 +11,20 @@ from torch import Tensor
 from vae_ref.conformance.subject import Spread, from_spread, to_spread
 
 __all__ = [
+    "Role",
     "adapt",
     "attribute",
+    "by_role",
     "deterministic_entries",
     "forward_answer",
     "main_value",
+    "named",
     "posterior",
     "required_arguments",
     "spread_of",
     "takes",
     "takes_one",
+    "takes_posterior",
 ]
 
 Role = Literal["outputs", "x", "mu", "spread"]
@@ -75,8 +79,11 @@ def attribute(place: Any, name: str) -> Any:
 
 def takes(function: Any, arguments: int) -> bool:
     """Return whether a function can be called with this many arguments, and is not a library's."""
-    foreign = str(getattr(function, "__module__", "")).partition(".")[0] in ("torch", "numpy")
-    if not callable(function) or foreign or type(function).__module__.startswith("torch"):
+    if (
+        not callable(function)
+        or _is_foreign(function)
+        or type(function).__module__.startswith("torch")
+    ):
         return False
     try:
         inspect.signature(function).bind(*range(arguments))
@@ -106,6 +113,45 @@ def takes_one(function: Any) -> bool:
     return True
 
 
+def by_role(function: Callable[..., Any]) -> dict[Role, str]:
+    """Return the names of the arguments by what they are, where the names tell."""
+    roles = {_role(name): name for name in required_arguments(function)}
+    return {role: name for role, name in roles.items() if role is not None}
+
+
+def takes_posterior(function: Callable[..., Any]) -> bool:
+    """Return whether a function takes mu and sigma, by the names of its arguments."""
+    return {"mu", "spread"} <= by_role(function).keys()
+
+
+def named(place: Any, pattern: str, roles: Sequence[Role]) -> list[Any]:
+    """Return the functions of a module or an object with such a name that take just these roles.
+
+    Only what the user wrote counts, not what is imported or inherited from a library.
+    """
+    if inspect.ismodule(place):
+        own = {n: v for n, v in vars(place).items() if _module_of(v) == place.__name__}
+    else:
+        kinds = [kind for kind in type(place).__mro__ if not _is_foreign(kind)]
+        own = {name: getattr(place, name) for kind in kinds for name in vars(kind)}
+    return [
+        value
+        for name, value in own.items()
+        if re.search(pattern, name, re.IGNORECASE)
+        and inspect.isroutine(value)
+        and len(required_arguments(value)) == len(roles)
+        and by_role(value).keys() == set(roles)
+    ]
+
+
+def _module_of(value: Any) -> str:
+    return str(getattr(value, "__module__", ""))
+
+
+def _is_foreign(value: Any) -> bool:
+    return _module_of(value).partition(".")[0] in ("torch", "numpy", "builtins", "keras")
+
+
 def adapt(
     function: Callable[..., Any], order: Sequence[Role], spread: Spread, held: bool = False
 ) -> Callable[..., Any]:
@@ -115,8 +161,8 @@ def adapt(
     for the second head differs from that of the other functions, the values are converted, unless
     all are held to one convention.
     """
-    roles = {_role(name): name for name in required_arguments(function)}
-    by_name = set(order) <= set(roles)
+    roles = by_role(function)
+    by_name = set(order) <= roles.keys()
     own = spread if held else spread_of(function) or spread
 
     def call(*arguments: Any) -> Any:

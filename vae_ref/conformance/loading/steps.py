@@ -17,7 +17,7 @@ from vae_ref.conformance.loading import jax_arguments, signatures
 from vae_ref.conformance.subject import Subject
 from vae_ref.support.errors import UserError
 
-__all__ = ["StepError", "found_steps", "step_of", "subject_of_step"]
+__all__ = ["NeedsBatchError", "StepError", "found_steps", "step_of", "subject_of_step"]
 
 _EXAMPLES = 5
 _NAMED = re.compile(r"step|loss|elbo|objective|criterion|nll", re.IGNORECASE)
@@ -26,6 +26,10 @@ _SHAPES = re.compile(r"\d+(x\d+)*(:int)?(,\d+(x\d+)*(:int)?)*")
 
 class StepError(UserError, ValueError):
     """A step cannot be run; the message says why."""
+
+
+class NeedsBatchError(StepError):
+    """A step takes what has to be given to it; the message says what."""
 
 
 def step_of(found: Any) -> Callable[..., Any] | None:
@@ -38,15 +42,33 @@ def step_of(found: Any) -> Callable[..., Any] | None:
 
 
 def found_steps(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Yield what may be a step: functions named like one, and modules with a loss inside."""
+    """Yield what may be a step: functions named like one, and modules with a loss inside.
+
+    Of a module, that is its ``training_step`` or forward pass, and its methods named like a step.
+    """
     for name, value in vars(module).items():
-        own = getattr(value, "__module__", None) == module.__name__
+        if isinstance(value, nn.Module):
+            net = getattr(value, "_orig_mod", value)
+            yield name, step_of(net)  # type: ignore[misc]
+            kinds = [kind for kind in type(net).__mro__ if _is_of(module, kind)]
+            for method in dict.fromkeys(method for kind in kinds for method in vars(kind)):
+                if _could_be_step(method, getattr(net, method)):
+                    yield f"{name}.{method}", getattr(net, method)
+            continue
         is_function = inspect.isfunction(value) or hasattr(value, "__wrapped__")
-        if is_function and own and _NAMED.search(name):
-            if len(signatures.required_arguments(value)) <= 1 or is_jax(value):
-                yield name, value
-        elif isinstance(value, nn.Module) and step_of(value) is not None:
-            yield name, step_of(value)  # type: ignore[misc]
+        if is_function and _is_of(module, value) and _could_be_step(name, value):
+            yield name, value
+
+
+def _could_be_step(name: str, function: Any) -> bool:
+    """Whether something is named like a step, and does not take mu and sigma as a part of one."""
+    is_named = _NAMED.search(name) and callable(function)
+    return bool(is_named and not signatures.takes_posterior(function))
+
+
+def _is_of(module: ModuleType, value: Any) -> bool:
+    """Whether a function or a class is the file's own."""
+    return getattr(value, "__module__", None) == module.__name__
 
 
 def subject_of_step(
@@ -86,13 +108,19 @@ def _first_that_runs(
         except Exception as error:
             failed.append(guards.kind_and_message(error))
             continue
+        read = [a.names() for a in arguments if isinstance(a, _AnyKey)]
+        if any(len(names) > 1 for names in read):
+            raise NeedsBatchError(
+                f"{name} reads {', '.join(read[0])} of its batch; say how they are made with "
+                "--batch: the name of a function in the file that returns the batch"
+            )
         if found.subject is None and found.reason.startswith("no loss"):
             failed.append("it returned no scalar that depends on parameters")
             continue
         return found.reported
     if not failed:
         wanted = ", ".join(required)
-        raise StepError(
+        raise NeedsBatchError(
             f"{name} takes {wanted}; say how they are made with --batch: the name of a function "
             "in the file that returns them, or shapes such as 16x784,16x10"
             + (" for the data; weights are found if the file has them" if of_jax else "")
@@ -115,8 +143,24 @@ def _batches(
         return
     if len(required) > 1:
         return
-    for shape in _input_shapes(module):
-        yield (torch.rand(_EXAMPLES, *shape), *index)
+    for make in (lambda x: x, lambda x: (x, torch.arange(len(x)) % 2), _AnyKey):
+        for shape in _input_shapes(module):
+            yield (make(torch.rand(_EXAMPLES, *shape)), *index)
+
+
+class _AnyKey(dict[Any, Tensor]):
+    """A batch whose only entry has the name that is asked for."""
+
+    def __init__(self, data: Tensor) -> None:
+        self._data = data
+
+    def __missing__(self, name: Any) -> Tensor:
+        self[name] = self._data
+        return self._data
+
+    def names(self) -> list[str]:
+        """Return which entries were read."""
+        return [str(name) for name in self]
 
 
 def _batches_of_jax(
@@ -161,7 +205,10 @@ def _input_shapes(module: ModuleType) -> Iterator[tuple[int, ...]]:
     layers = [layer for net in nets for layer in net.modules()]
     shapes: list[tuple[int, ...]] = []
     for layer in layers:
-        if isinstance(layer, nn.Linear):
+        known = getattr(layer, "input_shape", None)  # as of a model of Keras
+        if isinstance(known, tuple) and all(isinstance(size, int) for size in known[1:]):
+            shapes.append(known[1:])
+        elif isinstance(layer, nn.Linear):
             shapes.append((layer.in_features,))
         elif isinstance(layer, nn.Conv1d):
             shapes.append((layer.in_channels, 32))

@@ -259,6 +259,28 @@ class _OutputsSwapped(Net):
 
 
 @mutant(
+    "model-posterior-detached",
+    "your forward pass detaches mu and logvar: the KL trains nothing",
+    wrong="x ↦ (x̂, stop(μ), stop(logvar))",
+)
+class _PosteriorDetached(Net):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        outputs, mu, logvar = super().forward(x)
+        return outputs, mu.detach(), logvar.detach()
+
+
+@mutant(
+    "model-logvar-detached",
+    "your forward pass detaches logvar: the KL does not train it",
+    wrong="x ↦ (x̂, μ, stop(logvar))",
+)
+class _LogvarDetached(Net):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        outputs, mu, logvar = super().forward(x)
+        return outputs, mu, logvar.detach()
+
+
+@mutant(
     "model-unregistered-layer",
     "one of your layers is in a plain list: the module does not know its weights",
     wrong="θ_j ∉ parameters()",

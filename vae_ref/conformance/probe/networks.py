@@ -50,9 +50,11 @@ class Networks:
         answered = False
         for shape in candidates:
             try:
-                if function is None or _has_two(
-                    function(torch.full((2, *shape), 0.5).to(self.dtype))
-                ):
+                if function is None:
+                    return shape
+                with self.probe.calling():
+                    answer = function(torch.full((2, *shape), 0.5).to(self.dtype))
+                if _has_two(answer):
                     return shape
                 answered = True
             except Exception as error:
@@ -79,7 +81,9 @@ class Networks:
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return (mu, logvar), flat."""
         assert self.subject.encode is not None  # noqa: S101 - the claim needs it
-        return self._posterior("encode", "(mu, logvar)", self.subject.encode(x.clone()))
+        with self.probe.calling():
+            answer = self.subject.encode(x.clone())
+        return self._posterior("encode", "(mu, logvar)", answer)
 
     def _posterior(self, name: str, expected: str, answer: Any) -> tuple[Tensor, Tensor]:
         """Convert an answer to (mu, logvar), flat."""
@@ -109,13 +113,15 @@ class Networks:
         """Return the outputs for flat codes, flat."""
         assert self.subject.decode is not None  # noqa: S101 - the claim needs it
         shape = self.conventions.latent_shape or (z.shape[1],)
-        outputs = self.subject.decode(z.reshape(len(z), *shape).clone())
+        with self.probe.calling():
+            outputs = self.subject.decode(z.reshape(len(z), *shape).clone())
         return outputs.reshape(len(z), -1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return (outputs, mu, logvar), flat."""
         assert self.subject.forward is not None  # noqa: S101 - the claim needs it
-        answer: Any = self.subject.forward(x.clone())
+        with self.probe.calling():
+            answer: Any = self.subject.forward(x.clone())
         entries = list(answer) if isinstance(answer, (tuple, list)) else [answer]
         expected = "(reconstruction, mu, logvar)"
         if len(entries) < 2 or not isinstance(entries[0], Tensor):

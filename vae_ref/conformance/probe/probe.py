@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from functools import cached_property, partial
@@ -58,6 +59,7 @@ class Probe:
         self.seed = seed
         self.alpha = alpha
         self.ready = ready
+        self.longest_call = 0.0
         self.answers: dict[Hashable, Any] = {}
         self.ahead: Ahead[Any, dict[str, Any]] | None = None
 
@@ -138,8 +140,18 @@ class Probe:
         """Return the arguments that stand for (mu, logvar) in the subject's convention."""
         return to_spread(self.conventions.spread, self._as_codes(mu), self._as_codes(logvar))
 
+    @contextlib.contextmanager
+    def calling(self) -> Iterator[None]:
+        """Measure the CPU time of a call of the subject."""
+        start = time.process_time()
+        try:
+            yield
+        finally:
+            self.longest_call = max(self.longest_call, time.process_time() - start)
+
     def _call(self, part: str, *arguments: Any) -> Tensor:
-        answer = getattr(self.subject, part)(*arguments)
+        with self.calling():
+            answer = getattr(self.subject, part)(*arguments)
         if not isinstance(answer, Tensor) or not answer.is_floating_point():
             kind = answer.dtype if isinstance(answer, Tensor) else type(answer).__name__
             raise Violation(
