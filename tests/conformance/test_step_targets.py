@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from vae_ref.conformance import load
+from vae_ref.conformance.claims import all_claims
+from vae_ref.conformance.runner import check, probe_of
 
 BODY = """
 import torch
@@ -53,6 +55,18 @@ model = Trained(12, 3)
 
 
 METHOD = "net = Net(12, 3)"
+FORWARD = """
+class Trained(Net):
+    def forward(self, x):
+        return self.loss(x)
+model = Trained(12, 3)
+"""
+ASKED = """
+class Trained(Net):
+    def forward(self, x, return_loss=False):
+        return self.loss(x) if return_loss else self.out(self.heads(x)[:, :3])
+model = Trained(12, 3)
+"""
 KEYED = """
 net = Net(12, 3)
 def compute_loss(features):
@@ -101,6 +115,8 @@ def verify(vae_ref_command, tmp_path):
                 ("train.py:Trained(12, 3)", ENDS, ()),
                 ("train.py:net.loss", STEP, ("--batch", "4x12")),
                 ("train.py", METHOD, ()),
+                ("train.py", FORWARD, ()),
+                ("train.py", ASKED, ()),
                 ("train.py", KEYED, ()),
                 ("train.py", PAIR, ()),
                 ("train.py", NESTED, ()),
@@ -128,6 +144,13 @@ def test_a_right_step_holds_and_a_wrong_one_does_not(verify, target, more, optio
             ("--batch", "4x13"),
             2,
             "train.py:step failed: RuntimeError: mat1",
+        ),
+        (
+            "train.py:model",
+            FORWARD.replace("self, x", "self, x, c"),
+            (),
+            2,
+            "train.py:model takes x, c; say how they are made with --batch",
         ),
         ("train.py", LABELLED, (), 2, "train.py:step takes x, c; say how they are made with"),
         (
@@ -163,3 +186,50 @@ def test_every_run_audits_the_same_execution(tmp_path):
         torch.manual_seed(seed)
         found.append(load(f"{tmp_path}/train.py:step").found["range"])
     assert found[0] == found[1]
+
+
+TOKENS = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class TokenVAE(nn.Module):
+    def __init__(self, words=9, latents=3):
+        super().__init__()
+        self.embed = nn.Embedding(words, 6)
+        self.heads = nn.Linear(6, 2 * latents)
+        self.out = nn.Linear(latents, words)
+
+    def encode(self, x):
+        return self.heads(self.embed(x).mean(1)).chunk(2, 1)
+
+    def decode(self, z, x):
+        return self.out(z)[:, None].expand(-1, x.shape[1], -1)
+
+    def forward(self, x):
+        mu, log_var = self.encode(x)
+        z = mu + torch.exp(log_var / 2) * torch.randn_like(mu)
+        return self.decode(z, x), mu, log_var
+
+
+def loss_function(logits, x, mu, log_var):
+    words = logits.shape[2]
+    recon = F.cross_entropy(logits.reshape(-1, words), x.reshape(-1), reduction="sum")
+    return recon + 0.5 * {kl}
+
+
+model = TokenVAE()
+"""
+
+
+def test_a_loss_of_another_form_is_judged_with_the_forward_pass(tmp_path):
+    for kl, status in (
+        ("torch.sum(mu**2 + log_var.exp() - 1 - log_var)", "pass"),
+        ("torch.sum(mu**2 + log_var - 1 - log_var)", "fail"),
+    ):
+        (tmp_path / f"{status}.py").write_text(TOKENS.replace("{kl}", kl))
+        subject = load(f"{tmp_path}/{status}.py")
+        assert "reconstruction is not judged" in subject.undecided
+        claim = next(c for c in all_claims() if c.id == "kl/closed-form")
+        assert check(claim, probe_of(subject)).status == status

@@ -25,7 +25,7 @@ SAMPLE = ("reparameterize", "reparametrize", "reparameterise")
 KL = ("kl_divergence", "kl_loss")
 
 _OTHERS: dict[tuple[str, ...], tuple[str, tuple[Role, ...]]] = {
-    LOSS: (r"loss|elbo|objective|criterion", ("outputs", "x", "mu", "spread")),
+    LOSS: (signatures.LOSS, signatures.LOSS_ROLES),
     SAMPLE: (r"reparam|sampl", ("mu", "spread")),
     KL: (r"kl", ("mu", "spread")),
 }

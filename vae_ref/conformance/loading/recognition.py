@@ -158,21 +158,32 @@ def _of_module(
     subject = subject_of(module, model, target)
     if subject.loss or (subject.kl and (subject.nll or not subject.module)):
         return subject
-    audited, needs = _audited(module, target, batch)
+    audited, needs = _audited(module, target, batch, model)
     return audited or dataclasses.replace(subject, undecided=needs or _WITHOUT_LOSS)
 
 
-_WITHOUT_LOSS = "no loss was found by its name: name the step that computes it, as in file.py:step"
+_WITHOUT_LOSS = (
+    "no loss was found by its name: name the step that computes it, as in file.py:step, or put "
+    f"two lines into your loop: {steps.LOOP}"
+)
 
 
-def _audited(module: ModuleType, target: str, batch: str | None) -> tuple[Subject | None, str]:
+def _audited(
+    module: ModuleType, target: str, batch: str | None, model: Any = None
+) -> tuple[Subject | None, str]:
     """Audit the first function of a module that turns out to be a step.
+
+    Args:
+        module: The module.
+        target: The name for the report.
+        batch: See `load`.
+        model: The VAE that was found by its names, whose parts may make a step together.
 
     Returns:
         The subject or, if there is none, what the last function that may be a step needs.
     """
     needs = ""
-    for name, step in steps.found_steps(module):
+    for name, step in (*steps.composed(module, model), *steps.found_steps(module)):
         try:
             return steps.subject_of_step(module, step, f"{target}:{name}", batch), ""
         except steps.NeedsBatchError as error:
@@ -320,7 +331,8 @@ def _model(module: ModuleType, place: str) -> Any:
     if found is None and not any(hasattr(module, name) for name in (*LOSS, *KL, *SAMPLE)):
         raise TargetError(
             f"{place} has no VAE: neither a class VAE, nor one module with encode and decode, nor "
-            f"loss_function, reparameterize or kl_divergence. {_definitions(module)}"
+            f"loss_function, reparameterize or kl_divergence. {_definitions(module)} In a loop of "
+            f"your own, two lines judge it: {steps.LOOP}"
         )
     return found
 

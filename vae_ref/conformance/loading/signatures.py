@@ -1,5 +1,6 @@
 """Read the names of arguments and results: what is called log_sigma is taken for log sigma."""
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ __all__ = [
     "by_role",
     "deterministic_entries",
     "forward_answer",
+    "has_argument",
+    "losses",
     "main_value",
     "named",
     "posterior",
@@ -28,6 +31,10 @@ __all__ = [
 ]
 
 Role = Literal["outputs", "x", "mu", "spread"]
+
+LOSS = r"loss|elbo|objective|criterion"
+LOSS_ROLES: tuple[Role, ...] = ("outputs", "x", "mu", "spread")
+"""How a loss of the textbook's arguments is named, and what it takes."""
 
 _ROLES: tuple[tuple[Role, str], ...] = (
     (
@@ -57,6 +64,9 @@ def _role(name: str) -> Role | None:
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = function.forward if isinstance(function, torch.nn.Module) else function
     try:
         return list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
@@ -67,6 +77,11 @@ def required_arguments(function: Callable[..., Any]) -> list[str]:
     """Return the names of the arguments without which a function cannot be called."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [p.name for p in _parameters(function) if p.kind in named and p.default is p.empty]
+
+
+def has_argument(function: Callable[..., Any], name: str) -> bool:
+    """Return whether a function has an argument of this name."""
+    return any(parameter.name == name for parameter in _parameters(function))
 
 
 def attribute(place: Any, name: str) -> Any:
@@ -142,6 +157,11 @@ def named(place: Any, pattern: str, roles: Sequence[Role]) -> list[Any]:
         and len(required_arguments(value)) == len(roles)
         and by_role(value).keys() == set(roles)
     ]
+
+
+def losses(*places: Any) -> list[Any]:
+    """Return the functions that take outputs, data, mu and sigma, and are named like a loss."""
+    return [loss for place in places for loss in named(place, LOSS, LOSS_ROLES)]
 
 
 def _module_of(value: Any) -> str:

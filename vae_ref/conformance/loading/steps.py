@@ -1,5 +1,6 @@
 """Find the training step of a module and a batch that it takes, and audit it."""
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator
@@ -12,14 +13,26 @@ from torch import Tensor, nn
 from vae_ref.conformance import guards
 from vae_ref.conformance.auditing.anatomy import NoVAEError
 from vae_ref.conformance.auditing.audit import Audit, run_step
+from vae_ref.conformance.auditing.recorder import suspended
 from vae_ref.conformance.auditing.tracing import is_jax
 from vae_ref.conformance.loading import jax_arguments, signatures
 from vae_ref.conformance.subject import Subject
 from vae_ref.support.errors import UserError
 
-__all__ = ["NeedsBatchError", "StepError", "found_steps", "step_of", "subject_of_step"]
+__all__ = [
+    "LOOP",
+    "NeedsBatchError",
+    "StepError",
+    "composed",
+    "found_steps",
+    "step_of",
+    "subject_of_step",
+]
 
-_EXAMPLES = 5
+LOOP = '"with vae_ref.audit() as audit:" around forward pass and loss, then "print(audit)"'
+"""What always helps, as the end of a sentence."""
+
+_EXAMPLES, _TOKENS = 5, 7
 _NAMED = re.compile(r"step|loss|elbo|objective|criterion|nll", re.IGNORECASE)
 _SHAPES = re.compile(r"\d+(x\d+)*(:int)?(,\d+(x\d+)*(:int)?)*")
 
@@ -36,8 +49,11 @@ def step_of(found: Any) -> Callable[..., Any] | None:
     """Return the function that computes a loss: the object itself, or its ``training_step``."""
     if isinstance(found, nn.Module):
         net: nn.Module = getattr(found, "_orig_mod", found)
-        step = getattr(net, "training_step", None)
-        return step if callable(step) else net
+        step: Callable[..., Any] | None = getattr(net, "training_step", None)
+        if callable(step):
+            return step
+        returns_loss = signatures.has_argument(net, "return_loss")
+        return functools.partial(net, return_loss=True) if returns_loss else net
     return found if callable(found) and not inspect.isclass(found) else None
 
 
@@ -58,6 +74,27 @@ def found_steps(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:
         is_function = inspect.isfunction(value) or hasattr(value, "__wrapped__")
         if is_function and _is_of(module, value) and _could_be_step(name, value):
             yield name, value
+
+
+def composed(module: ModuleType, model: Any) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yield the steps that the forward pass of a model and a loss of four arguments make together.
+
+    The loss is one that takes outputs, data, mu and sigma, but not of the textbook's shapes.
+    """
+    if not isinstance(model, nn.Module):
+        return
+    for loss in signatures.losses(module, model):
+        names = signatures.by_role(loss)
+
+        def step(x: Tensor, loss: Callable[..., Any] = loss, names: dict[Any, str] = names) -> Any:
+            encode = getattr(model, "encode", None)
+            with guards.global_state_kept(), suspended():
+                encoded = encode and signatures.posterior(encode(x))
+            outputs, mu, spread = signatures.forward_answer(model(x), x, encoded)
+            values = {"outputs": outputs, "x": x, "mu": mu, "spread": spread}
+            return loss(**{names[role]: value for role, value in values.items()})
+
+        yield f"{type(model).__name__} and {loss.__name__}", step
 
 
 def _could_be_step(name: str, function: Any) -> bool:
@@ -124,6 +161,7 @@ def _first_that_runs(
             f"{name} takes {wanted}; say how they are made with --batch: the name of a function "
             "in the file that returns them, or shapes such as 16x784,16x10"
             + (" for the data; weights are found if the file has them" if of_jax else "")
+            + ("" if of_jax else f"; or put two lines into your loop: {LOOP}")
         )
     raise StepError(f"{name} failed: {failed[0]}; give its input with --batch")
 
@@ -146,6 +184,9 @@ def _batches(
     for make in (lambda x: x, lambda x: (x, torch.arange(len(x)) % 2), _AnyKey):
         for shape in _input_shapes(module):
             yield (make(torch.rand(_EXAMPLES, *shape)), *index)
+    for layer in _layers(module):
+        if isinstance(layer, nn.Embedding):
+            yield (torch.randint(layer.num_embeddings, (_EXAMPLES, _TOKENS)), *index)
 
 
 class _AnyKey(dict[Any, Tensor]):
@@ -198,13 +239,17 @@ def _tensor(text: str) -> Tensor:
     return torch.randint(2, shape) if colon else torch.rand(shape)
 
 
+def _layers(module: ModuleType) -> list[nn.Module]:
+    """Return the layers of all networks that a file has."""
+    nets = [value for value in vars(module).values() if isinstance(value, nn.Module)]
+    return [layer for net in nets for layer in net.modules()]
+
+
 def _input_shapes(module: ModuleType) -> Iterator[tuple[int, ...]]:
     """Yield shapes of an example that the first layers of the module's networks take."""
     tried = set()
-    nets = [v for v in vars(module).values() if isinstance(v, nn.Module)]
-    layers = [layer for net in nets for layer in net.modules()]
     shapes: list[tuple[int, ...]] = []
-    for layer in layers:
+    for layer in _layers(module):
         known = getattr(layer, "input_shape", None)  # as of a model of Keras
         if isinstance(known, tuple) and all(isinstance(size, int) for size in known[1:]):
             shapes.append(known[1:])
