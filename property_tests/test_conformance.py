@@ -21,7 +21,11 @@ def objections(report):
     return [(r.claim.id, r.status, r.message) for r in report.results if r.status != "pass"]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype",
+    [pytest.param(torch.float32, id="float32", marks=pytest.mark.slow), torch.float64],
+    ids=lambda dtype: str(dtype).removeprefix("torch."),
+)
 def test_the_reference_conforms(dtype, device):
     report = verify(reference(dtype, device.type))
     assert report.verdict == "conformant", objections(report)

@@ -125,6 +125,7 @@ def test_a_run_is_never_overwritten(vae_ref_command, tmp_path):
     assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_resume_extends_a_run_and_says_when_there_is_nothing_to_do(vae_ref_command, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     vae_ref_command("train", *QUICK, "--epochs", 3, "--out", whole)

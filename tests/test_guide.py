@@ -44,7 +44,10 @@ def test_the_drawing_is_that_of_the_guides_first_file():
 
 
 @pytest.mark.usefixtures("user")
-@pytest.mark.parametrize("name", SUBJECTS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (i > 0)) for i, n in enumerate(SUBJECTS)],
+)
 def test_the_subjects_of_the_guide_are_as_it_says(name, tmp_path):
     (tmp_path / name).write_text(files()[name])
     report = verify(load(str(tmp_path / name)))

@@ -45,7 +45,11 @@ def judged(tmp_path, monkeypatch):
     ("act", "end"),
     [
         ("len(mu) == 3 or os._exit(0)", "ended with status 0"),
-        ("len(mu) == 3 or ctypes.string_at(0)", "was killed by SIGSEGV"),
+        pytest.param(
+            "len(mu) == 3 or ctypes.string_at(0)",
+            "was killed by SIGSEGV",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_target_that_ends_the_process_is_reported(judged, act, end):

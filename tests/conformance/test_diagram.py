@@ -321,6 +321,7 @@ def test_no_vae_no_diagram():
     assert drawn(autoencoder) is None
 
 
+@pytest.mark.slow
 def test_a_report_carries_it_to_another_process():
     audit = audit_step(textbook())
     report = audit.report

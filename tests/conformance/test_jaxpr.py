@@ -68,7 +68,7 @@ FUNCTIONS = {
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] * (index % 4 > 0))
+        pytest.param(name, marks=[pytest.mark.slow] * (index % 8 > 0))
         for index, name in enumerate(FUNCTIONS)
     ],
 )
@@ -234,13 +234,14 @@ def test_the_parts_are_found_in_every_form(form):
         assert "whether the loop splits it is not judged" in found.found["key"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kl", "violated"),
     [
         ("right", set()),
-        pytest.param("without half", {"objective/beta"}, marks=pytest.mark.slow),
-        pytest.param("mean", {"objective/beta"}, marks=pytest.mark.slow),
-        pytest.param("variance", {"kl/closed-form"}, marks=pytest.mark.slow),
+        ("without half", {"objective/beta"}),
+        ("mean", {"objective/beta"}),
+        ("variance", {"kl/closed-form"}),
     ],
 )
 def test_a_right_step_holds_and_a_wrong_one_does_not(kl, violated):

@@ -5,6 +5,7 @@ A tolerance multiplied by 100 would let every one of these pass; so would one mu
 
 import pytest
 import torch
+from torch.distributions import MultivariateNormal, kl_divergence
 
 from vae_ref.conformance.answers import statistics
 from vae_ref.conformance.answers.comparison import ROUNDINGS
@@ -177,3 +178,17 @@ def test_a_skewness_a_kurtosis_and_a_tail_as_declared_are_found():
     assert statistics.score(statistics.legendre(mixture * scales, 4), 3.0) < significance()
     heavy = np.where(generator.random(n) < 0.3 * 0.0027, 3.5, generator.standard_normal(n))
     assert statistics.tails(heavy) < significance()
+
+
+def by_covariance(mu, logvar):
+    """Return the KL of torch's own Gaussians of full covariance, which has to be invertible."""
+    posterior = MultivariateNormal(mu, torch.diag_embed(logvar.exp()))
+    prior = MultivariateNormal(torch.zeros_like(mu), torch.eye(mu.shape[1], dtype=mu.dtype))
+    return kl_divergence(posterior, prior)
+
+
+def test_a_kl_that_raises_where_the_variance_is_zero_is_refused(user):
+    result = check(CLAIMS["kl/large-logvar"], probe_of(specimen(kl=by_covariance)))
+    assert result.status == "fail"
+    assert "in single precision it raises" in result.message
+    assert "at logvar = -104" in result.message

@@ -88,18 +88,18 @@ def declared(subject, meant):
     return replace(subject, conventions=replace(subject.conventions, **what))
 
 
-def marks(index, name):
-    """One in 24 by default, and what takes no time."""
+def marks(name):
+    """By default what takes no time, and one that is judged."""
     takes_time = name in {"flax", "scvi", "pyg", "pyg_before_1368"}
     at_once = name in UNJUDGED.keys() | RAISES.keys() and not takes_time
-    return [pytest.mark.slow] * (index % 24 != 3 and not at_once)
+    return [pytest.mark.slow] * (name != "chendaichao" and not at_once)
 
 
 @pytest.mark.parametrize(
     "adapter",
     [
-        pytest.param(adapter, id=adapter.__name__, marks=marks(index, adapter.__name__))
-        for index, (adapter, _) in enumerate(IMPLEMENTATIONS)
+        pytest.param(adapter, id=adapter.__name__, marks=marks(adapter.__name__))
+        for adapter, _ in IMPLEMENTATIONS
     ],
 )
 def test_a_step_shows_what_its_adapter_shows(adapter, user):

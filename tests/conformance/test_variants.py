@@ -13,9 +13,9 @@ HOLDS = ("pass", "not-applicable")
         pytest.param(
             make,
             id=make.__name__,
-            marks=[pytest.mark.slow] * (index % 12 > 0 or "jax" in make.__name__),
+            marks=[pytest.mark.slow] * (index % 24 > 0 or "jax" in make.__name__),
         )
-        for index, make in enumerate(VARIANTS)  # every twelfth by default
+        for index, make in enumerate(VARIANTS)  # one in 24 by default
     ],
 )
 def test_no_alarm_is_raised_over_a_variant_that_is_right(make, user):

@@ -9,6 +9,7 @@ from torch import Tensor
 from vae_ref.conformance.answers import oracles, statistics
 from vae_ref.conformance.answers.comparison import ROUNDINGS, require_agreement
 from vae_ref.conformance.claims import registry
+from vae_ref.conformance.guards import kind_and_message
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import Finding, Violation
 
@@ -18,6 +19,9 @@ _NEEDS = ("kl|loss",)
 _SOURCE = "Kingma and Welling 2014, appendix B"
 _TERMS = "32 roundings of the sum of the terms' absolute values"
 _VALUE = ("kl/closed-form",)
+
+_UNDERFLOW = -104.0
+"""A logvar whose exponential is 0 in single precision, denormal numbers included."""
 
 _QUADRATURE = 1e-9
 """The relative accuracy that is asked of quadrature; test_oracles.py finds 1e-11."""
@@ -372,6 +376,24 @@ def large_logvar(probe: Probe) -> None:
                 inputs={"mu": mu, "logvar": logvar},
                 symptom="clamped" if not got.any() else "",
             )
+    if probe.conventions.spread in ("logvar", "log_sigma") and not probe.subject.weights:
+        _require_answer(probe, _UNDERFLOW)
+
+
+def _require_answer(probe: Probe, s: float) -> None:
+    """Raise `Violation` if the KL refuses a logvar whose variance is 0 in single precision."""
+    shape = (2, probe.latents[-1])
+    mu, logvar = (torch.full(shape, value, dtype=torch.float32) for value in (0.5, s))
+    try:
+        probe.kl(mu, logvar)
+    except Violation:
+        raise
+    except Exception as error:
+        raise Violation(
+            f"in single precision it raises {kind_and_message(error)} at logvar = {s:g}, where "
+            "sigma^2 is 0 and the formula still has a value: a training may end there",
+            symptom="raises",
+        ) from error
 
 
 @claim(

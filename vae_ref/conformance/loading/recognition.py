@@ -159,6 +159,8 @@ def _of_module(
     if subject.loss or (subject.kl and (subject.nll or not subject.module)):
         return subject
     audited, needs = _audited(module, target, batch, model)
+    if needs and not any((audited, subject.kl, subject.reparameterize, subject.module)):
+        raise TargetError(needs)
     return audited or dataclasses.replace(subject, undecided=needs or _WITHOUT_LOSS)
 
 

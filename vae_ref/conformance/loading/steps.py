@@ -64,6 +64,8 @@ def found_steps(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:
     """
     for name, value in vars(module).items():
         if isinstance(value, nn.Module):
+            if next(value.parameters(), None) is None:
+                continue  # a loss as a module, which has nothing to train
             net = getattr(value, "_orig_mod", value)
             yield name, step_of(net)  # type: ignore[misc]
             kinds = [kind for kind in type(net).__mro__ if _is_of(module, kind)]
