@@ -11,11 +11,7 @@ from tests.transcripts import GUIDE, PAGES, ROOT, files
 from vae_ref.conformance import Conventions, Subject, load, verify
 from vae_ref.conformance.reports.wording import STATUS
 
-SUBJECTS = [
-    pytest.param(name, marks=[pytest.mark.slow] * ("jax" in name))
-    for name, text in files().items()
-    if "Subject(" in text
-]
+SUBJECTS = [name for name, text in files().items() if "Subject(" in text]
 WRONG = {"clamped.py": {"kl/large-logvar"}}
 
 
