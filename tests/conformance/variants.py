@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, ContinuousBernoulli, Normal, kl_divergence
+from torch.distributions import Bernoulli, ContinuousBernoulli, Normal, StudentT, kl_divergence
 
 from vae_ref.conformance import Conventions, Subject, from_jax, from_numpy
 
@@ -524,6 +524,26 @@ def gaussian_of_variance() -> Subject:
         loss=lambda mean, x, mu, logvar: gaussian(mean, x) + kl(mu, logvar),
         conventions=Conventions(variance=0.05),
     )
+
+
+@variant
+def huber() -> Subject:
+    """Right, as far as it can be judged: no claim knows its distribution."""
+
+    def loss(mean: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+        return F.smooth_l1_loss(mean, x, reduction="sum") + kl(mu, logvar)
+
+    return Subject(name="a Huber loss", kl=kl, loss=loss)
+
+
+@variant
+def student() -> Subject:
+    """A Student distribution of four degrees of freedom, in the loss alone."""
+
+    def loss(mean: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+        return -StudentT(4.0, mean, 0.3).log_prob(x).sum() + kl(mu, logvar)
+
+    return Subject(name="a Student distribution", loss=loss)
 
 
 @variant

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from vae_ref.conformance.answers.oracles import Likelihood
+from vae_ref.conformance.answers.robust import robust_loss
 from vae_ref.conformance.auditing.graph import REFUSED
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces, uniform
 from vae_ref.conformance.probe import terms
@@ -43,6 +44,9 @@ def fitted(pieces: Pieces) -> Fit:
     """
     outputs = pieces.anatomy.outputs
     try:
+        if robust := _robust(pieces):
+            reason = f"the reconstruction is {robust}"
+            return Fit(None, is_judged=False, undecided=f"{reason}, which is not judged")
         if found := _family(pieces, uniform):
             return Fit(found, is_judged=True)
         if reason := _of_another_kind(pieces, set(outputs)):
@@ -61,6 +65,16 @@ def fitted(pieces: Pieces) -> Fit:
 
 
 _Draw = Callable[..., Tensor]
+
+
+def _robust(pieces: Pieces) -> str:
+    """Say which robust loss the reconstruction is, if it is one."""
+    if len(pieces.anatomy.outputs) != 1:
+        return ""
+    try:
+        return robust_loss(pieces.reconstruction, uniform, _PIXELS)
+    except NotReplayableError:
+        return ""
 
 
 def _binary(name: str, *shape: int) -> Tensor:

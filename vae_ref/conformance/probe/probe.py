@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vae_ref.conformance.ahead import Ahead
 from vae_ref.conformance.answers.oracles import FAMILIES, Likelihood
+from vae_ref.conformance.answers.robust import robust_loss
 from vae_ref.conformance.course import Course
 from vae_ref.conformance.foreign import NoGradientError
 from vae_ref.conformance.guards import TimeLimit
@@ -386,6 +387,10 @@ class Probe:
             raw = self._nll_from_loss
         else:
             return None
+        if robust := robust_loss(raw, self.uniform, self.pixels[0]):
+            raise NotApplicable(
+                f"the reconstruction is {robust}, and the claims know no such likelihood"
+            )
         found = terms.family_of(raw, self.uniform, self.pixels[0])
         return found[0] if found else None
 
