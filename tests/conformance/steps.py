@@ -118,6 +118,20 @@ UNKNOWN = {
 """Right ones with a likelihood that the kit does not know -> what is said."""
 
 
+def tied():
+    """The decoder has the encoder's weights, of which it takes a part."""
+    net, x = Textbook(), images()
+    heads, bias = nn.Linear(X, 2 * L), nn.Parameter(torch.zeros(X))
+
+    def step():
+        mu, logvar = heads(x).chunk(2, dim=-1)
+        z = net.sample(mu, logvar)
+        out = F.linear(z, heads.weight[:L].T, bias).sigmoid()
+        return F.binary_cross_entropy(out, x, reduction="sum") + net.kl(mu, logvar)
+
+    return step
+
+
 def averaged():
     """Means over the batch; in place; with a view that is changed afterwards."""
     net, x = Textbook(), images()
@@ -290,6 +304,7 @@ def in_half_precision():
 
 RIGHT = [
     textbook,
+    tied,
     averaged,
     with_distributions,
     with_a_sampled_kl,

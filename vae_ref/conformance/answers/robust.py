@@ -74,7 +74,7 @@ def _shape(loss: Callable[[Tensor, float], Tensor], ratio: float) -> float | Non
     ends = torch.tensor([_LARGE, _SMALL], dtype=torch.float64)
 
     def excess(log_shape: float) -> float:
-        far, near = loss(ends, math.exp(log_shape)).tolist()
+        far, near = map(float, loss(ends, math.exp(log_shape)))
         return far / near - ratio
 
     low, high = map(math.log, _SHAPES)

@@ -162,7 +162,7 @@ class Recorder(TorchFunctionMode):
             grad=torch.is_grad_enabled(),
             autocast=_autocast_dtype(),
         )
-        if name.endswith("_") or name == "__setitem__" or name.startswith("__i"):
+        if _is_in_place(name):
             for number in inputs:
                 self._keep_content(number)
         answer = func(*args, **kwargs)
@@ -298,8 +298,13 @@ class _Same:
 
 def _is_initialised(tensor: Tensor, name: str) -> bool:
     """Whether a call only sets a parameter, as its initialisation does: that is no computation."""
-    sets = name.endswith("_") or name == "__setitem__"
-    return sets and isinstance(tensor, nn.Parameter)  # no gradient could pass through that
+    return _is_in_place(name) and isinstance(tensor, nn.Parameter)  # without a gradient
+
+
+def _is_in_place(name: str) -> bool:
+    """Whether a function changes its first argument: ``add_``, but not ``__getitem__``."""
+    is_method = name.endswith("_") and not name.endswith("__")
+    return is_method or name == "__setitem__" or name.startswith("__i")
 
 
 def _is_parameter(tensor: Tensor) -> bool:
