@@ -132,6 +132,20 @@ def tied():
     return step
 
 
+def with_a_border():
+    """The decoder makes fewer pixels, and a border is put around them."""
+    net, x = Textbook(), images(B, 4, 3)
+    heads, decoder = nn.Linear(X, 2 * L), nn.Linear(L, 6)
+
+    def step():
+        mu, logvar = heads(x.flatten(1)).chunk(2, dim=-1)
+        inner = decoder(net.sample(mu, logvar)).view(-1, 3, 2)
+        out = F.pad(inner, (0, 1, 1, 0)).sigmoid()
+        return F.binary_cross_entropy(out, x, reduction="sum") + net.kl(mu, logvar)
+
+    return step
+
+
 def averaged():
     """Means over the batch; in place; with a view that is changed afterwards."""
     net, x = Textbook(), images()
@@ -305,6 +319,7 @@ def in_half_precision():
 RIGHT = [
     textbook,
     tied,
+    with_a_border,
     averaged,
     with_distributions,
     with_a_sampled_kl,

@@ -527,6 +527,14 @@ def gaussian_of_variance() -> Subject:
 
 
 @variant
+def strided() -> Subject:
+    """A convolution whose stride is larger than its kernel: it sees nine pixels of 16."""
+    encoder = nn.Sequential(nn.Conv2d(1, 4, 3, 4), nn.Flatten(), nn.Linear(36, 2 * LATENTS))
+    decoder = nn.Sequential(nn.Linear(LATENTS, 144), nn.Unflatten(1, (1, 12, 12)), nn.Sigmoid())
+    return built("a large stride", Network(encoder=encoder, decoder=decoder))
+
+
+@variant
 def huber() -> Subject:
     """Right, as far as it can be judged: no claim knows its distribution."""
 

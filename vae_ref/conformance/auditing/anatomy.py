@@ -334,6 +334,7 @@ class _Dissection:
         ]
         if not ends:
             raise NoVAEError("the loss depends on no output of a decoder")
+        ends = [self._with_border(value) for value in ends]
         beyond = self.graph.descendants(ends)
         tail = set(ends)
         for operation in self.graph.operations:
@@ -347,6 +348,18 @@ class _Dissection:
         tail = {v for v in tail if self.graph.values[v].numel * 8 >= largest or v in ends}
         outputs = self._bottleneck(ends, tail)
         return outputs, self._chain(outputs, tail) if len(outputs) == 1 else ()
+
+    def _with_border(self, value: int) -> int:
+        """Return what outputs become by a border that is put around them; else the outputs."""
+        found = value
+        while True:
+            users = [
+                o for o in self.users.get(value, ()) if not self.in_loss.isdisjoint(o.outputs)
+            ]
+            if len(users) != 1 or users[0].name not in STRUCTURAL or len(users[0].outputs) != 1:
+                return found
+            (value,) = users[0].outputs
+            found = value if users[0].name == "pad" else found
 
     def _chain(self, outputs: tuple[int, ...], region: set[int]) -> tuple[int, ...]:
         """Return the values in a region that alone make the outputs, the last first."""

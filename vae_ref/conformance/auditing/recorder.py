@@ -24,12 +24,16 @@ from vae_ref.conformance.auditing.graph import Graph, Operation, Place, Ref, Val
 
 __all__ = ["Recorder", "placed", "recording", "suspended"]
 
+_FRAMEWORKS = ("keras", "lightning", "pyro", "pytorch_lightning")
 _OWN = (
     str(Path(torch.__file__).parent),
+    *(f"{Path(torch.__file__).parents[1] / name}/" for name in _FRAMEWORKS),
     str(Path(__file__).parent),
     "<",
     str(Path(contextlib.__file__)),
 )
+
+"""Whose lines nobody wants to see: the place of a call is where a user's file makes it."""
 
 _apis: Any = apis  # what it has is not exported
 

@@ -255,9 +255,14 @@ def no_leakage_decoder(probe: Probe) -> None:
 def each_pixel_matters(probe: Probe) -> None:
     networks = Networks.of(probe)
     images = networks.images(32)
-    dead = _without_effect(probe, lambda x: torch.cat(networks.encode(x), 1), images)
-    if dead:
+    effect = _effect(probe, lambda x: torch.cat(networks.encode(x), 1), images)
+    if dead := int((~effect).sum()):
         pixels = images[0].numel()
+        if _is_lattice(effect.reshape(images.shape[1:])):
+            raise NotApplicable(
+                f"{dead} of {pixels} pixels have no effect, in regular gaps, as a convolution "
+                "leaves them whose stride is larger than its kernel"
+            )
         raise Violation(
             f"{dead} of {pixels} pixels have no effect",
             symptom="all-dead" if dead == pixels else "dead",
@@ -277,8 +282,8 @@ def each_pixel_matters(probe: Probe) -> None:
 def each_latent_matters(probe: Probe) -> None:
     with _evaluating(probe) as networks:
         codes = networks.codes(32)
-    dead = _without_effect(probe, networks.decode, codes)
-    if dead:
+    effect = _effect(probe, networks.decode, codes)
+    if dead := int((~effect).sum()):
         latents = codes[0].numel()
         raise Violation(
             f"{dead} of {latents} latents have no effect",
@@ -286,8 +291,28 @@ def each_latent_matters(probe: Probe) -> None:
         )
 
 
-def _without_effect(probe: Probe, function: Callable[[Tensor], Tensor], inputs: Tensor) -> int:
-    """Count the inputs on which nothing depends, whatever the signs of the weights.
+def _is_lattice(effect: Tensor) -> bool:
+    """Whether what has an effect is a lattice: on every axis, all of it or a pattern that repeats.
+
+    A pattern of one number in two is none, for that is also a half that was taken by mistake.
+    """
+    masks = [
+        effect.transpose(0, axis).flatten(1).any(1) if effect.dim() > 1 else effect
+        for axis in range(effect.dim())
+    ]
+    product = masks[0]
+    for mask in masks[1:]:
+        product = product[..., None] & mask
+    is_product = bool(effect.any()) and torch.equal(product, effect)
+    return is_product and all(
+        bool(mask.all())
+        or any(torch.equal(mask[n:], mask[:-n]) for n in range(3, len(mask) // 2 + 1))
+        for mask in masks
+    )
+
+
+def _effect(probe: Probe, function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    """Return which inputs have an effect, whatever the signs of the weights.
 
     Other signs switch on units that happen to be off for all inputs.
     """
@@ -299,7 +324,7 @@ def _without_effect(probe: Probe, function: Callable[[Tensor], Tensor], inputs: 
         effect |= (slope.flatten(1) != 0).any(0)
         if effect.all():
             break
-    return int((~effect).sum())
+    return effect
 
 
 @claim(
