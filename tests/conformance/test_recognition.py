@@ -223,6 +223,15 @@ FORMS = {
                 return 0.5 * (z_mu.pow(2) + z_logvar.exp() - z_logvar - 1).sum(1).mean()
         """,
     ),
+    "a mean times the number of pixels": varied(
+        SMALL, ("F.binary_cross_entropy(recon_x, x.view(-1, 784), reduction=\"sum\")",
+                "784 * F.binary_cross_entropy(recon_x, x, reduction='none').mean(1).sum()"),
+    ),
+    "a loss that needs a weight by its name": varied(
+        SMALL, ("def loss_function(recon_x, x, mu, logvar):",
+                "def loss_function(*args, **kwargs):\n    recon_x, x, mu, logvar = args"),
+        ("return BCE + KLD", "return BCE + kwargs['weight'] * KLD"),
+    ),
     "a loss with its parts": varied(SMALL, ("return BCE + KLD", "return BCE + KLD, BCE, KLD")),
     "a loss in a dict": varied(
         SMALL, ("return BCE + KLD", "return {'bce': BCE, 'kld': KLD, 'loss': BCE + KLD}")

@@ -61,6 +61,14 @@ class Trained(Net):
         return self.loss(x)
 model = Trained(12, 3)
 """
+NO_SCALAR = """
+class Trained(Net):
+    def forward(self, x):
+        return self.heads(x), self.loss(x)
+model = Trained(12, 3)
+def step(x):
+    return model(x)[1]
+"""
 ASKED = """
 class Trained(Net):
     def forward(self, x, return_loss=False):
@@ -117,6 +125,7 @@ def verify(vae_ref_command, tmp_path):
                 ("train.py", METHOD, ()),
                 ("train.py", FORWARD, ()),
                 ("train.py", ASKED, ()),
+                ("train.py", NO_SCALAR, ()),
                 ("train.py", KEYED, ()),
                 ("train.py", PAIR, ()),
                 ("train.py", NESTED, ()),

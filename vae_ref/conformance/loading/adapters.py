@@ -1,6 +1,7 @@
 """Make a subject of a torch module in the textbook's form and of the functions beside it."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from types import ModuleType
@@ -72,11 +73,12 @@ def subject_of(module: ModuleType, model: Any, name: str) -> Subject:
         return None
 
     whole = find(LOSS, 4)
+    is_refused = bool(left)
     loss, nll, kl_of_loss = parts_of(whole) if whole else Parts()
     # Two arguments are mu and logvar; one is a distribution.
     sample, kl = (find(names, 2) or find(names, 1) for names in (SAMPLE, KL))
     kl = kl or kl_of_loss
-    nll = find(LOSS, 2) if whole is None else nll
+    nll = find(LOSS, 2) if whole is None and not is_refused else nll
     named = signatures.spread_of(loss, kl) or signatures.spread_of(sample) or "logvar"
     spread = _spread(sample, kl, loss, named)
 
@@ -99,7 +101,44 @@ def subject_of(module: ModuleType, model: Any, name: str) -> Subject:
         conventions=Conventions(spread=spread, seeded=_seeded(sample)),
         found=found,
     )
-    return subject if model is None else _with_networks(subject, model)
+    subject = subject if model is None else _with_networks(subject, model)
+    return _of_one_size(subject, module)
+
+
+def _of_one_size(subject: Subject, module: ModuleType) -> Subject:
+    """Let a loss that has the number of pixels in it take images of that size alone.
+
+    A number counts if it is the size of an image, or of a layer of the file.
+    """
+    part = "loss" if subject.loss else "nll"
+    function = getattr(subject, part)
+    if function is None:
+        return subject
+    pixels = evidence.number_of_pixels(function, 4 if part == "loss" else 2)
+    nets = [value for value in (*vars(module).values(), subject.module) if _is_net(value)]
+    layers = [layer for net in nets for layer in net.modules()]
+    sizes = {
+        getattr(layer, name, None) for layer in layers for name in ("in_features", "out_features")
+    }
+    shape = subject.conventions.pixel_shape
+    if pixels is None or pixels not in {*sizes, torch.Size(shape or ()).numel()}:
+        return subject
+
+    @functools.wraps(function)
+    def of_one_size(outputs: Tensor, x: Tensor, *posterior: Tensor) -> Any:
+        if x[0].numel() != pixels:
+            raise ValueError(f"the loss multiplies a mean by {pixels} pixels")
+        return function(outputs, x, *posterior)
+
+    conventions = dataclasses.replace(subject.conventions, pixel_shape=shape or (pixels,))
+    subject = dataclasses.replace(subject, conventions=conventions)
+    if part == "loss":
+        return dataclasses.replace(subject, loss=of_one_size)
+    return dataclasses.replace(subject, nll=of_one_size)
+
+
+def _is_net(value: Any) -> bool:
+    return isinstance(value, nn.Module)
 
 
 def _spread(

@@ -14,13 +14,14 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vae_ref.conformance import guards
 from vae_ref.conformance.foreign import Foreign, from_numpy
 from vae_ref.conformance.subject import Spread
 
-__all__ = ["agreed_spread", "as_torch", "jitter", "misfit", "trials", "tried"]
+__all__ = ["agreed_spread", "as_torch", "jitter", "misfit", "number_of_pixels", "trials", "tried"]
 
 _CODES = ((3, 5), (3, 20), (3, 2, 4), (3, 1, 4, 4))
 _IMAGES = ((3, 7), (3, 784), (3, 1, 28, 28), (3, 3, 32, 32), (3, 3, 64, 64))
@@ -30,8 +31,8 @@ _CLOSE = 1e-3
 def misfit(function: Callable[..., Any], arguments: int, *, of_parts: bool = False) -> str:
     """Return why a function is of another form than the textbook's; nothing if it is not.
 
-    It is if it fails for codes and images of all usual shapes, and for each in its own way; a
-    function that fails for all of them alike is broken instead.
+    It is if it needs other arguments than these, or if it fails for codes and images of all usual
+    shapes, and for each in its own way; one that fails for all of them alike is broken instead.
 
     Args:
         function: Takes codes, or outputs and images before them.
@@ -42,6 +43,8 @@ def misfit(function: Callable[..., Any], arguments: int, *, of_parts: bool = Fal
     for tensors in trials(arguments):
         try:
             answer = tried(function, tensors)
+        except (KeyError, TypeError, AttributeError) as error:  # it needs what is not given
+            return guards.kind_and_message(error)
         except Exception as error:
             errors.append(guards.kind_and_message(error))
             continue
@@ -80,6 +83,35 @@ def jitter(divergence: Callable[..., Any]) -> str:
         if 1e-13 < value < 1e-6:
             return f"it is {value:.2g} at the prior: a small number is added in it, for safety"
     return ""
+
+
+def number_of_pixels(loss: Callable[..., Any], arguments: int) -> int | None:
+    """Return the number of pixels that a loss multiplies a mean over pixels by, if it does.
+
+    Args:
+        loss: Takes outputs and images, and mu and sigma after them; a cross-entropy.
+        arguments: How many it takes.
+    """
+    for high, low in ((0.5, 0.3), (0.5, -0.5)):  # probabilities, or logits
+        numbers = []
+        for pixels in (7, 11):
+            x, code = torch.full((1, pixels), 0.6), [torch.full((1, 5), 0.5)] * (arguments - 2)
+            try:
+                values = [
+                    float(tried(loss, [torch.full_like(x, output), x, *code]).sum())
+                    for output in (high, low)
+                ]
+            except Exception:
+                return None
+            cross_entropy = F.binary_cross_entropy
+            if low < 0:
+                cross_entropy = F.binary_cross_entropy_with_logits
+            exact = [float(cross_entropy(torch.full_like(x, o), x)) for o in (high, low)]
+            numbers.append((values[0] - values[1]) / (exact[0] - exact[1]))
+        one, other = numbers
+        if abs(one - other) <= _CLOSE * abs(one) and abs(one - round(one)) <= _CLOSE and one > 11:
+            return round(one)
+    return None
 
 
 def as_torch(function: Callable[..., Any], arguments: int) -> Callable[..., Any]:

@@ -173,7 +173,7 @@ _WITHOUT_LOSS = (
 def _audited(
     module: ModuleType, target: str, batch: str | None, model: Any = None
 ) -> tuple[Subject | None, str]:
-    """Audit the first function of a module that turns out to be a step.
+    """Audit the first function of a module that turns out to be a step that can be judged.
 
     Args:
         module: The module.
@@ -184,15 +184,18 @@ def _audited(
     Returns:
         The subject or, if there is none, what the last function that may be a step needs.
     """
-    needs = ""
+    needs, unjudged = "", None
     for name, step in (*steps.composed(module, model), *steps.found_steps(module)):
         try:
-            return steps.subject_of_step(module, step, f"{target}:{name}", batch), ""
+            found = steps.subject_of_step(module, step, f"{target}:{name}", batch)
+            if found.kl or found.reparameterize:
+                return found, ""
+            unjudged = unjudged or found
         except steps.NeedsBatchError as error:
             needs = str(error)
         except UserError:
             continue
-    return None, needs
+    return unjudged, needs
 
 
 _MAIN_HINT = '; put what trains under if __name__ == "__main__":'

@@ -153,7 +153,7 @@ def _first_that_runs(
                 f"{name} reads {', '.join(read[0])} of its batch; say how they are made with "
                 "--batch: the name of a function in the file that returns the batch"
             )
-        if found.subject is None and found.reason.startswith("no loss"):
+        if found.subject is None and found.reason.startswith(("no loss", "the loss is no scalar")):
             failed.append("it returned no scalar that depends on parameters")
             continue
         return found.reported
