@@ -401,7 +401,8 @@ class _Dissection:
         """Return what the data were before each of the operations on them alone, as 2 x - 1."""
         values, found = self.graph.values, list(data) if len(data) == 1 else []
         while found:
-            reads = [v for v in self.graph.inputs(found[-1]) if values[v].numel > 1]
+            read = self.graph.inputs(found[-1])
+            reads = [v for v in read if values[v].numel > 1 and not values[v].is_one_number]
             if len(reads) != 1 or values[reads[0]].numel != values[data[0]].numel:
                 break
             found.append(reads[0])

@@ -67,6 +67,12 @@ class Value:
         """How many numbers it has."""
         return torch.Size(self.shape).numel()
 
+    @property
+    def is_one_number(self) -> bool:
+        """Whether it is a constant that was repeated, as JAX does for a number beside an array."""
+        numbers = None if self.parameter else self.external
+        return numbers is not None and bool((numbers == numbers.flatten()[:1]).all())
+
 
 @dataclass
 class Operation:
