@@ -359,6 +359,19 @@ def test_what_is_right_is_recognised(write, source, monkeypatch):
     assert subject.module
 
 
+def test_a_kl_of_codes_with_a_shape_is_judged_with_such_codes(write):
+    source = """
+        import torch
+
+        def kl(mu, log_var):
+            each = -0.5 * torch.sum(1 + log_var - mu**2 - log_var.exp(), dim=[1, 2, 3])
+            return torch.mean(each, dim=0)
+    """
+    subject = load(write(source))
+    assert len(subject.conventions.latent_shape) == 3
+    assert broken(subject, "kl/closed-form", "kl/sum-over-latents", "kl/large-logvar") == set()
+
+
 @pytest.mark.parametrize(
     ("form", "parts"),
     [

@@ -101,6 +101,9 @@ def subject_of(module: ModuleType, model: Any, name: str) -> Subject:
         conventions=Conventions(spread=spread, seeded=_seeded(sample)),
         found=found,
     )
+    if subject.kl and (shape := evidence.code_shape(subject.kl)):
+        conventions = dataclasses.replace(subject.conventions, latent_shape=shape)
+        subject = dataclasses.replace(subject, conventions=conventions)
     subject = subject if model is None else _with_networks(subject, model)
     return _of_one_size(subject, module)
 

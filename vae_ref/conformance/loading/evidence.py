@@ -21,7 +21,16 @@ from vae_ref.conformance import guards
 from vae_ref.conformance.foreign import Foreign, from_numpy
 from vae_ref.conformance.subject import Spread
 
-__all__ = ["agreed_spread", "as_torch", "jitter", "misfit", "number_of_pixels", "trials", "tried"]
+__all__ = [
+    "agreed_spread",
+    "as_torch",
+    "code_shape",
+    "jitter",
+    "misfit",
+    "number_of_pixels",
+    "trials",
+    "tried",
+]
 
 _CODES = ((3, 5), (3, 20), (3, 2, 4), (3, 1, 4, 4))
 _IMAGES = ((3, 7), (3, 784), (3, 1, 28, 28), (3, 3, 32, 32), (3, 3, 64, 64))
@@ -83,6 +92,17 @@ def jitter(divergence: Callable[..., Any]) -> str:
         if 1e-13 < value < 1e-6:
             return f"it is {value:.2g} at the prior: a small number is added in it, for safety"
     return ""
+
+
+def code_shape(divergence: Callable[..., Any]) -> tuple[int, ...]:
+    """Return the shape of a code that a KL takes, if it takes none that is flat."""
+    for shape in _CODES:
+        try:
+            tried(divergence, [torch.full(shape, 0.5, dtype=torch.float64)] * 2)
+        except Exception:
+            continue
+        return shape[1:] if len(shape) > 2 else ()
+    return ()
 
 
 def number_of_pixels(loss: Callable[..., Any], arguments: int) -> int | None:

@@ -156,12 +156,17 @@ def _of_module(
             raise TargetError(needs) if needs else problem
         return audited
     subject = subject_of(module, model, target)
-    if subject.loss or (subject.kl and (subject.nll or not subject.module)):
+    if subject.loss or (subject.kl and subject.nll):
         return subject
     audited, needs = _audited(module, target, batch, model)
-    if needs and not any((audited, subject.kl, subject.reparameterize, subject.module)):
+    has_parts = any((subject.kl, subject.reparameterize, subject.module))
+    if audited and (audited.kl or audited.reparameterize or not has_parts):
+        return audited
+    if needs and not has_parts:
         raise TargetError(needs)
-    return audited or dataclasses.replace(subject, undecided=needs or _WITHOUT_LOSS)
+    is_all = bool(subject.kl) and not subject.module
+    reason = audited.undecided if audited else needs or ("" if is_all else _WITHOUT_LOSS)
+    return dataclasses.replace(subject, undecided=reason)
 
 
 _WITHOUT_LOSS = (
