@@ -19,7 +19,7 @@ from vae_ref.conformance.probe.networks import Networks
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.subject import Conventions, Spread, Subject
 
-__all__ = ["KL", "LOSS", "SAMPLE", "NeedsArgumentsError", "instance_of", "subject_of"]
+__all__ = ["NeedsArgumentsError", "has_parts", "instance_of", "subject_of"]
 
 LOSS = ("loss_function", "loss_fn", "vae_loss", "elbo_loss")
 SAMPLE = ("reparameterize", "reparametrize", "reparameterise")
@@ -35,6 +35,14 @@ _OTHERS: dict[tuple[str, ...], tuple[str, tuple[Role, ...]]] = {
 
 class NeedsArgumentsError(Exception):
     """A class cannot be instantiated without arguments."""
+
+
+def has_parts(module: ModuleType) -> bool:
+    """Return whether a module has a loss, a KL or a sampler, by the names."""
+    return any(
+        any(hasattr(module, name) for name in names) or signatures.named(module, *other)
+        for names, other in _OTHERS.items()
+    )
 
 
 def instance_of(model: Any) -> Any:

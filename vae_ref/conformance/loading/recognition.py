@@ -18,10 +18,8 @@ from torch import nn
 from vae_ref.conformance import guards
 from vae_ref.conformance.loading import signatures, steps
 from vae_ref.conformance.loading.adapters import (
-    KL,
-    LOSS,
-    SAMPLE,
     NeedsArgumentsError,
+    has_parts,
     instance_of,
     subject_of,
 )
@@ -338,7 +336,7 @@ def _model(module: ModuleType, place: str) -> Any:
     if len(instances) == 1 and all(issubclass(kind, other) for other in classes.values()):
         return next(iter(instances.values()))
     found = _require_at_most_one(classes or instances, place, "VAEs")
-    if found is None and not any(hasattr(module, name) for name in (*LOSS, *KL, *SAMPLE)):
+    if found is None and not has_parts(module):
         raise TargetError(
             f"{place} has no VAE: neither a class VAE, nor one module with encode and decode, nor "
             f"loss_function, reparameterize or kl_divergence. {_definitions(module)} In a loop of "
