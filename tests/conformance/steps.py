@@ -146,6 +146,33 @@ def with_a_border():
     return step
 
 
+def with_a_classifier_of_mu():
+    """The labels are told from mu, by weights of their own."""
+    net, head, x = Textbook(), nn.Linear(L, 2), images()
+    labels = torch.tensor([0, 1, 1, 0, 1])
+
+    def step():
+        mu, logvar = net.encoder(x).chunk(2, dim=-1)
+        out = net.decoder(net.sample(mu, logvar)).sigmoid()
+        elbo = F.binary_cross_entropy(out, x, reduction="sum") + net.kl(mu, logvar)
+        return elbo + 10 * F.cross_entropy(head(mu), labels, reduction="sum")
+
+    return step
+
+
+def with_a_penalty_of_mu():
+    """The covariance of mu is drawn to the identity, as in a DIP-VAE."""
+    net, x = Textbook(), images()
+
+    def step():
+        mu, logvar = net.encoder(x).chunk(2, dim=-1)
+        out = net.decoder(net.sample(mu, logvar)).sigmoid()
+        elbo = F.binary_cross_entropy(out, x, reduction="sum") + net.kl(mu, logvar)
+        return elbo + 3 * (torch.cov(mu.T) - torch.eye(L)).square().sum()
+
+    return step
+
+
 def averaged():
     """Means over the batch; in place; with a view that is changed afterwards."""
     net, x = Textbook(), images()
@@ -319,6 +346,8 @@ def in_half_precision():
 RIGHT = [
     textbook,
     tied,
+    with_a_classifier_of_mu,
+    with_a_penalty_of_mu,
     with_a_border,
     averaged,
     with_distributions,

@@ -40,6 +40,10 @@ def test_a_bug_is_none(name, user):
     assert robust_loss(BANK[name].subject().nll, draw, 7) == ""
 
 
+def test_a_term_on_which_outputs_have_no_effect_is_none(user):
+    assert robust_loss(lambda outputs, x: 0 * outputs.sum(), draw, 7) == ""
+
+
 @pytest.mark.parametrize("name", ROBUST)
 def test_a_vae_with_one_is_not_accused(name, user):
     report = verify(

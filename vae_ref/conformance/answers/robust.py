@@ -54,7 +54,8 @@ def robust_loss(
         shifted = of(residual, other)
     except (RuntimeError, ValueError, IndexError):
         return ""  # such outputs are none
-    if not abs(got - shifted) <= _SAME * abs(got) or not _MODULI < large / small < _SQUARES:
+    is_of_residuals = abs(got - shifted) <= _SAME * abs(got) and small > 0
+    if not is_of_residuals or not _MODULI < large / small < _SQUARES:
         return ""
     for name, loss in _LOSSES.items():
         shape = _shape(loss, large / small)

@@ -18,7 +18,7 @@ from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces, unif
 from vae_ref.conformance.probe import terms
 from vae_ref.conformance.subject import Subject
 
-__all__ = ["MOST", "Addends", "addends"]
+__all__ = ["MOST", "Addends", "addends", "apart"]
 
 MOST = 3
 """The parts of a kind that are told one by one; more are told together."""
@@ -72,10 +72,10 @@ def addends(anatomy: Anatomy, pieces: Pieces | None, subject: Subject | None) ->
     found = Addends(anatomy.penalties, anatomy.distortions, anatomy.outputs)
     if pieces is not None and subject is not None and pieces.is_sum():
         known, family = subject.weights, subject.conventions.likelihood
+        if known is None or not known.kl or len(anatomy.penalties) > 1:
+            found = _divergence(pieces, found)
         if known is not None and known.kl:
             found = replace(found, kl=known.kl)
-        else:
-            found = _divergence(pieces, found)
         if known is not None and known.nll and family:
             found = replace(found, nll=known.nll, likelihood=family)
         else:
@@ -91,6 +91,19 @@ def addends(anatomy: Anatomy, pieces: Pieces | None, subject: Subject | None) ->
         outputs=tuple(o for o in anatomy.outputs if o in above) or anatomy.outputs,
         further={group: worth for group, worth in weighed.items() if worth is not None},
     )
+
+
+def apart(pieces: Pieces) -> Pieces | None:
+    """Return the pieces without what is added to a KL, such as a classifier of mu.
+
+    None if no addend is a multiple of the KL by itself.
+    """
+    anatomy = pieces.anatomy
+    found = _divergence(pieces, Addends(anatomy.penalties, anatomy.distortions, anatomy.outputs))
+    if not found.kl:
+        return None
+    asides = tuple(v for v in anatomy.penalties if v not in found.divergence)
+    return _alone(pieces, penalties=found.divergence, asides=asides, flows=None)
 
 
 def _divergence(pieces: Pieces, found: Addends) -> Addends:

@@ -89,6 +89,7 @@ class Anatomy:
         unmapped: What a single one of these was made of, number by number, the last first.
         penalties: The last values that depend on the posterior and not on the outputs.
         distortions: The last values that depend on the outputs and not on the posterior otherwise.
+        asides: Further terms that are left out of whatever is judged.
         flows: The line where the divergence is computed by way of weights, as by a flow or a
             prior that is learned; None if it is not.
         dropped: Random operations that are dropout.
@@ -104,6 +105,7 @@ class Anatomy:
     unmapped: tuple[int, ...] = ()
     penalties: tuple[int, ...] = ()
     distortions: tuple[int, ...] = ()
+    asides: tuple[int, ...] = ()
     flows: Place | None = None
     dropped: list[Operation] = field(default_factory=list)
     is_graph: bool = False

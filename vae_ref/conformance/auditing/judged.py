@@ -7,6 +7,7 @@ from typing import cast, get_args
 
 from torch import Tensor, nn
 
+from vae_ref.conformance.auditing.addends import apart
 from vae_ref.conformance.auditing.findings import at
 from vae_ref.conformance.auditing.likelihood import fitted
 from vae_ref.conformance.auditing.pieces import Pieces, uniform
@@ -87,6 +88,8 @@ def _module(pieces: Pieces, roots: Sequence[nn.Module]) -> nn.Module | None:
 def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Subject:
     """Return the subject whose functions are the pieces of a step, each with its weight undone."""
     assert pieces.posterior  # noqa: S101 - raises if mu and sigma cannot be told
+    if len(pieces.anatomy.penalties) > 1 and (separate := apart(pieces)):
+        pieces = separate
     if pieces.anatomy.flows:
         return Subject(
             name=name,

@@ -319,7 +319,7 @@ class Pieces:
     def _nothing(self, values: tuple[int, ...]) -> dict[int, Tensor]:
         return {
             v: torch.zeros(self.graph.values[v].shape, dtype=self.graph.values[v].dtype)
-            for v in values
+            for v in (*values, *self.anatomy.asides)
         }
 
     @cached_property
@@ -397,7 +397,11 @@ class Pieces:
             with torch.no_grad():
                 both, divergence, reconstruction = (
                     self.graph.replay([self.graph.loss], given)[0].sum()
-                    for given in (code | images, code | without[0], images | without[1])
+                    for given in (
+                        code | images | self._nothing(()),
+                        code | without[0],
+                        images | without[1],
+                    )
                 )
         except REFUSED:
             return True  # these numbers do not show it
