@@ -11,8 +11,8 @@ __all__ = ["robust_loss"]
 _LARGE, _SMALL = 8.0, 4.0
 """The residuals whose losses tell the shape."""
 
-_MODULI, _SQUARES = 1 + 1e-3, 4 - 1e-6
-"""Between what ratios those of robust losses are: that of squares is 4, and that of moduli 2."""
+_CONSTANT, _SQUARES = 1 + 1e-3, 4 - 1e-6
+"""Between what ratios robust losses grow: squares have 4, moduli 2, and what no longer grows 1."""
 
 _SHAPES = (1e-3, 1e6)
 _SAME = 1e-6
@@ -55,7 +55,7 @@ def robust_loss(
     except (RuntimeError, ValueError, IndexError):
         return ""  # such outputs are none
     is_of_residuals = abs(got - shifted) <= _SAME * abs(got) and small > 0
-    if not is_of_residuals or not _MODULI < large / small < _SQUARES:
+    if not is_of_residuals or not _CONSTANT < large / small < _SQUARES:
         return ""
     for name, loss in _LOSSES.items():
         shape = _shape(loss, large / small)

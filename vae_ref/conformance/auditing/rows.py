@@ -62,6 +62,8 @@ class Rows:
     def are_independent(self, source: int, targets: list[int]) -> bool:
         """Whether the rows of targets are functions of the rows of a source, each of its own."""
         (rows,) = self.graph.replay([source])
+        if not rows.is_floating_point():  # as what a pixel is compared with
+            return False
         order = torch.arange(len(rows)).roll(1)
         try:
             with torch.no_grad():

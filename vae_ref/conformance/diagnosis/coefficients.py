@@ -43,7 +43,7 @@ _OTHERS = (
 """What a slip of the pen puts in the place of a term."""
 
 _CASES = 16
-"""How many batches are fitted: more than twice the five coefficients, so that a fit shows it."""
+"""How many batches are fitted: three times the five coefficients, so that a fit shows it."""
 
 _LARGEST_DENOMINATOR, _CLOSE = 8, 1e-3
 """Up to which denominator a number is a fraction, and how far it may be from it, relatively."""

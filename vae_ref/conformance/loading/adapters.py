@@ -15,6 +15,7 @@ from vae_ref.conformance.auditing.tracing import is_jax
 from vae_ref.conformance.loading import evidence, signatures
 from vae_ref.conformance.loading.parts import Parts, parts_of
 from vae_ref.conformance.loading.signatures import Role
+from vae_ref.conformance.loading.steps import layers_of
 from vae_ref.conformance.probe.networks import Networks
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.subject import Conventions, Spread, Subject
@@ -126,8 +127,7 @@ def _of_one_size(subject: Subject, module: ModuleType) -> Subject:
     if function is None:
         return subject
     pixels = evidence.number_of_pixels(function, 4 if part == "loss" else 2)
-    nets = [value for value in (*vars(module).values(), subject.module) if _is_net(value)]
-    layers = [layer for net in nets for layer in net.modules()]
+    layers = layers_of(module, subject.module)
     sizes = {
         getattr(layer, name, None) for layer in layers for name in ("in_features", "out_features")
     }
@@ -146,10 +146,6 @@ def _of_one_size(subject: Subject, module: ModuleType) -> Subject:
     if part == "loss":
         return dataclasses.replace(subject, loss=of_one_size)
     return dataclasses.replace(subject, nll=of_one_size)
-
-
-def _is_net(value: Any) -> bool:
-    return isinstance(value, nn.Module)
 
 
 def _spread(

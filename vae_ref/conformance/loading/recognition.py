@@ -157,10 +157,10 @@ def _of_module(
     if subject.loss or (subject.kl and subject.nll):
         return subject
     audited, needs = _audited(module, target, batch, model)
-    has_parts = any((subject.kl, subject.reparameterize, subject.module))
-    if audited and (audited.kl or audited.reparameterize or not has_parts):
+    is_empty = not any((subject.kl, subject.reparameterize, subject.module))
+    if audited and (audited.kl or audited.reparameterize or is_empty):
         return audited
-    if needs and not has_parts:
+    if needs and is_empty:
         raise TargetError(needs)
     is_all = bool(subject.kl) and not subject.module
     reason = audited.undecided if audited else needs or ("" if is_all else _WITHOUT_LOSS)

@@ -25,6 +25,7 @@ __all__ = [
     "StepError",
     "composed",
     "found_steps",
+    "layers_of",
     "step_of",
     "subject_of_step",
 ]
@@ -186,7 +187,7 @@ def _batches(
     for make in (lambda x: x, lambda x: (x, torch.arange(len(x)) % 2), _AnyKey):
         for shape in _input_shapes(module):
             yield (make(torch.rand(_EXAMPLES, *shape)), *index)
-    for layer in _layers(module):
+    for layer in layers_of(module):
         if isinstance(layer, nn.Embedding):
             yield (torch.randint(layer.num_embeddings, (_EXAMPLES, _TOKENS)), *index)
 
@@ -241,9 +242,10 @@ def _tensor(text: str) -> Tensor:
     return torch.randint(2, shape) if colon else torch.rand(shape)
 
 
-def _layers(module: ModuleType) -> list[nn.Module]:
-    """Return the layers of all networks that a file has."""
-    nets = [value for value in vars(module).values() if isinstance(value, nn.Module)]
+def layers_of(module: ModuleType, *more: nn.Module | None) -> list[nn.Module]:
+    """Return the layers of all networks that a file has, and of those that were made of it."""
+    values = (*vars(module).values(), *more)
+    nets = [value for value in values if isinstance(value, nn.Module)]
     return [layer for net in nets for layer in net.modules()]
 
 
@@ -251,7 +253,7 @@ def _input_shapes(module: ModuleType) -> Iterator[tuple[int, ...]]:
     """Yield shapes of an example that the first layers of the module's networks take."""
     tried = set()
     shapes: list[tuple[int, ...]] = []
-    for layer in _layers(module):
+    for layer in layers_of(module):
         known = getattr(layer, "input_shape", None)  # as of a model of Keras
         if isinstance(known, tuple) and all(isinstance(size, int) for size in known[1:]):
             shapes.append(known[1:])
