@@ -50,6 +50,10 @@ COEFFICIENTS = {
         of_terms(0.5, 0.5, -1, -1),
         "log σ² enters your KL with 2 times its weight, and 1 enters it with 2 times its weight",
     ),
+    "kl-prior-of-other-width": (
+        of_terms(1 / 8, 1 / 8, -0.5, np.log(2) - 0.5),
+        "your KL is the one from a prior with the standard deviation 2, not 1",
+    ),
     "kl-with-sigma": (
         lambda mu, logvar: 0.5 * (mu**2 + (logvar / 2).exp() - logvar - 1).sum(1),
         "your KL contains σ, and should not, and σ² is missing from it",
@@ -104,7 +108,9 @@ def test_a_wrong_coefficient_is_named_with_its_term(name, user):
     assert (found.bug, found.explanation) == (name, words)
 
 
-@pytest.mark.parametrize("name", ["kl-log-variance-times-1/2", "kl-with-sigma"])
+@pytest.mark.parametrize(
+    "name", ["kl-log-variance-times-1/2", "kl-with-sigma", "kl-prior-of-other-width"]
+)
 def test_a_wrong_coefficient_is_named_up_to_the_weight_of_the_whole(name, user):
     wrong, words = COEFFICIENTS[name]
     places = {"nll_place": "a.py:1", "kl_place": "a.py:2"}

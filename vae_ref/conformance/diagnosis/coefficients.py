@@ -1,5 +1,6 @@
 """Say which term of a KL has a wrong coefficient: fit it in mu^2, sigma^2, log sigma^2 and 1."""
 
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from typing import NamedTuple
@@ -89,6 +90,16 @@ def _said(
 ) -> Diagnosis | None:
     """Put the coefficients that are wrong into words: first a term that should not be there."""
     pairs = list(zip(terms, found, strict=True))
+    width = _width_of_prior(found)
+    if width:
+        return Diagnosis(
+            bug="kl-prior-of-other-width",
+            explanation=f"your KL is the one from a prior with the standard deviation {width:.4g}, "
+            "not 1",
+            score=1.0,
+            yours=_formula(pairs),
+            right=right,
+        )
     if is_scaled:
         _, scale, _ = sorted(coefficient / term.right for term, coefficient in pairs[:3])
         pairs = [(term, c / scale) for term, c in pairs if term.symbol != "1"] if scale else []
@@ -107,6 +118,16 @@ def _said(
         yours=_formula(pairs),
         right=right,
     )
+
+
+def _width_of_prior(found: list[float]) -> float:
+    """Return the w of a KL from N(0, w^2), whose one is (1 - log w^2) times its log; 0 for others."""
+    square, variance, log, one, *_ = found
+    if len(found) > len(_TERMS) or not square or not log or not _is_close(variance, square):
+        return 0.0
+    ratio = -log / square
+    is_one = ratio > 0 and _is_close(one, log * (1 - math.log(ratio)))
+    return math.sqrt(ratio) if is_one and not _is_close(ratio, 1) else 0.0
 
 
 def _phrase(term: _Term, coefficient: float) -> tuple[str, str]:
