@@ -30,7 +30,6 @@ from vae_ref.conformance.trainings.trained import (
     KL_ALONE,
     SQUARED,
     VAE,
-    WEIGHTS,
     as_inputs,
     beta,
     trained,
@@ -150,9 +149,10 @@ def kl_alone(probe: Probe) -> Figure:
 
 def rate_distortion(probe: Probe) -> Figure:
     figure, axis = plt.subplots(figsize=(5, 3.5))
-    found = [trained(probe, beta(w)).scores[probe.course.brief] for w in WEIGHTS]
+    weights = probe.course.weights
+    found = [trained(probe, beta(weight)).scores[probe.course.brief] for weight in weights]
     axis.plot([s.divergence for s in found], [s.reconstruction for s in found], "o-")
-    for weight, score in zip(WEIGHTS, found, strict=True):
+    for weight, score in zip(weights, found, strict=True):
         at = (score.divergence, score.reconstruction)
         axis.annotate(f"  {weight:g}", at, va="bottom")
     axis.set(xlabel="rate: KL, nats", ylabel="distortion: reconstruction, nats")

@@ -33,6 +33,7 @@ def mnist_course(root: str | os.PathLike[str]) -> Course:
         milestones=(1, 2, 5, 10, 20),
         patience=30.0,
         importance=(100, 5000),
+        weights=(0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
         **_images(*(mnist(root, train=part) for part in (True, False))),
     )
 

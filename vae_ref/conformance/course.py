@@ -36,6 +36,7 @@ class Course:
         brief: How many epochs every variation of that training lasts.
         milestones: The epochs after which the model is scored.
         importance: How many images are scored by importance weighting, and with how many samples.
+        weights: The weights of the KL for which rate and distortion are measured, rising.
         patience: The factor by which the time limits of the claims are multiplied.
         form: The shapes of the parameters for which the intervals were measured, sorted.
 
@@ -54,6 +55,7 @@ class Course:
     brief: int = 6
     milestones: tuple[int, ...] = (6,)
     importance: tuple[int, int] = (100, 500)
+    weights: tuple[float, ...] = (0.25, 1.0, 4.0)
     patience: float = 1.0
     form: Form = TEXTBOOK
 

@@ -9,11 +9,13 @@ __all__ = ["Adam", "constants_in_memory"]
 
 
 class Adam(torch.optim.Adam):
-    """Torch's Adam, without the second that torch takes to import its compiler.
+    """Torch's Adam, without the seconds that torch takes to import its compiler.
 
-    Torch wraps these methods, so that its compiler ignores them; the wrapper imports the compiler.
+    Torch wraps these methods for its compiler, and the wrappers import it.
     """
 
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+    zero_grad = inspect.unwrap(torch.optim.Adam.zero_grad)
     add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
     state_dict = inspect.unwrap(torch.optim.Adam.state_dict)
     load_state_dict = inspect.unwrap(torch.optim.Adam.load_state_dict)

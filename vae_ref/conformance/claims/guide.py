@@ -250,8 +250,8 @@ def prior_takes_over(probe: Probe) -> Finding:
 
 @_claim(
     "training/rate-distortion",
-    statement="The two terms pull against each other: as the weight of the KL rises over six "
-    "values, the reconstruction loss rises and the KL falls.",
+    statement="The two terms pull against each other: as the weight of the KL rises, the "
+    "reconstruction loss rises and the KL falls.",
     formula=r"\beta_1 < \beta_2 \Rightarrow R(\beta_1) < R(\beta_2),\;"
     r" \mathrm{KL}(\beta_1) > \mathrm{KL}(\beta_2)",
     source=f"Kingma and Welling 2014, section 2.3; {GUIDE}; Higgins et al. 2017; Alemi et al. "
@@ -262,12 +262,13 @@ def prior_takes_over(probe: Probe) -> Finding:
 def rate_distortion(probe: Probe) -> Finding:
     _require_pictures(probe)
     values, order = dict[str, float](), list[tuple[str, str]]()
-    for weight in WEIGHTS:
+    weights = probe.course.weights
+    for weight in weights:
         scores = trained(probe, beta(weight)).scores
         score = scores[probe.course.brief]
         values[f"reconstruction at beta {weight:g}"] = score.reconstruction
         values[f"KL at beta {weight:g}"] = score.divergence
-    for small, large in pairwise(WEIGHTS):
+    for small, large in pairwise(weights):
         order.append((f"KL at beta {small:g}", f"KL at beta {large:g}"))
         if large > 0.5:  # at smaller weights, seeds differ nearly as much
             at_large, at_small = (

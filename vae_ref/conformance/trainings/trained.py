@@ -32,6 +32,7 @@ __all__ = [
     "Variant",
     "as_inputs",
     "beta",
+    "comparisons",
     "require_textbook",
     "short_training",
     "trained",
@@ -66,6 +67,7 @@ AUTOENCODER = Variant("autoencoder", beta=0.0, noisy=False)
 KL_ALONE = Variant("KL alone", distortion=0.0)
 SQUARED = Variant("squared error", squared=True)
 WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""The weights of the KL that a course may have."""
 
 
 def beta(weight: float) -> Variant:
@@ -121,14 +123,25 @@ def trained(probe: Probe, variant: Variant = VAE) -> Trained:
     return probe.once(("training", variant), make, failed=failed)
 
 
+def comparisons(claims: Iterable[Claim], course: Course) -> list[Variant]:
+    """Return the variations of the textbook's training that claims compare with it on a course."""
+    left_out = {beta(weight).name for weight in WEIGHTS if weight not in course.weights}
+    names = dict.fromkeys(name for claim in claims for name in claim.trains)
+    return [VARIANTS[name] for name in names if name not in left_out | {VAE.name}]
+
+
 @contextlib.contextmanager
 def trained_ahead(probe: Probe, claims: Iterable[Claim]) -> Iterator[None]:
     """Let a second process make what claims train, where there is a core for one.
 
     The textbook's training is left to this process: the claims begin with it.
     """
-    names = dict.fromkeys(name for claim in claims for name in claim.trains if name != VAE.name)
-    if not names or probe.ready or not probe.subject.module or not can_fork():
+    train = [claim for claim in claims if claim.trains]
+    variants = list[Variant]()
+    if train and not probe.ready and probe.subject.module and can_fork():
+        with contextlib.suppress(Exception):  # a course that fails is reported by the claims
+            variants = comparisons(train, probe.course)
+    if not variants:
         yield
         return
 
@@ -139,7 +152,7 @@ def trained_ahead(probe: Probe, claims: Iterable[Claim]) -> Iterator[None]:
         del made["probe"]  # which the other process has
         return made
 
-    probe.ahead = Ahead(make, [VARIANTS[name] for name in names])
+    probe.ahead = Ahead(make, variants)
     try:
         yield
     finally:
@@ -169,7 +182,7 @@ def _train(probe: Probe, variant: Variant) -> Trained:
                 epoch = len(result.train)
                 if epoch > epochs:
                     break
-                if epoch in (course.brief, *course.milestones, epochs):
+                if epoch in (course.brief, epochs) or textbook and epoch in course.milestones:
                     with probe.mode(training=False):
                         result.scores[epoch] = scoring.score(Networks.of(probe), held_out)
                 if epoch == course.brief:
