@@ -1,6 +1,10 @@
 """A step in any form is audited: what is right holds, what is wrong is found, the rest is said."""
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -72,6 +76,39 @@ def test_what_has_no_vae_is_not_accused(make):
     found = audit_step(make())
     assert NONE[make] in found.reason
     assert found.subject is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("within", [False, True])
+def test_what_is_compiled_is_recorded_as_it_was_written(within):
+    """A step may even compile within; afterwards, what is compiled runs compiled again."""
+    original, compilations = textbook(), []
+
+    def backend(graph, inputs):
+        compilations.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(original, backend=backend)
+
+    def step():
+        return torch.compile(original, backend=backend)()
+
+    assert audit_step(step if within else compiled).found["compared with"] == "an input (5, 12)"
+    assert not compilations
+    compiled()
+    assert compilations
+
+
+def test_an_audit_does_not_import_the_compiler():
+    code = """
+import sys, torch
+from steps import textbook
+from vae_ref.conformance import audit_step
+assert audit_step(textbook()).subject and "torch._dynamo" not in sys.modules
+"""
+    folder = str(Path(__file__).parent)
+    environment = {**os.environ, "PYTHONPATH": folder}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 @pytest.mark.slow

@@ -12,15 +12,14 @@ from torch import Tensor
 __all__ = [
     "FAMILIES",
     "Likelihood",
+    "expectation",
     "gauss_hermite",
-    "gauss_hermite_2d",
     "kl",
     "kl_by_mpmath",
     "kl_by_quadrature",
     "kl_scale",
     "log_evidence",
     "most_likely",
-    "negative_elbo",
 ]
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -161,37 +160,29 @@ def gauss_hermite(n: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(nodes), torch.from_numpy(weights / weights.sum())
 
 
-def gauss_hermite_2d(n: int) -> tuple[Tensor, Tensor]:
-    """Return the nodes, shape (n * n, 2), and the weights of the same rule for two latents."""
+def expectation(
+    function: Callable[[Tensor], Tensor], mean: Tensor, deviation: Tensor, n: int = 24
+) -> Tensor:
+    """Return E[f(t)] for t ~ N(mean, deviation^2), where f takes n nodes, shape (n,)."""
     nodes, weights = gauss_hermite(n)
-    return torch.cartesian_prod(nodes, nodes), torch.outer(weights, weights).flatten()
+    return (weights * function(mean + deviation * nodes)).sum()
+
+
+_GRID = torch.linspace(-8, 8, 65, dtype=torch.float64)
 
 
 def log_evidence(log_likelihood: Callable[[Tensor], Tensor]) -> float:
-    """Return log p(x) = log E[p(x | z)] for two latents, by the trapezoidal rule.
+    """Return log p(x) = log E[p(x | t)] for t ~ N(0, 1), by the trapezoidal rule.
 
     For an integrand that vanishes at the ends the relative error is exp(-2 pi^2 (sigma / h)^2),
     sigma being the width of the posterior: with steps of h = 1/4, it is below rounding from
     sigma = 0.4 on.
     """
-    grid = torch.linspace(-8, 8, 65, dtype=torch.float64)
-    z = torch.cartesian_prod(grid, grid)
-    log_prior = -0.5 * (z**2).sum(1) - _LOG_2PI
-    cell = 2 * math.log(float(grid[1] - grid[0]))
-    return float(torch.logsumexp(log_prior + log_likelihood(z) + cell, 0))
+    log_prior = -0.5 * (_GRID**2 + _LOG_2PI)
+    cell = math.log(float(_GRID[1] - _GRID[0]))
+    return float(torch.logsumexp(log_prior + log_likelihood(_GRID) + cell, 0))
 
 
 def most_likely(log_likelihood: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return the code, shape (1, 2), that explains x best, on a grid with steps of 1/4."""
-    grid = torch.linspace(-8, 8, 65, dtype=torch.float64)
-    z = torch.cartesian_prod(grid, grid)
-    return z[log_likelihood(z).argmax()][None]
-
-
-def negative_elbo(
-    log_likelihood: Callable[[Tensor], Tensor], mu: Tensor, logvar: Tensor, n: int = 24
-) -> Tensor:
-    """Return -E_q[log p(x | z)] + KL(q || p) for q = N(mu, sigma^2) over two latents."""
-    nodes, weights = gauss_hermite_2d(n)
-    z = mu + nodes * torch.exp(logvar / 2)
-    return -(weights * log_likelihood(z)).sum() + kl(mu, logvar).sum()
+    """Return the t that explains x best, on a grid with steps of 1/4."""
+    return _GRID[log_likelihood(_GRID).argmax()]

@@ -378,6 +378,25 @@ def suspended() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _as_written() -> Iterator[None]:
+    """Let what torch compiles run as it was written; its compiler, 2 s, is not imported for that."""
+    compile_, with_stance = torch.compile, contextlib.ExitStack()
+
+    def compiling(*args: Any, **kwargs: Any) -> Any:
+        with_stance.enter_context(torch.compiler.set_stance("force_eager"))
+        return compile_(*args, **kwargs)
+
+    with with_stance:
+        if "torch._dynamo" in sys.modules:
+            with_stance.enter_context(torch.compiler.set_stance("force_eager"))
+        torch.compile = compiling
+        try:
+            yield
+        finally:
+            torch.compile = compile_
+
+
+@contextlib.contextmanager
 def recording() -> Iterator[Recorder]:
     """Record the calls of the block; compiled functions run as they were written."""
     recorder = Recorder()
@@ -400,7 +419,7 @@ def recording() -> Iterator[Recorder]:
     torch.autograd.Function.apply = classmethod(recorded)
     _apis.vmap_impl = in_one
     try:
-        with torch.compiler.set_stance("force_eager"), recorder:
+        with _as_written(), recorder:
             yield recorder
     finally:
         torch.autograd.Function.apply = apply

@@ -236,6 +236,11 @@ class _Noise(TorchDispatchMode):
         self.seen: dict[bytes, int] = {}
         self.again = False
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Tell torch not to wrap the next function, which would import its compiler, 2 s."""
+        return False
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204
         answer = func(*args, **(kwargs or {}))
         if func.name().partition(".")[0].removeprefix("aten::") in _NORMAL:

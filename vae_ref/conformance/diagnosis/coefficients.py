@@ -94,8 +94,8 @@ def _said(
     if width:
         return Diagnosis(
             bug="kl-prior-of-other-width",
-            explanation=f"your KL is the one from a prior with the standard deviation {width:.4g}, "
-            "not 1",
+            explanation="your KL is the one from a prior with the standard deviation "
+            f"{width:.4g}, not 1",
             score=1.0,
             yours=_formula(pairs),
             right=right,
@@ -121,7 +121,10 @@ def _said(
 
 
 def _width_of_prior(found: list[float]) -> float:
-    """Return the w of a KL from N(0, w^2), whose one is (1 - log w^2) times its log; 0 for others."""
+    """Return w if this is the KL from N(0, w^2), or 0.
+
+    Of Σ ½ ((μ² + σ²) / w² − log σ² − (1 − log w²)) the last term tells it from a wrong weight.
+    """
     square, variance, log, one, *_ = found
     if len(found) > len(_TERMS) or not square or not log or not _is_close(variance, square):
         return 0.0

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vae_ref.conformance.course import Course, form_of
 from vae_ref.conformance.subject import Subject
+from vae_ref.support.platform import Adam
 
 __all__ = [
     "LATENTS",
@@ -89,7 +90,7 @@ def train(
     module: nn.Module, loss: Function, images: Tensor, held_out: Tensor, epochs: int
 ) -> Losses:
     """Train as the textbook does; yield training and test loss, nats per example."""
-    optimiser = torch.optim.Adam(module.parameters(), 1e-3)
+    optimiser = Adam(module.parameters(), 1e-3)
     for _ in range(epochs):
         module.train()
         total = 0.0

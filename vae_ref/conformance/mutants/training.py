@@ -17,6 +17,7 @@ from vae_ref.conformance.mutants.specimen import (
     sample,
     train,
 )
+from vae_ref.support.platform import Adam
 
 mutant = partial(_mutant, "train", deterministic=False)
 
@@ -57,7 +58,7 @@ mutant(
     wrong="∂θ ← ∂θ + ∂L/∂θ",
 )
 def _(module: Net, loss: Function, images: Tensor, held_out: Tensor, epochs: int) -> Losses:
-    optimiser = torch.optim.Adam(module.parameters(), 1e-3)
+    optimiser = Adam(module.parameters(), 1e-3)
     for _ in range(epochs):
         module.train()
         total = 0.0

@@ -182,7 +182,7 @@ def _train(probe: Probe, variant: Variant) -> Trained:
                 epoch = len(result.train)
                 if epoch > epochs:
                     break
-                if epoch in (course.brief, epochs) or textbook and epoch in course.milestones:
+                if epoch in (course.brief, epochs) or (textbook and epoch in course.milestones):
                     with probe.mode(training=False):
                         result.scores[epoch] = scoring.score(Networks.of(probe), held_out)
                 if epoch == course.brief:
