@@ -309,11 +309,12 @@ def step():
 """
 
 
-def test_twenty_comparisons_of_equal_revisions_raise_no_alarm(project):
+def test_comparisons_of_equal_revisions_raise_no_alarm(project):
+    """An alarm in a third of them would be seen with 96 %; simulations are in test_verdict.py."""
     (project / "toy.py").write_text(PRODUCTS)
     here = Revision("here", project)
     settings = Settings(workloads=project / "workloads.py", pairs=3, seconds=0.03)
-    for _ in range(20):
+    for _ in range(8):
         (timing,) = compare.timed(here, here, ["step"], settings)
         assert not timing.slower
 
@@ -325,9 +326,9 @@ def base(tmp_path_factory):
 
 def test_comparing_equal_packages_raises_no_alarm(base):
     settings = Settings(workloads=counters.WORKLOADS, pairs=2, seconds=0.05)
-    names = paired.names(base, settings)[:2]
+    names = paired.names(base, settings)[:1]
     found = compare.timed(base, base, names, settings)
-    assert len(found) == 2
+    assert len(found) == 1
     assert [timing.name for timing in found if timing.slower] == []
 
 

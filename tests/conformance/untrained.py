@@ -30,6 +30,7 @@ class Untrained:
             many,
             train=many.train[:IMAGES],
             held_out=many.held_out[:IMAGES],
+            weights=trained.WEIGHTS,
             labels=(many.labels[0][:IMAGES], many.labels[1][:IMAGES]),
         )
         self.probe, self.asked = probe_of(replace(subject, course=lambda: course)), set[str]()

@@ -379,7 +379,7 @@ def suspended() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _as_written() -> Iterator[None]:
-    """Let what torch compiles run as it was written; its compiler, 2 s, is not imported for that."""
+    """Let what torch compiles run as it was written, without importing its compiler for that."""
     compile_, with_stance = torch.compile, contextlib.ExitStack()
 
     def compiling(*args: Any, **kwargs: Any) -> Any:
