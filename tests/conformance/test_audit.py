@@ -126,6 +126,24 @@ def test_the_parts_are_named_with_their_lines():
     assert found["compared with"] == "an input (5, 12)"
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_likelihood_of_bits_is_not_accused(sign):
+    """It takes the data for bits, x > 1/2, whatever the step returns: the loss or the ELBO."""
+    net, x = Textbook(), images().round()
+
+    def step():
+        mu, logvar = net.encoder(x).chunk(2, -1)
+        logits = net.decoder(net.sample(mu, logvar))
+        nll = F.softplus(torch.where(x > 0.5, -1.0, 1.0) * logits).sum(-1)
+        return sign * (nll + gaussian_kl(mu, logvar).sum(-1)).mean()
+
+    found = audit_step(step)
+    assert found.report.failures == ()
+    assert found.found["likelihood"].startswith("bernoulli-logits")
+    assert "for data of 0 and 1" in found.found["reconstruction"]
+    assert ("sign" in found.found) is (sign < 0)
+
+
 # The replay.
 
 

@@ -137,12 +137,12 @@ def _reconstruction(pieces: Pieces, found: Addends) -> Addends:
             outputs=tuple(o for o in pieces.anatomy.outputs if o in above),
         )
         with contextlib.suppress(NotReplayableError, *REFUSED):
-            if family := terms.family_of(alone.reconstruction, uniform, 7):
+            if family := terms.family_of(alone.nll, uniform, 7):
                 families[value] = family
     if len(families) != 1:
         return found
     ((value, (known, weight)),) = families.items()
-    return replace(found, reconstruction=(value,), likelihood=known.name, nll=weight)
+    return replace(found, reconstruction=(value,), likelihood=known.name, nll=pieces.sign * weight)
 
 
 def _alone(pieces: Pieces, **parts: Any) -> Pieces:

@@ -106,12 +106,16 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
             undecided="the loss is no sum of a reconstruction and a divergence, since one weighs "
             "the other: only the sampler is judged",
         )
-    fit = fitted(pieces)
-    family, nll_weight = fit.found or (None, None)
-    undecided, has_nll, likelihood = fit.undecided, fit.is_judged, cast("Family | None", None)
-    found = {"reconstruction": fit.note} if fit.note else {}
     divergence = terms.Term(pieces.divergence, differentiable=True)
     kl_weight = terms.kl_weight(divergence, uniform, _SIZES)
+    fit = fitted(pieces)
+    if fit.found is None and kl_weight and kl_weight < 0:
+        pieces.sign = -1.0
+        fit = fitted(pieces)
+    family, nll_weight = fit.found or (None, None)
+    nll_weight = nll_weight and pieces.sign * nll_weight
+    undecided, has_nll, likelihood = fit.undecided, fit.is_judged, cast("Family | None", None)
+    found = {"reconstruction": fit.note} if fit.note else {}
     signs = {math.copysign(1, weight) for weight in (nll_weight, kl_weight) if weight}
     sizes = _sizes(pieces)
     known = (sizes[0], sizes[0] * sizes[1], sizes[0] * sizes[2], *sizes[1:])

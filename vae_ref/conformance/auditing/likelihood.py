@@ -18,7 +18,7 @@ _ACTIVATIONS = {"sigmoid", "sigmoid_", "tanh", "tanh_", "softmax", "softplus", "
 _OF_BITS = "a Bernoulli likelihood for data of 0 and 1, and judged for no data between them"
 
 Found = tuple[Likelihood, float]
-"""A likelihood and its weight in the loss."""
+"""A likelihood and its weight in the loss, or in the negative ELBO."""
 
 
 class Fit(NamedTuple):
@@ -72,7 +72,7 @@ def _robust(pieces: Pieces) -> str:
     if len(pieces.anatomy.outputs) != 1:
         return ""
     try:
-        return robust_loss(pieces.reconstruction, uniform, _PIXELS)
+        return robust_loss(pieces.nll, uniform, _PIXELS)
     except NotReplayableError:
         return ""
 
@@ -103,7 +103,7 @@ def _of_data(pieces: Pieces, draw: _Draw) -> Found | None:
     Of probabilities the earliest are the outputs, so that a clamp of them belongs to the loss.
     """
     if len(pieces.anatomy.outputs) != 1:
-        return terms.family_of(pieces.reconstruction, draw, _PIXELS)
+        return terms.family_of(pieces.nll, draw, _PIXELS)
     data = pieces.anatomy.data
     best: Found | None = None
     for outputs in [*pieces.anatomy.outputs, *pieces.anatomy.earlier]:
@@ -122,7 +122,7 @@ def _of_data(pieces: Pieces, draw: _Draw) -> Found | None:
 def _fitting(pieces: Pieces, draw: _Draw) -> Found | None:
     """Return the likelihood of the outputs as they are taken, and its weight, if there is one."""
     try:
-        return terms.family_of(pieces.reconstruction, draw, _PIXELS)
+        return terms.family_of(pieces.nll, draw, _PIXELS)
     except NotReplayableError:
         raise
     except REFUSED:  # it is no probability

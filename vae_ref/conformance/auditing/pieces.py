@@ -51,7 +51,12 @@ class Pieces:
 
     Args:
         anatomy: Where the parts are.
+
+    Attributes:
+        sign: -1 if the step returns the ELBO, whose negative is the loss.
     """
+
+    sign = 1.0
 
     def __init__(self, anatomy: Anatomy) -> None:
         self.anatomy, self.graph = anatomy, anatomy.graph
@@ -501,6 +506,10 @@ class Pieces:
         except REFUSED:  # it takes no such outputs, and shows no padding
             return torch.ones(outputs.shape, dtype=torch.bool)
         return self._reached(value, [outputs], o)
+
+    def nll(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Return what outputs and data add to the loss, or take from the ELBO."""
+        return self.sign * self.reconstruction(outputs, x)
 
     def reconstruction(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Return what outputs and data add to the loss: a sum."""
