@@ -87,6 +87,12 @@ class Trained(Net):
         return self.loss(x)
 model = Trained(12, 3)
 """
+BATCHES = """
+def images_and_labels():
+    return torch.rand(5, 12), torch.arange(5)
+def with_an_index():
+    return images_and_labels(), 0
+"""
 NESTED = """
 class VAE(nn.Module):
     def __init__(self, net):
@@ -128,6 +134,8 @@ def verify(vae_ref_command, tmp_path):
                 ("train.py", NO_SCALAR, ()),
                 ("train.py", KEYED, ()),
                 ("train.py", PAIR, ()),
+                ("train.py:model", PAIR + BATCHES, ("--batch", "images_and_labels")),
+                ("train.py:model", PAIR + BATCHES, ("--batch", "with_an_index")),
                 ("train.py", NESTED, ()),
             ]
         ),

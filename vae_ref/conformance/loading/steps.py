@@ -175,10 +175,13 @@ def _batches(
     """Yield arguments for a step, the likeliest first."""
     has_index = len(required) == 2 and required[1] in ("batch_idx", "batch_index", "idx", "index")
     index = (0,) if has_index else ()
-    required = required[:1] if has_index else required
     if batch is not None:
-        yield (*_given(module, required, batch), *index)
+        value = _value(module, batch)
+        is_tuple = isinstance(value, tuple | list) and len(value) == len(required) > 1
+        is_batch = not is_tuple or (has_index and isinstance(value[1], Tensor))
+        yield (value, *index) if is_batch else tuple(value)
         return
+    required = required[:1] if has_index else required
     if not required:
         yield ()
         return
@@ -212,12 +215,6 @@ def _batches_of_jax(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield arguments for a step in JAX, the likeliest first."""
     yield from jax_arguments.batches(module, required, batch and _value(module, batch))
-
-
-def _given(module: ModuleType, required: list[str], batch: str) -> tuple[Any, ...]:
-    value = _value(module, batch)
-    many = isinstance(value, tuple | list) and len(required) == len(value) and len(value) > 1
-    return tuple(value) if many else (value,)
 
 
 def _value(module: ModuleType, batch: str) -> Any:
