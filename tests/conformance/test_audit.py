@@ -402,7 +402,28 @@ def test_a_narrower_clamp_is_found():
 
 
 @pytest.mark.parametrize(
-    "scaled", [lambda p: 255 * p, lambda p: (2 * p - 1) / 0.5, lambda p: p.sub(0.5).mul(3)]
+    ("changes", "term", "implied"),
+    [
+        ({}, mse, "1"),
+        ({"kl": lambda m, s: gaussian_kl(m, s).mean(-1).sum()}, mse, "0.333333, that of a KL"),
+        ({}, lambda o, x: mse(o, x) / 12, "12, that of a reconstruction term"),
+    ],
+)
+def test_a_variance_that_an_average_implies_is_said(changes, term, implied):
+    """Any weight is right for some variance, but some are those of a mean in place of a sum."""
+    net, x = Textbook(**changes), images()
+
+    def step():
+        mu, logvar = net.encoder(x).chunk(2, -1)
+        return term(net.decoder(net.sample(mu, logvar)), x) + net.kl(mu, logvar)
+
+    report = verify(audit_step(step).subject, only="objective/beta")
+    assert report.facts["implied variance"].startswith(implied)
+    assert not report.failures
+
+
+@pytest.mark.parametrize(
+    "scaled", [lambda p: 255 * p, lambda p: (2 * p - 1) / 0.5, lambda p: p.sub(0.5).mul(5)]
 )
 def test_a_scale_that_outputs_and_data_share_is_undone(scaled):
     factor = float(scaled(torch.ones(())) - scaled(torch.zeros(())))

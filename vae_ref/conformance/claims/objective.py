@@ -43,6 +43,9 @@ _SAME_NORMALISER = 1e-3
 _QUADRATURE = 1e-6
 """The relative accuracy of the quadrature."""
 
+_USUAL = (0.5, 1.0)
+"""The variances that a sum of squares implies, and half of one."""
+
 _NODES = 16
 """The nodes of the quadrature, each a call of the loss: the error is below 1e-9 (measured)."""
 
@@ -159,6 +162,23 @@ def _require_own_normaliser(probe: Probe, divergence: float) -> None:
             )
 
 
+def _average(probe: Probe, variance: float) -> str:
+    """Say which term of a step looks averaged in place of summed, by the variance it implies."""
+    weights = probe.subject.weights
+    if weights is None or any(math.isclose(variance, usual) for usual in _USUAL):
+        return ""
+    for of_sum, text in (
+        (variance * weights.latents, f"a KL that is averaged over {weights.latents} latents"),
+        (
+            variance / weights.pixels,
+            f"a reconstruction term that is averaged over {weights.pixels} pixels",
+        ),
+    ):
+        if any(math.isclose(of_sum, usual, rel_tol=1e-5) for usual in _USUAL):
+            return f", that of {text}"
+    return ""
+
+
 @claim(
     "objective/beta",
     statement="The KL has the same weight in the loss as the reconstruction, and so has the "
@@ -192,7 +212,7 @@ def beta(probe: Probe) -> Finding:
                 f"the implied {name} is {found:.6g}, but {declared:g} is declared",
                 symptom="variance",
             )
-        return Finding(facts={f"implied {name}": f"{found:.6g}"})
+        return Finding(facts={f"implied {name}": f"{found:.6g}{_average(probe, found)}"})
     if not abs(found / probe.conventions.beta - 1) <= ratio_tolerance(probe.dtype):
         wanted = probe.conventions.beta
         raise Violation(
