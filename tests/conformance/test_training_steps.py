@@ -53,7 +53,7 @@ UNSEEN = {
 }
 """Bugs that the step does not show, with the reason."""
 
-SAMPLES = "mu and sigma of z, shape"
+SAMPLES = "the step draws "
 NUMPY = "no loss was computed"
 CODES = "the step has 2 codes; only one is judged yet"
 GRAPH = "the decoder multiplies codes by codes"

@@ -216,6 +216,13 @@ class Pieces:
         whole = [v for v in cut if self.graph.values[v].numel == size]
         if len(whole) < len(cut) or not whole:
             shapes = ", ".join(str(self.graph.values[v].shape) for v in cut)
+            few = {self.graph.values[v].numel for v in cut}
+            if len(few) == 1 and size % min(few) == 0:
+                raise NotReplayableError(
+                    f"the step draws {size // min(few)} codes for each example: z has the shape "
+                    f"{self.graph.values[z].shape}, mu and sigma are made of {shapes}; several "
+                    "draws are not judged yet"
+                )
             raise NotReplayableError(
                 f"mu and sigma of z, shape {self.graph.values[z].shape}, are made of numbers of "
                 f"shape {shapes}, not of one each"
