@@ -308,6 +308,69 @@ def masked():
     return step
 
 
+def weighted(*, each_pixel=False):
+    """Some examples, or pixels, count more than others, by numbers that come with the batch."""
+    net, x = Textbook(), images()
+    w = 0.5 + torch.rand(X if each_pixel else B)
+
+    def step():
+        mu, logvar = net.encoder(x).chunk(2, -1)
+        logits = net.decoder(net.sample(mu, logvar))
+        nll = F.binary_cross_entropy_with_logits(logits, x, reduction="none")
+        kl = gaussian_kl(mu, logvar).sum(-1)
+        return ((w * nll).sum(-1) + kl).mean() if each_pixel else (w * (nll.sum(-1) + kl)).mean()
+
+    return step
+
+
+def with_weighted_pixels():
+    return weighted(each_pixel=True)
+
+
+def with_weighted_classes():
+    """The weights of the examples are those of their classes."""
+    net, x, y = Textbook(), images(), torch.arange(B) % 2
+    of_class = torch.tensor([0.7, 1.6])
+
+    def step():
+        mu, logvar = net.encoder(x).chunk(2, -1)
+        logits = net.decoder(net.sample(mu, logvar))
+        nll = F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
+        return (of_class[y] * (nll + gaussian_kl(mu, logvar).sum(-1))).mean()
+
+    return step
+
+
+def squares(logits, x, reduction):
+    assert reduction == "none"
+    return 0.5 * (logits - x) ** 2
+
+
+def events(*, of_all=False, distortion=F.binary_cross_entropy_with_logits):
+    """A code and a number for each event; some are padding, which does not count."""
+    enc, dec, x = encoder(inputs=1), nn.Linear(L, 1), images(4, 6)
+    mask = (torch.arange(6) < torch.tensor([[6], [4], [5], [2]])).float()
+
+    def step():
+        mu, logvar = enc(x[..., None]).chunk(2, -1)
+        z = mu + torch.randn_like(mu) * torch.exp(0.5 * logvar)
+        logits = dec(z)[..., 0]
+        error = distortion(logits, x, reduction="none") * mask
+        kl = gaussian_kl(mu, logvar)
+        return (error + (kl.sum() if of_all else kl.sum(-1)) * mask).sum() / mask.sum()
+
+    return step
+
+
+def kl_of_all_events():
+    """The sum of the KL lacks its axis: each event has that of all."""
+    return events(of_all=True)
+
+
+def kl_of_all_events_beside_squares():
+    return events(of_all=True, distortion=squares)
+
+
 def returning_the_elbo():
     step = averaged()
     return lambda: -step()
@@ -358,6 +421,10 @@ RIGHT = [
     convolutional,
     with_a_generator_of_its_own,
     masked,
+    weighted,
+    with_weighted_pixels,
+    with_weighted_classes,
+    events,
     returning_the_elbo,
     in_a_module,
 ]
@@ -405,6 +472,8 @@ WRONG = {
     log_sigma_in_the_kl: "kl/closed-form",
     uniform_noise: "reparameterization/",
     detached_kl: "kl/",
+    kl_of_all_events: "objective/beta",
+    kl_of_all_events_beside_squares: "objective/beta",
     a_prior_of_another_width: "kl/closed-form",
     swapped_arguments: "likelihood/named",
 }

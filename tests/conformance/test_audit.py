@@ -422,6 +422,24 @@ def test_a_variance_that_an_average_implies_is_said(changes, term, implied):
     assert not report.failures
 
 
+@pytest.mark.parametrize("of_sum", [1, 2])
+@pytest.mark.parametrize("kl_is_averaged", [True, False])
+def test_a_batch_that_only_one_term_is_averaged_over_is_found(of_sum, kl_is_averaged):
+    """No variance is meant to be the size of the batch."""
+    net, x = Textbook(), images()
+
+    def step():
+        mu, logvar = net.encoder(x).chunk(2, -1)
+        terms = of_sum * mse(net.decoder(net.sample(mu, logvar)), x), net.kl(mu, logvar)
+        averaged, other = terms[kl_is_averaged], terms[not kl_is_averaged]
+        return averaged / B + other
+
+    (failure,) = verify(audit_step(step).subject, only="objective/beta").failures
+    assert f"averaged over the batch ({B} examples), and the other term is not" in (
+        failure.diagnosis.explanation
+    )
+
+
 @pytest.mark.parametrize(
     "scaled", [lambda p: 255 * p, lambda p: (2 * p - 1) / 0.5, lambda p: p.sub(0.5).mul(5)]
 )

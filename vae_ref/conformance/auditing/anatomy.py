@@ -385,7 +385,7 @@ class _Dissection:
         region = {
             value.index
             for value in self.graph.values
-            if value.index not in below | self.from_parameters | self.of_noise
+            if value.index not in below | self.from_parameters | self.of_noise | self.graph.ones
             and not value.parameter
             and value.numel == size
         }

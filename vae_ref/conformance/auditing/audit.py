@@ -15,6 +15,7 @@ from vae_ref.conformance.auditing.anatomy import Anatomy, NoVAEError, dissect
 from vae_ref.conformance.auditing.clamps import clamp_once
 from vae_ref.conformance.auditing.diagram import diagram_of
 from vae_ref.conformance.auditing.findings import describe, learning
+from vae_ref.conformance.auditing.graph import REFUSED, Graph
 from vae_ref.conformance.auditing.jaxpr import JaxError
 from vae_ref.conformance.auditing.judged import subject_of
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces
@@ -70,22 +71,71 @@ class Audit:
         try:
             with suspended(), global_state_kept(), torch.enable_grad():
                 clamp_once(graph)
-                self.anatomy = dissect(graph)
-                learns = learning(self.anatomy, roots)
-                try:
-                    self.pieces = Pieces(self.anatomy)
-                    self.subject = subject_of(self.pieces, self.name, roots)
-                    self.reason = self.subject.undecided
-                except NotReplayableError as reason:
-                    self.reason = str(reason)
-                of = addends(self.anatomy, self.pieces, self.subject)
-                self.found = describe(self.anatomy, self.pieces, of) | learns
-                self.diagram = diagram_of(self.anatomy, self.pieces, of)
-                if self.subject is not None:
-                    self.found |= self.subject.found
-                    self.subject = replace(self.subject, found=self.found, diagram=self.diagram)
+                self._take_apart(graph, roots)
+                self._undo_weights(graph, roots)
         except NoVAEError as reason:
             self.reason = str(reason)
+
+    def _take_apart(self, graph: Graph, roots: list[nn.Module]) -> None:
+        """Find the parts in a graph, and make a subject of them."""
+        self.anatomy = dissect(graph)
+        learns = learning(self.anatomy, roots)
+        try:
+            self.pieces = Pieces(self.anatomy)
+            self.subject = subject_of(self.pieces, self.name, roots)
+            self.reason = self.subject.undecided
+        except NotReplayableError as reason:
+            self.reason = str(reason)
+        of = addends(self.anatomy, self.pieces, self.subject)
+        self.found = describe(self.anatomy, self.pieces, of) | learns
+        self.diagram = diagram_of(self.anatomy, self.pieces, of)
+        if self.subject is not None:
+            self.found |= self.subject.found
+            self.subject = replace(self.subject, found=self.found, diagram=self.diagram)
+
+    def _undo_weights(self, graph: Graph, roots: list[nn.Module]) -> None:
+        """Judge a loss that an input weighs, or masks, with ones in the place of that input.
+
+        It is an input that the loss has without the networks. That it weighs the terms is known
+        if both are what they should be only with the ones.
+        """
+        if self.anatomy is None or self.subject is None or _has_both_terms(self.subject):
+            return
+        for value in _beside_the_networks(self.anatomy):
+            other = Audit(self.name)
+            with contextlib.suppress(NoVAEError, *REFUSED):
+                other._take_apart(graph.with_ones(value), roots)
+            if other.subject is not None and _has_both_terms(other.subject):
+                shape = graph.values[value].shape
+                note = {"weighed by": f"an input {shape}: judged with ones in its place"}
+                self.__dict__ |= other.__dict__
+                self.found = other.found | note
+                self.subject = replace(other.subject, found=self.found)
+                return
+
+
+def _has_both_terms(subject: Subject) -> bool:
+    """Whether the loss is a likelihood and a KL, each with a weight."""
+    weights = subject.weights
+    return weights is not None and bool(weights.nll and weights.kl)
+
+
+def _beside_the_networks(anatomy: Anatomy) -> list[int]:
+    """Return the inputs that the loss has not only by way of codes and outputs."""
+    graph = anatomy.graph
+    parts = {*anatomy.outputs, *(v for x in anatomy.latents for v in (x.z, *x.posterior))}
+    above = graph.ancestors([graph.loss], through=lambda o: parts.isdisjoint(o.outputs))
+    return [
+        v.index
+        for v in graph.values
+        if v.index in above - parts
+        and v.external is not None
+        and v.maker is None
+        and not v.parameter
+        and v.numel > 1
+        and (v.index,) != anatomy.data
+        and not v.is_one_number
+    ]
 
 
 @contextlib.contextmanager

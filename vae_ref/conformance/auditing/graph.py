@@ -162,6 +162,7 @@ class Graph:
         operations: All operations, in their order.
         loss: The number of the value that the step returned.
         precision: The default precision of a replay, if it is not that of the moment.
+        ones: What is computed from ones alone, which took the place of an input.
         _live: Parameters that are taken as they are at the moment, such as a learned scale.
         obstacles: Why a replay may not be faithful, by the place where it is.
         opaque: Why no replay can be faithful; empty if one can.
@@ -175,6 +176,7 @@ class Graph:
     precision: torch.dtype | None = None
     opaque: str = ""
     generators: dict[torch.Generator, torch.Generator] = field(default_factory=dict)
+    ones: frozenset[int] = frozenset()
     _live: set[int] = field(default_factory=set)
     _chosen: dict[tuple[Any, ...], list[Operation]] = field(default_factory=dict)
 
@@ -265,6 +267,21 @@ class Graph:
         found = self.values[value]
         return numbers.to(found.dtype).reshape(found.shape)
 
+    def with_ones(self, value: int) -> "Graph":
+        """Return the same graph on a batch of which one input is 1 everywhere."""
+        values = [replace(v) for v in self.values]
+        external = values[value].external
+        assert external is not None  # noqa: S101 - it is an input
+        values[value].external = torch.ones_like(external)
+        ones = {value}
+        for operation in self.operations:
+            if operation.reads and not operation.law and ones.issuperset(operation.reads):
+                ones.update(operation.outputs)
+        other = replace(self, values=values, ones=frozenset(ones), _chosen={})
+        with torch.no_grad():
+            (values[self.loss].external,) = other.replay([self.loss])
+        return other
+
     def doubled(self) -> "Graph":
         """Return the same graph on values in double precision."""
 
@@ -309,6 +326,7 @@ class Graph:
             torch.float64,
             _live=live,
             generators=self.generators,
+            ones=self.ones,
         )
 
     def draw(self, value: int, times: int) -> Tensor:

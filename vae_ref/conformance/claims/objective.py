@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from itertools import accumulate
+from operator import mul
 
 import torch
 from torch import Tensor
@@ -45,6 +47,9 @@ _QUADRATURE = 1e-6
 
 _USUAL = (0.5, 1.0)
 """The variances that a sum of squares implies, and half of one."""
+
+_FEWEST = 3
+"""The examples from which on a weight that is their number, or its inverse, is no chance."""
 
 _NODES = 16
 """The nodes of the quadrature, each a call of the loss: the error is below 1e-9 (measured)."""
@@ -162,6 +167,30 @@ def _require_own_normaliser(probe: Probe, divergence: float) -> None:
             )
 
 
+def _require_the_same_batch(probe: Probe) -> None:
+    """Raise `Violation` if only one term of a step is averaged over the batch.
+
+    The variance that such a loss implies is the size of the batch, or its inverse, which nobody
+    means. (If an example has as many latents or pixels, it may be averaged over those.)
+    """
+    weights = probe.subject.weights
+    if weights is None or probe.conventions.variance is not None:
+        return
+    nll, kl = weights.nll or 0.0, weights.kl or 0.0
+    axes = (weights.examples, *(probe.conventions.latent_shape or ())[:-1])
+    for n in accumulate(axes, mul):  # the codes of one example may be those of its events
+        if n < _FEWEST or n in (weights.latents, weights.pixels):
+            continue
+        for of_sum in (1.0, 2.0):  # the weight of half of a sum of squares, and of a whole one
+            for name, pair in (("KL", (nll, kl * n)), ("reconstruction", (nll * n, kl))):
+                if all(map(partial(math.isclose, rel_tol=1e-6), pair, (of_sum, 1.0))):
+                    raise Violation(
+                        f"the {name} is averaged over the {n} examples or events, and the other "
+                        "term is summed: beta changes with their number",
+                        symptom="beta",
+                    )
+
+
 def _average(probe: Probe, variance: float) -> str:
     """Say which term of a step looks averaged in place of summed, by the variance it implies."""
     weights = probe.subject.weights
@@ -204,6 +233,7 @@ def beta(probe: Probe) -> Finding:
         why = "has no KL" if not found else "subtracts the KL"
         raise Violation(f"the effective beta is {found:.6g}: the loss {why}", symptom="no-kl")
     if not probe.likelihood.absolute:
+        _require_the_same_batch(probe)
         # a NLL + b KL = b (NLL / (b / a) + KL): the scale of the likelihood is b / a.
         name = "variance" if probe.likelihood.name == "gaussian" else "scale b"
         declared = probe.conventions.variance

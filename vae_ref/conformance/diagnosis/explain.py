@@ -174,7 +174,8 @@ def _name(
                 return _by_symptoms(slot, roots, ran)
             fixed, by_weights = probe.subject.weights, None
             if fixed and slot == "loss" and any(r.symptom.startswith(_WEIGHED) for r in roots):
-                by_weights = weights.explain(fixed)
+                of_squares = probe.conventions.likelihood == "gaussian"
+                by_weights = weights.explain(fixed, of_squares=of_squares)
             return by_weights or _by_fingerprint(probe, slot, roots)
     except KeyboardInterrupt:
         raise
