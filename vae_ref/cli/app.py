@@ -5,6 +5,7 @@ from typing import Any
 
 import typer
 
+from vae_ref.cli.adapt import adapt_command
 from vae_ref.cli.output import complain, streams_opened
 from vae_ref.cli.run import run_command
 from vae_ref.cli.train import evaluate_command, sample_command, train_command
@@ -28,6 +29,7 @@ app.command("verify")(verify_command)
 app.command("run", context_settings={"allow_interspersed_args": False, "allow_extra_args": True})(
     run_command
 )
+app.command("adapt")(adapt_command)
 app.command("claims")(claims_command)
 app.command("train")(train_command)
 app.command("evaluate")(evaluate_command)

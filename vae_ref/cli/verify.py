@@ -157,6 +157,9 @@ def verify_command(
     from vae_ref.conformance.reports.terminal import show
 
     show(report, Output(), measures=measures)
+    file = target and target.partition(".py:")[0].removesuffix(".py") + ".py"
+    if file and not report.judged and not report.broken and Path(file).is_file():
+        complain(f"an adapter names the parts: vae-ref adapt {file} > subject.py prints one")
     raise typer.Exit(report.exit_status)
 
 

@@ -340,7 +340,8 @@ def _model(module: ModuleType, place: str) -> Any:
         raise TargetError(
             f"{place} has no VAE: neither a class VAE, nor one module with encode and decode, nor "
             f"loss_function, reparameterize or kl_divergence. {_definitions(module)} In a loop of "
-            f"your own, two lines judge it: {steps.LOOP}"
+            f"your own, two lines judge it: {steps.LOOP}. Or write an adapter; vae-ref adapt FILE "
+            "prints one"
         )
     return found
 

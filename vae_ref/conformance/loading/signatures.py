@@ -24,6 +24,8 @@ __all__ = [
     "named",
     "posterior",
     "required_arguments",
+    "role_of",
+    "spread_named",
     "spread_of",
     "takes",
     "takes_one",
@@ -59,7 +61,8 @@ def _without_affixes(name: str) -> str:
     return re.sub(r"^(z|q|latent|enc|post)_|_(z|q|latent)$", "", name.lower())
 
 
-def _role(name: str) -> Role | None:
+def role_of(name: str) -> Role | None:
+    """Return what an argument is, by its name."""
     return next((role for role, p in _ROLES if re.fullmatch(p, _without_affixes(name))), None)
 
 
@@ -111,10 +114,14 @@ def spread_of(*functions: Callable[..., Any] | None) -> Spread | None:
     """Return what the second head is, by the names of the functions' arguments."""
     for function in functions:
         for parameter in _parameters(function) if function else ():
-            if _role(parameter.name) == "spread":
-                name = _without_affixes(parameter.name)
-                return next((s for s, p in _SPREADS if re.fullmatch(p, name)), None)
+            if role_of(parameter.name) == "spread":
+                return spread_named(parameter.name)
     return None
+
+
+def spread_named(name: str) -> Spread | None:
+    """Return what the second head is, by the name of an argument."""
+    return next((s for s, p in _SPREADS if re.fullmatch(p, _without_affixes(name))), None)
 
 
 def takes_one(function: Any) -> bool:
@@ -130,7 +137,7 @@ def takes_one(function: Any) -> bool:
 
 def by_role(function: Callable[..., Any]) -> dict[Role, str]:
     """Return the names of the arguments by what they are, where the names tell."""
-    roles = {_role(name): name for name in required_arguments(function)}
+    roles = {role_of(name): name for name in required_arguments(function)}
     return {role: name for role, name in roles.items() if role is not None}
 
 
@@ -234,7 +241,7 @@ def posterior(answer: Any, heads: tuple[int, ...] = ()) -> Any:
 
 def _by_role(answer: Any) -> dict[Role | None, Tensor]:
     items = answer.items() if isinstance(answer, dict) else getattr(answer, "__dict__", {}).items()
-    return {_role(str(key)): value for key, value in items if isinstance(value, Tensor)}
+    return {role_of(str(key)): value for key, value in items if isinstance(value, Tensor)}
 
 
 def forward_answer(answer: Any, x: Tensor, encoded: Any) -> Any:
