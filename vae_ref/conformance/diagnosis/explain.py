@@ -238,11 +238,20 @@ def _by_fingerprint(probe: Probe, slot: Slot, roots: Sequence[Result]) -> Diagno
         if scaled.is_sure:
             return scaled.diagnosis
     elif near.is_right:
-        return None  # the fingerprint does not show the bug
+        return _by_all_symptoms(slot, roots)  # the fingerprint does not show the bug
     found = transformations.explain(probe, slot)
     if found:
         return replace(found, runner_up=near.diagnosis.bug)
     return near.diagnosis if near.diagnosis.score >= _LIKE and not near.is_right else None
+
+
+def _by_all_symptoms(slot: Slot, roots: Sequence[Result]) -> Diagnosis | None:
+    """Name the bug of a function that fails in just these ways, if each way has a word."""
+    seen = {r.claim.id: r.symptom for r in roots if r.claim.slot == slot}
+    for name, symptoms in kill_matrix().items():
+        if BANK[name].slot == slot and all(seen.values()) and seen == symptoms:
+            return _diagnosis(BANK[name], 1.0, None)
+    return None
 
 
 class _Nearest(NamedTuple):

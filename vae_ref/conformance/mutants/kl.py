@@ -6,6 +6,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributions import MultivariateNormal, kl_divergence
 
 from vae_ref.conformance.mutants.bank import mutant as _mutant
 from vae_ref.conformance.mutants.specimen import kl
@@ -382,3 +383,21 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
 def _(mu: Tensor, logvar: Tensor) -> Tensor:
     variance = torch.where(logvar < -36, torch.zeros_like(logvar), logvar.exp())
     return 0.5 * (mu**2 + variance * (1 - logvar / variance) - 1).sum(1)
+
+
+@mutant(
+    "kl-of-full-covariances",
+    "your KL is that of Gaussians with full covariances, whose Cholesky factor does not exist "
+    "once a variance underflows",
+    wrong="KL(N(μ, diag σ²) ‖ N(0, I)) by Cholesky factors",
+    seen=("pytorch/pytorch#31248", "LiUzHiAn/VAE-Pytorch#1"),
+)
+def _(mu: Tensor, logvar: Tensor) -> Tensor:
+    q, p = (
+        MultivariateNormal(mean, torch.diag_embed(variance), validate_args=False)
+        for mean, variance in (
+            (mu, logvar.exp()),
+            (torch.zeros_like(mu), torch.ones_like(logvar)),
+        )
+    )
+    return kl_divergence(q, p)
