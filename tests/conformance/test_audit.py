@@ -24,6 +24,7 @@ from steps import (
     inner_products,
     reconstructing,
     textbook,
+    weighted,
 )
 
 from vae_ref import InputError
@@ -142,6 +143,13 @@ def test_a_likelihood_of_bits_is_not_accused(sign):
     assert found.found["likelihood"].startswith("bernoulli-logits")
     assert "for data of 0 and 1" in found.found["reconstruction"]
     assert ("sign" in found.found) is (sign < 0)
+
+
+def test_an_input_that_weighs_the_loss_is_named():
+    found = audit_step(weighted())
+    assert found.found["weighed by"] == f"an input ({B},): judged with ones in its place"
+    assert found.subject.found == found.found
+    assert len(found.parameters) == len([*Textbook().parameters()])
 
 
 # The replay.

@@ -108,7 +108,8 @@ class Audit:
             if other.subject is not None and _has_both_terms(other.subject):
                 shape = graph.values[value].shape
                 note = {"weighed by": f"an input {shape}: judged with ones in its place"}
-                self.__dict__ |= other.__dict__
+                self.anatomy, self.pieces = other.anatomy, other.pieces
+                self.reason, self.diagram = other.reason, other.diagram
                 self.found = other.found | note
                 self.subject = replace(other.subject, found=self.found)
                 return
