@@ -126,6 +126,7 @@ _HIDDEN: dict[str, tuple[str, ...]] = {
     "lightning": (  # it does not call the method forward in training
         *("model-forward-decodes-mu", "model-forward-samples-twice-the-noise"),
         *("model-outputs-swapped", "model-unused-layer", "conduct-grad-mode"),
+        *("model-posterior-detached", "model-logvar-detached"),
     ),
     "conditional": ("model-frozen-layer",),  # the layer is replaced by one that takes a label
 }
@@ -133,6 +134,7 @@ _HIDDEN: dict[str, tuple[str, ...]] = {
 
 _BY_DESIGN = (
     *("kl-single-precision", "kl-half-precision", "model-casts-to-float32"),  # judged in double
+    "kl-of-full-covariances",  # in which its variances do not underflow
     *("model-mean-in-evaluation", "z-mean-in-evaluation"),  # a step is in training mode
     *("model-no-sigmoid", "model-tanh-decoder", "conduct-mutates-inputs"),  # the step raises
     *("conduct-reseeds", "z-reseeds", "z-frozen-noise"),  # one step does not show it
