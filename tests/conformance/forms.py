@@ -126,7 +126,7 @@ _HIDDEN: dict[str, tuple[str, ...]] = {
     "lightning": (  # it does not call the method forward in training
         *("model-forward-decodes-mu", "model-forward-samples-twice-the-noise"),
         *("model-outputs-swapped", "model-unused-layer", "conduct-grad-mode"),
-        *("model-posterior-detached", "model-logvar-detached"),
+        *("model-posterior-detached", "model-logvar-detached", "model-unregistered-layer"),
     ),
     "conditional": ("model-frozen-layer",),  # the layer is replaced by one that takes a label
 }
@@ -143,7 +143,7 @@ _BY_DESIGN = (
 )
 """Bugs that no audit of one step can see."""
 
-_SAID = ("no gradient reaches", "frozen", "encoder", "decoder")
+_SAID = ("no gradient reaches", "frozen", "not registered", "encoder", "decoder")
 """What an audit says of a step and does not accuse, since it may be meant."""
 
 

@@ -17,6 +17,7 @@ from steps import (
     B,
     Lightning,
     Textbook,
+    X,
     as_it_is,
     gaussian_kl,
     images,
@@ -150,6 +151,17 @@ def test_an_input_that_weighs_the_loss_is_named():
     assert found.found["weighed by"] == f"an input ({B},): judged with ones in its place"
     assert found.subject.found == found.found
     assert len(found.parameters) == len([*Textbook().parameters()])
+
+
+def test_a_layer_that_the_module_does_not_contain_is_named():
+    net, x = Textbook(), images()
+    net.hidden = [torch.nn.Linear(X, X)]
+    whole = torch.nn.Module()
+    whole.net = net
+    whole.forward = lambda: net.loss(net.hidden[0](x).sigmoid())
+    assert audit_step(whole).found["not registered"] == "the Linear that Module calls"
+    net.registered = net.hidden[0]
+    assert "not registered" not in audit_step(whole).found
 
 
 # The replay.

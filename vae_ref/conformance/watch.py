@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from vae_ref.conformance.auditing.audit import Audit, roots_seen
+from vae_ref.conformance.auditing.findings import Roots
 from vae_ref.conformance.auditing.recorder import Recorder, recording
 from vae_ref.conformance.claims import all_claims
 from vae_ref.conformance.records import Claim, Report, Result
@@ -55,7 +56,7 @@ class Watch:
         self._held: set[int] = set()
         self.stepped = False
 
-    def differentiates(self, recorder: Recorder, loss: Any, roots: list[nn.Module]) -> None:
+    def differentiates(self, recorder: Recorder, loss: Any, roots: Roots) -> None:
         """Take note that a loss is about to be differentiated."""
         self.steps += 1
         if self.steps == 1 or not isinstance(loss, Tensor):  # the script has only begun
@@ -89,7 +90,7 @@ class Watch:
         ]
         self.repeated = any(torch.equal(a, b) for a, b in pairs) if pairs else None
 
-    def _finish(self, recorder: Recorder, roots: list[nn.Module]) -> None:
+    def _finish(self, recorder: Recorder, roots: Roots) -> None:
         recorder.active = False
         recorder.restart()
         if self.stepped and self.audit and self.audit.anatomy:

@@ -7,14 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 
 from vae_ref.conformance.auditing import tracing
 from vae_ref.conformance.auditing.addends import addends
 from vae_ref.conformance.auditing.anatomy import Anatomy, NoVAEError, dissect
 from vae_ref.conformance.auditing.clamps import clamp_once
 from vae_ref.conformance.auditing.diagram import diagram_of
-from vae_ref.conformance.auditing.findings import describe, learning
+from vae_ref.conformance.auditing.findings import Roots, describe, learning
 from vae_ref.conformance.auditing.graph import REFUSED, Graph
 from vae_ref.conformance.auditing.jaxpr import JaxError
 from vae_ref.conformance.auditing.judged import subject_of
@@ -53,7 +56,7 @@ class Audit:
             name=self.name, found=self.found, diagram=self.diagram, undecided=self.reason
         )
 
-    def examine(self, recorder: Recorder, loss: Tensor | None, roots: list[nn.Module]) -> None:
+    def examine(self, recorder: Recorder, loss: Tensor | None, roots: Roots) -> None:
         """Find the parts in what was recorded, and make a subject of them."""
         graph = recorder.graph
         number = None if loss is None else recorder.number_of(loss)
@@ -76,7 +79,7 @@ class Audit:
         except NoVAEError as reason:
             self.reason = str(reason)
 
-    def _take_apart(self, graph: Graph, roots: list[nn.Module]) -> None:
+    def _take_apart(self, graph: Graph, roots: Roots) -> None:
         """Find the parts in a graph, and make a subject of them."""
         self.anatomy = dissect(graph)
         learns = learning(self.anatomy, roots)
@@ -93,7 +96,7 @@ class Audit:
             self.found |= self.subject.found
             self.subject = replace(self.subject, found=self.found, diagram=self.diagram)
 
-    def _undo_weights(self, graph: Graph, roots: list[nn.Module]) -> None:
+    def _undo_weights(self, graph: Graph, roots: Roots) -> None:
         """Judge a loss that an input weighs, or masks, with ones in the place of that input.
 
         It is an input that the loss has without the networks. That it weighs the terms is known
@@ -140,21 +143,31 @@ def _beside_the_networks(anatomy: Anatomy) -> list[int]:
 
 
 @contextlib.contextmanager
-def roots_seen() -> Iterator[list[nn.Module]]:
+def roots_seen() -> Iterator[Roots]:
     """Collect the modules that are called in the block, but those inside of others."""
-    roots: list[nn.Module] = []
-    known: set[int] = set()
+    roots, known, running = Roots(), set[int](), list[nn.Module]()
 
     def entered(module: nn.Module, _: Any) -> None:
         if id(module) not in known:
             known.update(map(id, module.modules()))
             roots.append(module)
+            if running:
+                roots.called_in[len(roots) - 1] = running[-1]
+        running.append(module)
 
-    hook = register_module_forward_pre_hook(entered)
+    def left(*_: Any) -> None:
+        if running:
+            running.pop()
+
+    hooks = (
+        register_module_forward_pre_hook(entered),
+        register_module_forward_hook(left, always_call=True),
+    )
     try:
         yield roots
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Say what a step's VAE is: every part with its source line, in words."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -172,12 +172,32 @@ def at(place: Place | None) -> str:
     return f"{Path(place.file).name}:{place.line}" if place else "no source"
 
 
-def learning(anatomy: Anatomy, roots: Sequence[nn.Module]) -> dict[str, str]:
-    """Return which weights do not learn: no gradient reaches them, or they are frozen."""
+class Roots(list[nn.Module]):
+    """The modules that a step calls, but those inside of others.
+
+    Attributes:
+        called_in: Which module calls another one that it does not contain, by the latter's place.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called_in: dict[int, nn.Module] = {}
+
+
+def learning(anatomy: Anatomy, roots: Roots) -> dict[str, str]:
+    """Return which weights may not learn: no gradient reaches them, or they are frozen or alone.
+
+    A module that calls another without containing it does not give an optimiser its weights.
+    """
     named = [(n, p) for root in roots for n, p in root.named_parameters()]
     facts = {
         "no gradient reaches": _unreached(anatomy, named),
         "frozen": [name for name, p in named if not p.requires_grad],
+        "not registered": [
+            f"the {type(roots[place]).__name__} that {type(caller).__name__} calls"
+            for place, caller in roots.called_in.items()
+            if any(p.requires_grad for p in roots[place].parameters())
+        ],
     }
     return {name: ", ".join(what) for name, what in facts.items() if what}
 
