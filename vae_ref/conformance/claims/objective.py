@@ -48,9 +48,6 @@ _QUADRATURE = 1e-6
 _USUAL = (0.5, 1.0)
 """The variances that a sum of squares implies, and half of one."""
 
-_FEWEST = 3
-"""The examples from which on a weight that is their number, or its inverse, is no chance."""
-
 _NODES = 16
 """The nodes of the quadrature, each a call of the loss: the error is below 1e-9 (measured)."""
 
@@ -167,44 +164,23 @@ def _require_own_normaliser(probe: Probe, divergence: float) -> None:
             )
 
 
-def _require_the_same_batch(probe: Probe) -> None:
-    """Raise `Violation` if only one term of a step is averaged over the batch.
-
-    The variance that such a loss implies is the size of the batch, or its inverse, which nobody
-    means. (If an example has as many latents or pixels, it may be averaged over those.)
-    """
-    weights = probe.subject.weights
-    if weights is None or probe.conventions.variance is not None:
-        return
-    nll, kl = weights.nll or 0.0, weights.kl or 0.0
-    axes = (weights.examples, *(probe.conventions.latent_shape or ())[:-1])
-    for n in accumulate(axes, mul):  # the codes of one example may be those of its events
-        if n < _FEWEST or n in (weights.latents, weights.pixels):
-            continue
-        for of_sum in (1.0, 2.0):  # the weight of half of a sum of squares, and of a whole one
-            for name, pair in (("KL", (nll, kl * n)), ("reconstruction", (nll * n, kl))):
-                if all(map(partial(math.isclose, rel_tol=1e-6), pair, (of_sum, 1.0))):
-                    raise Violation(
-                        f"the {name} is averaged over the {n} examples or events, and the other "
-                        "term is summed: beta changes with their number",
-                        symptom="beta",
-                    )
-
-
 def _average(probe: Probe, variance: float) -> str:
     """Say which term of a step looks averaged in place of summed, by the variance it implies."""
     weights = probe.subject.weights
     if weights is None or any(math.isclose(variance, usual) for usual in _USUAL):
         return ""
-    for of_sum, text in (
-        (variance * weights.latents, f"a KL that is averaged over {weights.latents} latents"),
-        (
-            variance / weights.pixels,
-            f"a reconstruction term that is averaged over {weights.pixels} pixels",
-        ),
+    axes = (weights.examples, *(probe.conventions.latent_shape or ())[:-1])
+    sizes = {n: f"{n} examples or events" for n in accumulate(axes, mul)}
+    kl, reconstruction = "a KL", "a reconstruction term"
+    for term, exponent, over in (
+        (kl, 1, {weights.latents: f"{weights.latents} latents"} | sizes),
+        (reconstruction, -1, {weights.pixels: f"{weights.pixels} pixels"} | sizes),
     ):
-        if any(math.isclose(of_sum, usual, rel_tol=1e-5) for usual in _USUAL):
-            return f", that of {text}"
+        for n, what in over.items():
+            of_sum = variance * n**exponent
+            if n > 1 and any(math.isclose(of_sum, usual, rel_tol=1e-5) for usual in _USUAL):
+                other = reconstruction if term == kl else kl
+                return f", that of {term} averaged over {what}, beside {other} that is not"
     return ""
 
 
@@ -233,7 +209,6 @@ def beta(probe: Probe) -> Finding:
         why = "has no KL" if not found else "subtracts the KL"
         raise Violation(f"the effective beta is {found:.6g}: the loss {why}", symptom="no-kl")
     if not probe.likelihood.absolute:
-        _require_the_same_batch(probe)
         # a NLL + b KL = b (NLL / (b / a) + KL): the scale of the likelihood is b / a.
         name = "variance" if probe.likelihood.name == "gaussian" else "scale b"
         declared = probe.conventions.variance

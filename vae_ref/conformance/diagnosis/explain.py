@@ -174,8 +174,7 @@ def _name(
                 return _by_symptoms(slot, roots, ran)
             fixed, by_weights = probe.subject.weights, None
             if fixed and slot == "loss" and any(r.symptom.startswith(_WEIGHED) for r in roots):
-                of_squares = probe.conventions.likelihood == "gaussian"
-                by_weights = weights.explain(fixed, of_squares=of_squares)
+                by_weights = weights.explain(fixed)
             return by_weights or _by_fingerprint(probe, slot, roots)
     except KeyboardInterrupt:
         raise

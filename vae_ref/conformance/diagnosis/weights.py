@@ -1,6 +1,5 @@
 """Say where the weights of a step's two terms come from: what they are averaged over."""
 
-import itertools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -99,20 +98,13 @@ def _factor(value: float, examples: int, features: int, name: str, scale: float)
     return _Factor(f"times-{value:.6g}", value, 3, f"multiplied by {value:.6g}", "")
 
 
-def explain(weights: Weights, *, of_squares: bool = False) -> Diagnosis | None:
-    """Name the reason why the KL has another weight than the reconstruction.
-
-    Args:
-        weights: The weights of the terms, with the sizes of the step.
-        of_squares: Whether the reconstruction may be a sum of squares without its half.
-    """
+def explain(weights: Weights) -> Diagnosis | None:
+    """Name the reason why the KL has another weight than the reconstruction."""
     if not weights.nll or not weights.kl:
         return None
     found: list[tuple[float, _Factor, _Factor]] = []
-    own = (1.0, 2.0) if of_squares else (1.0,)
-    for scale, of_sum in itertools.product((1.0, 1.0 / weights.examples), own):
-        alone = weights.nll / of_sum / scale
-        nll = _factor(alone, weights.examples, weights.pixels, "pixels", scale)
+    for scale in (1.0, 1.0 / weights.examples):
+        nll = _factor(weights.nll / scale, weights.examples, weights.pixels, "pixels", scale)
         kl = _factor(weights.kl / scale, weights.examples, weights.latents, "latents", scale)
         found.append((nll.cost + kl.cost, nll, kl))
     _, nll, kl = min(found, key=lambda item: item[0])
