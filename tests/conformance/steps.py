@@ -160,6 +160,18 @@ def with_a_classifier_of_mu():
     return step
 
 
+def with_a_classifier_of_the_images():
+    """Semi-supervised: some labels are known."""
+    net, head, x = Textbook(), nn.Linear(X, 3), images()
+    y, is_known = torch.arange(B) % 3, torch.tensor([1.0, 0, 1, 1, 0])
+
+    def whole():
+        classes = F.cross_entropy(head(x), y, reduction="none")
+        return net.loss(x) + (classes * is_known).sum() / is_known.sum()
+
+    return whole
+
+
 def with_a_penalty_of_mu():
     """The covariance of mu is drawn to the identity, as in a DIP-VAE."""
     net, x = Textbook(), images()
@@ -311,9 +323,10 @@ def masked():
 def weighted(*, each_pixel=False):
     """Some examples, or pixels, count more than others, by numbers that come with the batch."""
     net, x = Textbook(), images()
-    w = 0.5 + torch.rand(X if each_pixel else B)
+    p, of_pixels = 0.9 * torch.rand(B), 0.5 + torch.rand(X)
 
     def step():
+        w = of_pixels if each_pixel else 1 / (1 - p)
         mu, logvar = net.encoder(x).chunk(2, -1)
         logits = net.decoder(net.sample(mu, logvar))
         nll = F.binary_cross_entropy_with_logits(logits, x, reduction="none")
@@ -328,15 +341,15 @@ def with_weighted_pixels():
 
 
 def with_weighted_classes():
-    """The weights of the examples are those of their classes."""
+    """The weights of the examples are those of their classes; some pixels are not known."""
     net, x, y = Textbook(), images(), torch.arange(B) % 2
-    of_class = torch.tensor([0.7, 1.6])
+    of_class, mask = torch.tensor([0.7, 1.6]), (images() > 0.3).float()
 
     def step():
         mu, logvar = net.encoder(x).chunk(2, -1)
         logits = net.decoder(net.sample(mu, logvar))
-        nll = F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
-        return (of_class[y] * (nll + gaussian_kl(mu, logvar).sum(-1))).mean()
+        nll = F.binary_cross_entropy_with_logits(logits, x, reduction="none") * mask
+        return (of_class[y] * (nll.sum(-1) + gaussian_kl(mu, logvar).sum(-1))).mean()
 
     return step
 
@@ -401,6 +414,7 @@ RIGHT = [
     textbook,
     tied,
     with_a_classifier_of_mu,
+    with_a_classifier_of_the_images,
     with_a_penalty_of_mu,
     with_a_border,
     averaged,
@@ -463,7 +477,6 @@ WRONG = {
     log_sigma_in_the_kl: "kl/closed-form",
     uniform_noise: "reparameterization/",
     detached_kl: "kl/",
-    kl_of_all_events: "objective/beta",
     a_prior_of_another_width: "kl/closed-form",
     swapped_arguments: "likelihood/named",
 }

@@ -23,6 +23,7 @@ from steps import (
     returning_the_elbo,
     textbook,
     with_a_classifier_of_mu,
+    with_a_classifier_of_the_images,
     with_a_penalty_of_mu,
     with_a_sampled_kl,
     with_distributions,
@@ -379,7 +380,8 @@ def test_many_further_terms_are_told_together():
     assert nodes(with_many_penalties)["term"].name == "8 further terms"
 
 
-WITHOUT = [make for make in RIGHT if make not in (with_a_classifier_of_mu, with_a_penalty_of_mu)]
+WITH = (with_a_classifier_of_mu, with_a_classifier_of_the_images, with_a_penalty_of_mu)
+WITHOUT = [make for make in RIGHT if make not in WITH]
 
 
 @pytest.mark.parametrize("make", [*WITHOUT, with_a_learned_scale, learned_prior, clamped])

@@ -110,10 +110,23 @@ def test_functions_alone_and_an_instance(adapt):
 
 def test_a_file_whose_name_is_no_name(adapt, tmp_path, vae_ref_command):
     adapt(FILE.format(zero=1, more="", weight=1))
-    (tmp_path / "conv.py").rename(tmp_path / "my-vae.py")
-    status, text, _ = vae_ref_command("adapt", "my-vae.py")
-    assert 'my_vae = importlib.import_module("my-vae")\nmodel = my_vae.ConvVAE(' in text
-    assert status == 0
+    before = tmp_path / "conv.py"
+    for name in ("my-vae", "class", "9", 'q"uote', "back\\slash", "encode", "subject", "torch"):
+        before = before.rename(tmp_path / f"{name}.py")
+        status, text, _ = vae_ref_command("adapt", before.name)
+        assert f"vae_file = importlib.import_module({name!r})\nmodel = vae_file.ConvVAE(" in text
+        assert status == 0
+        ast.parse(text)
+
+
+def test_properties_and_open_arguments(adapt):
+    text = adapt(
+        "class Net:\n"
+        "    @property\n    def decode(self):\n        return 1\n"
+        "    def forward(self, *args, **kwargs):\n        return 1\n"
+    )
+    assert "# decode=...,  # of (z)" in text
+    assert "return model.forward(x)" in text
 
 
 @pytest.mark.parametrize(

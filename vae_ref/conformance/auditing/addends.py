@@ -6,14 +6,13 @@ or it has to depend on parameters that nothing else of the loss takes as they ar
 
 import contextlib
 import copy
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from vae_ref.conformance.auditing.anatomy import STRUCTURAL, Anatomy
-from vae_ref.conformance.auditing.graph import REFUSED, Operation
+from vae_ref.conformance.auditing.anatomy import Anatomy
+from vae_ref.conformance.auditing.graph import REFUSED
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces, uniform
 from vae_ref.conformance.probe import terms
 from vae_ref.conformance.subject import Subject
@@ -24,13 +23,6 @@ MOST = 3
 """The parts of a kind that are told one by one; more are told together."""
 
 _SIZES = [(3, 4), (2, 5)]
-_ADDING = {
-    *("add", "add_", "__add__", "__radd__", "__iadd__", "sub", "sub_", "__sub__", "__isub__"),
-    *("rsub", "__rsub__", "neg", "__neg__", "sum", "mean", "stack", "cat", *STRUCTURAL),
-}
-"""The operations whose result is a sum of what they take."""
-
-_SCALING = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "div", "div_", "__truediv__"}
 _LAST = {
     *("_nodes", "_constant", "is_sampled", "code_slots", "_codes_reached"),
     *("pixel_slots", "_pixels_reached"),
@@ -83,7 +75,7 @@ def addends(anatomy: Anatomy, pieces: Pieces | None, subject: Subject | None) ->
     above = anatomy.graph.ancestors(found.reconstruction)
     taken = {*found.divergence, *found.reconstruction}
     rest = [v for v in (*anatomy.penalties, *anatomy.distortions) if v not in taken]
-    others = (*rest, *_of_parameters(anatomy))
+    others = (*rest, *anatomy.of_parameters())
     groups = [others] if len(others) > MOST else [(v,) for v in others]
     weighed = {group: _worth(anatomy, group) for group in groups if group}
     return replace(
@@ -102,7 +94,8 @@ def apart(pieces: Pieces) -> Pieces | None:
     found = _divergence(pieces, Addends(anatomy.penalties, anatomy.distortions, anatomy.outputs))
     if not found.kl:
         return None
-    asides = tuple(v for v in anatomy.penalties if v not in found.divergence)
+    further = [v for v in anatomy.penalties if v not in found.divergence]
+    asides = (*anatomy.asides, *further)
     return _alone(pieces, penalties=found.divergence, asides=asides, flows=None)
 
 
@@ -168,33 +161,3 @@ def _worth(anatomy: Anatomy, values: tuple[int, ...]) -> float | None:
         return None
     rounding = 1e-4 * (abs(none) + abs(once) + abs(twice))
     return once - none if abs(twice - 2 * once + none) <= rounding else None
-
-
-def _of_parameters(anatomy: Anatomy) -> list[int]:
-    """Return the addends of parameters that reach the rest only by way of the known parts."""
-    graph = anatomy.graph
-    parts = {*anatomy.outputs, *(v for x in anatomy.latents for v in (x.z, *x.posterior))}
-    moved = graph.descendants(parts)
-    learned = graph.descendants(v.index for v in graph.values if v.parameter)
-    found, seen, left = [], set[int](), [graph.loss]
-    while left:
-        value = left.pop()
-        maker = graph.values[value].maker
-        if value in seen or value in parts:
-            continue
-        seen.add(value)
-        if value not in moved:
-            found += [value] if value in learned else []
-        elif maker is not None:
-            left += _added(maker, moved | learned)
-    cut = parts | set(found)
-    rest = graph.ancestors([graph.loss], through=lambda o: cut.isdisjoint(o.outputs))
-    taken = {v for v in rest if graph.values[v].parameter}
-    return [v for v in sorted(found) if taken.isdisjoint(graph.ancestors([v]))]
-
-
-def _added(operation: Operation, varying: set[int]) -> Iterable[int]:
-    """Return what an operation adds up, if it does."""
-    moving = [v for v in operation.reads if v in varying]
-    adds = operation.name in _ADDING or (operation.name in _SCALING and len(moving) == 1)
-    return moving if adds else ()

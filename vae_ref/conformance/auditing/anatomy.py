@@ -52,6 +52,15 @@ STRUCTURAL = {
 }
 
 
+_ADDING = {
+    *("add", "add_", "__add__", "__radd__", "__iadd__", "sub", "sub_", "__sub__", "__isub__"),
+    *("rsub", "__rsub__", "neg", "__neg__", "sum", "mean", "stack", "cat", *STRUCTURAL),
+}
+"""The operations whose result is a sum of what they take."""
+
+_SCALING = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "div", "div_", "__truediv__"}
+
+
 class NoVAEError(UserError, ValueError):
     """The step has no VAE that can be judged; the message says why."""
 
@@ -114,6 +123,35 @@ class Anatomy:
     def plain(self, operation: Operation) -> bool:
         """Whether an operation does without weights."""
         return operation.index not in self.weighted
+
+    def of_parameters(self) -> list[int]:
+        """Return the addends of parameters that reach the rest only by way of the known parts."""
+        graph = self.graph
+        parts = {*self.outputs, *(v for x in self.latents for v in (x.z, *x.posterior))}
+        moved = graph.descendants(parts)
+        learned = graph.descendants(v.index for v in graph.values if v.parameter)
+        found, seen, left = [], set[int](), [graph.loss]
+        while left:
+            value = left.pop()
+            maker = graph.values[value].maker
+            if value in seen or value in parts:
+                continue
+            seen.add(value)
+            if value not in moved:
+                found += [value] if value in learned else []
+            elif maker is not None:
+                left += _added(maker, moved | learned)
+        cut = parts | set(found)
+        rest = graph.ancestors([graph.loss], through=lambda o: cut.isdisjoint(o.outputs))
+        taken = {v for v in rest if graph.values[v].parameter}
+        return [v for v in sorted(found) if taken.isdisjoint(graph.ancestors([v]))]
+
+
+def _added(operation: Operation, varying: set[int]) -> Iterable[int]:
+    """Return what an operation adds up, if it does."""
+    moving = [v for v in operation.reads if v in varying]
+    adds = operation.name in _ADDING or (operation.name in _SCALING and len(moving) == 1)
+    return moving if adds else ()
 
 
 def dissect(graph: Graph) -> Anatomy:
@@ -184,6 +222,7 @@ class _Dissection:
         for latent in latents:
             latent.posterior = self._posterior(latent)
         anatomy.penalties, anatomy.distortions = self._terms(anatomy)
+        anatomy.asides = tuple(anatomy.of_parameters())
         anatomy.is_graph = bool(self.products)
         if anatomy.is_graph and not anatomy.penalties:
             raise outside
@@ -385,7 +424,7 @@ class _Dissection:
         region = {
             value.index
             for value in self.graph.values
-            if value.index not in below | self.from_parameters | self.of_noise | self.graph.ones
+            if value.index not in below | self.from_parameters | self.of_noise | self.graph.uniform
             and not value.parameter
             and value.numel == size
         }

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import combinations, product
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 
+from vae_ref.conformance.answers.oracles import FAMILIES
 from vae_ref.conformance.auditing import tracing
 from vae_ref.conformance.auditing.addends import addends
 from vae_ref.conformance.auditing.anatomy import Anatomy, NoVAEError, dissect
@@ -28,6 +30,9 @@ from vae_ref.conformance.records import Diagram
 from vae_ref.conformance.subject import Subject
 
 __all__ = ["Audit", "observed", "roots_seen", "run_step"]
+
+_NEAR = 1e-5
+"""How far the weight of a KL may be from that of the reconstruction, relatively."""
 
 
 class Audit:
@@ -97,25 +102,42 @@ class Audit:
             self.subject = replace(self.subject, found=self.found, diagram=self.diagram)
 
     def _undo_weights(self, graph: Graph, roots: Roots) -> None:
-        """Judge a loss that an input weighs, or masks, with ones in the place of that input.
+        """Judge a loss that one or two inputs weigh, or mask, with these made uniform.
 
-        It is an input that the loss has without the networks. That it weighs the terms is known
-        if both are what they should be only with the ones.
+        They are inputs that the loss has without the networks. That they weigh the terms is known
+        if both are what they should be only if these inputs are uniform.
         """
         if self.anatomy is None or self.subject is None or _has_both_terms(self.subject):
             return
-        for value in _beside_the_networks(self.anatomy):
+        inputs, best = _beside_the_networks(self.anatomy), None
+        some = (*combinations(inputs, 1), *combinations(inputs, 2))
+        for weights, at_one in product(some, (True, False)):
             other = Audit(self.name)
             with contextlib.suppress(NoVAEError, *REFUSED):
-                other._take_apart(graph.with_ones(value), roots)
+                other._take_apart(graph.made_uniform(weights, at_one=at_one), roots)
             if other.subject is not None and _has_both_terms(other.subject):
-                shape = graph.values[value].shape
-                note = {"weighed by": f"an input {shape}: judged with ones in its place"}
-                self.anatomy, self.pieces = other.anatomy, other.pieces
-                self.reason, self.diagram = other.reason, other.diagram
-                self.found = other.found | note
-                self.subject = replace(other.subject, found=self.found)
-                return
+                shapes = " and ".join(f"an input {graph.values[v].shape}" for v in weights)
+                other.found |= {"weighed by": f"{shapes}: judged with equal weights"}
+                other.subject = _without_beta(replace(other.subject, found=other.found))
+                other.reason = other.subject.undecided
+                best = best if best and other.reason else other
+                if not best.reason:
+                    break
+        if best:
+            self.__dict__ |= best.__dict__ | {"parameters": self.parameters}
+
+
+def _without_beta(subject: Subject) -> Subject:
+    """Return the subject without its loss, if that needs a weight of the KL that inputs change."""
+    of = subject.weights
+    family = FAMILIES.get(subject.conventions.likelihood or "")
+    if of is None or not of.nll or not of.kl or family is None or not family.absolute:
+        return subject
+    beta = of.kl / of.nll
+    if abs(beta - 1) <= _NEAR:
+        return subject
+    reason = f"inputs weigh the loss, so that a weight of the KL, {beta:.4g} here, is not judged"
+    return replace(subject, loss=None, undecided=subject.undecided or reason)
 
 
 def _has_both_terms(subject: Subject) -> bool:

@@ -162,7 +162,7 @@ class Graph:
         operations: All operations, in their order.
         loss: The number of the value that the step returned.
         precision: The default precision of a replay, if it is not that of the moment.
-        ones: What is computed from ones alone, which took the place of an input.
+        uniform: What is computed from inputs alone that have been made uniform.
         _live: Parameters that are taken as they are at the moment, such as a learned scale.
         obstacles: Why a replay may not be faithful, by the place where it is.
         opaque: Why no replay can be faithful; empty if one can.
@@ -176,7 +176,7 @@ class Graph:
     precision: torch.dtype | None = None
     opaque: str = ""
     generators: dict[torch.Generator, torch.Generator] = field(default_factory=dict)
-    ones: frozenset[int] = frozenset()
+    uniform: frozenset[int] = frozenset()
     _live: set[int] = field(default_factory=set)
     _chosen: dict[tuple[Any, ...], list[Operation]] = field(default_factory=dict)
 
@@ -267,17 +267,19 @@ class Graph:
         found = self.values[value]
         return numbers.to(found.dtype).reshape(found.shape)
 
-    def with_ones(self, value: int) -> "Graph":
-        """Return the same graph on a batch of which one input is 1 everywhere."""
-        values = [replace(v) for v in self.values]
-        external = values[value].external
-        assert external is not None  # noqa: S101 - it is an input
-        values[value].external = torch.ones_like(external)
-        ones = {value}
+    def made_uniform(self, inputs: Iterable[int], *, at_one: bool) -> "Graph":
+        """Return the same graph with inputs that are 1, or their largest number, everywhere."""
+        values, uniform = [replace(v) for v in self.values], set(inputs)
+        for value in uniform:
+            external = values[value].external
+            assert external is not None  # noqa: S101 - it is an input
+            values[value].external = torch.full_like(
+                external, 1 if at_one else external.max().item()
+            )
         for operation in self.operations:
-            if operation.reads and not operation.law and ones.issuperset(operation.reads):
-                ones.update(operation.outputs)
-        other = replace(self, values=values, ones=frozenset(ones), _chosen={})
+            if operation.reads and not operation.law and uniform.issuperset(operation.reads):
+                uniform.update(operation.outputs)
+        other = replace(self, values=values, uniform=frozenset(uniform), _chosen={})
         with torch.no_grad():
             (values[self.loss].external,) = other.replay([self.loss])
         return other
@@ -326,7 +328,7 @@ class Graph:
             torch.float64,
             _live=live,
             generators=self.generators,
-            ones=self.ones,
+            uniform=self.uniform,
         )
 
     def draw(self, value: int, times: int) -> Tensor:

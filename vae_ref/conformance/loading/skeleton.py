@@ -1,10 +1,11 @@
 """Write the skeleton of an adapter from the names in a file, which is read and not run."""
 
 import ast
+import keyword
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from vae_ref.conformance.loading import signatures
 from vae_ref.support.errors import InputError
@@ -109,15 +110,15 @@ def skeleton(path: Path) -> str:
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
         raise InputError("FILE", "be Python", path, f"It is not, from line {line} on.") from None
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    functions = [node for node in tree.body if _is_called(node)]
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     if not functions and not classes:
         raise InputError("FILE", "define a class or a function", path, "Name another file.")
     model = max(classes, key=_likeness, default=None)
     model = model if model and _likeness(model) else None
     instance = _instance(tree, model)
-    methods = [n for n in model.body if isinstance(n, ast.FunctionDef)] if model else []
-    module = re.sub(r"\W", "_", path.stem)
+    methods = [n for n in model.body if _is_called(n)] if model else []
+    module = path.stem if _is_free(path.stem) else "vae_file"
     own = f"{module}.{instance}" if instance else "model" if model else ""
     known = [
         *(_Function(f"{own}.{m.name}", _required(m)[1:]) for m in methods),
@@ -135,11 +136,12 @@ def _text(path: Path, module: str, known: list[_Function], own: str, making: str
     found = {slot: function for slot in _SLOTS if (function := _best(slot, known))}
     spreads = (signatures.spread_named(a) for f in found.values() for a in f.arguments)
     spread = next(filter(None, spreads), "logvar")
-    is_name = path.stem.isidentifier()
+    is_name = module == path.stem
+    title = path.name.encode("unicode_escape").decode().replace('"', "'")
     lines = [
-        f'"""What vae-ref has to know of {path.name}.',
+        f'"""What vae-ref has to know of {title}.',
         "",
-        "Save this beside it, complete what says TODO, and run vae-ref verify on it.",
+        "Save this beside it under another name, complete what says TODO, and verify that.",
         '"""',
         "",
         f"import {module}" if is_name else "import importlib",
@@ -148,7 +150,7 @@ def _text(path: Path, module: str, known: list[_Function], own: str, making: str
         "",
     ]
     if not is_name:
-        lines += [f'{module} = importlib.import_module("{path.stem}")']
+        lines += [f"{module} = importlib.import_module({path.stem!r})"]
     lines += [making, ""] if making else [] if is_name else [""]
     inputs = {s: ", ".join(spread if a == "spread" else a for a in s.arguments) for s in _SLOTS}
     for slot, function in found.items():
@@ -159,7 +161,7 @@ def _text(path: Path, module: str, known: list[_Function], own: str, making: str
             f"    return {function.call(slot, spread)}",
             "",
         ]
-    lines += ["", "subject = Subject(", f'    name="{path.name}",']
+    lines += ["", "subject = Subject(", f"    name={path.name!r},"]
     if own:
         lines.append(f"    module={own},")
     for slot in _SLOTS:
@@ -174,6 +176,19 @@ def _text(path: Path, module: str, known: list[_Function], own: str, making: str
         ")",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _is_free(name: str) -> bool:
+    """Whether the skeleton can give a module this name."""
+    taken = {*(slot.name for slot in _SLOTS), "subject", "model", "importlib", "torch", "vae_ref"}
+    return name.isidentifier() and not keyword.iskeyword(name) and name not in taken
+
+
+def _is_called(node: ast.AST) -> TypeGuard[ast.FunctionDef]:
+    """Whether a definition is one of a function that is called; a property is not."""
+    if not isinstance(node, ast.FunctionDef):
+        return False
+    return not any("property" in ast.unparse(mark) for mark in node.decorator_list)
 
 
 def _best(slot: _Slot, known: list[_Function]) -> _Function | None:
@@ -222,4 +237,6 @@ def _required(function: ast.FunctionDef) -> tuple[str, ...]:
     positional = [a.arg for a in (*of.posonlyargs, *of.args)]
     keywords = zip(of.kwonlyargs, of.kw_defaults, strict=True)
     plain = positional[: len(positional) - len(of.defaults)]
-    return (*plain, *(a.arg for a, default in keywords if default is None))
+    required = (*plain, *(a.arg for a, default in keywords if default is None))
+    is_open = of.vararg is not None and not {*required} - {"self"}
+    return (*required, of.vararg.arg) if is_open and of.vararg else required
