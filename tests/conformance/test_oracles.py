@@ -9,6 +9,9 @@ from scipy import integrate, stats
 
 from vae_ref.conformance.answers import oracles
 from vae_ref.conformance.answers.oracles import FAMILIES
+from vae_ref.conformance.claims.objective import _NODES, _KnownModel
+from vae_ref.conformance.mutants.specimen import specimen
+from vae_ref.conformance.runner import probe_of
 
 POINTS = [(0.0, 0.0), (1.0, 0.5), (-2.0, -3.0), (0.3, 2.0), (1e-5, -1e-5), (0.0, 0.00999)]
 
@@ -69,6 +72,18 @@ def test_gauss_hermite_integrates_polynomials_exactly():
     nodes, weights = oracles.gauss_hermite(12)
     for degree, moment in ((0, 1), (1, 0), (2, 1), (4, 3), (6, 15), (8, 105)):
         assert math.isclose(float((weights * nodes**degree).sum()), moment, abs_tol=1e-9)
+
+
+def test_the_nodes_of_the_known_model_are_enough():
+    """For a Bernoulli likelihood, whose quadrature is never exact, over 30 models."""
+    for seed in range(30):
+        known = _KnownModel(probe_of(specimen(), seed), "gap")
+        for mu, logvar in known.posteriors():
+            few, many = (
+                oracles.expectation(known.log_likelihood, *known.length(mu, logvar), n)
+                for n in (_NODES, 100)
+            )
+            assert abs(float(few - many)) < 1e-9 * known.size()
 
 
 def linear_gaussian():

@@ -16,7 +16,7 @@ def adapt_command(
     """Print the skeleton of an adapter, for a VAE that verify cannot judge as it is.
 
     The names of the file are filled in; what they do not tell is marked TODO. Save it beside the
-    file, complete it, and verify that.
+    file under another name, complete it, and verify that.
 
     Try: vae-ref adapt conv.py > subject.py
     """

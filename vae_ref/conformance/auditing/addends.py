@@ -75,7 +75,7 @@ def addends(anatomy: Anatomy, pieces: Pieces | None, subject: Subject | None) ->
     above = anatomy.graph.ancestors(found.reconstruction)
     taken = {*found.divergence, *found.reconstruction}
     rest = [v for v in (*anatomy.penalties, *anatomy.distortions) if v not in taken]
-    others = (*rest, *anatomy.of_parameters())
+    others = (*rest, *anatomy.asides)
     groups = [others] if len(others) > MOST else [(v,) for v in others]
     weighed = {group: _worth(anatomy, group) for group in groups if group}
     return replace(

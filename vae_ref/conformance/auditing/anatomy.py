@@ -98,7 +98,8 @@ class Anatomy:
         unmapped: What a single one of these was made of, number by number, the last first.
         penalties: The last values that depend on the posterior and not on the outputs.
         distortions: The last values that depend on the outputs and not on the posterior otherwise.
-        asides: Further terms that are left out of whatever is judged.
+        asides: Further terms that are left out of whatever is judged: those of parameters that
+            reach the rest only by way of the known parts, such as a classifier of the images.
         flows: The line where the divergence is computed by way of weights, as by a flow or a
             prior that is learned; None if it is not.
         dropped: Random operations that are dropout.
@@ -124,10 +125,14 @@ class Anatomy:
         """Whether an operation does without weights."""
         return operation.index not in self.weighted
 
+    @property
+    def parts(self) -> set[int]:
+        """What the networks put out, and the codes between them."""
+        return {*self.outputs, *(v for x in self.latents for v in (x.z, *x.posterior))}
+
     def of_parameters(self) -> list[int]:
         """Return the addends of parameters that reach the rest only by way of the known parts."""
-        graph = self.graph
-        parts = {*self.outputs, *(v for x in self.latents for v in (x.z, *x.posterior))}
+        graph, parts = self.graph, self.parts
         moved = graph.descendants(parts)
         learned = graph.descendants(v.index for v in graph.values if v.parameter)
         found, seen, left = [], set[int](), [graph.loss]

@@ -148,8 +148,7 @@ def _has_both_terms(subject: Subject) -> bool:
 
 def _beside_the_networks(anatomy: Anatomy) -> list[int]:
     """Return the inputs that the loss has not only by way of codes and outputs."""
-    graph = anatomy.graph
-    parts = {*anatomy.outputs, *(v for x in anatomy.latents for v in (x.z, *x.posterior))}
+    graph, parts = anatomy.graph, anatomy.parts
     above = graph.ancestors([graph.loss], through=lambda o: parts.isdisjoint(o.outputs))
     return [
         v.index
