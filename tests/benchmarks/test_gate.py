@@ -332,8 +332,38 @@ def test_comparing_equal_packages_raises_no_alarm(base):
     assert [timing.name for timing in found if timing.slower] == []
 
 
-def test_a_step_that_is_ten_percent_slower_is_flagged(project, gate):
-    (project / "toy.py").write_text(STEP.replace("20_000", "22_000"))
-    status, found, _ = gate("base", "--seconds", "0.05", pairs=4)
-    assert (status, found["regressions"]) == (1, ["step/time"])
-    assert found["times"][0]["effect"]["ratio"] == pytest.approx(1.1, abs=0.05)
+CLOCK = """
+import os, random, time
+
+luck = random.Random(os.getpid())
+slowness = luck.gauss(1, 0.01)
+now = 0.0
+
+def step():
+    import toy
+
+    def call():
+        global now
+        now += toy.SECONDS * slowness * luck.gauss(1, 0.03)
+
+    return call
+
+time.perf_counter = time.process_time = lambda: now
+WORKLOADS = {"step": step}
+"""
+
+
+@pytest.mark.parametrize(("slower", "flagged"), [(1.0, []), (1.1, ["step/time"])])
+def test_a_step_that_is_ten_percent_slower_is_flagged(project, gate, slower, flagged):
+    """The step moves the clock: processes differ by 1 %, their calls by 3 %, from nothing else.
+
+    The mean of the four pairs has a standard deviation of 0.7 %; the threshold is 5 % away from
+    either case, so a run in 10^11 fails.
+    """
+    (project / "workloads.py").write_text(CLOCK)
+    (project / "toy.py").write_text("SECONDS = 0.001")
+    git(project, "commit", "-qam", "the clock")
+    (project / "toy.py").write_text(f"SECONDS = {0.001 * slower}")
+    status, found, _ = gate("HEAD", pairs=4)
+    assert (status, found["regressions"]) == (len(flagged), flagged)
+    assert found["times"][0]["effect"]["ratio"] == pytest.approx(slower, abs=0.05)
