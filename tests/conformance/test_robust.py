@@ -1,13 +1,15 @@
-"""Robust losses are recognised, and nothing else is; a VAE with one is not accused."""
+"""Robust and weighed losses are recognised, and nothing else is; no VAE is accused of them."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from steps import Textbook, images
+from torch import nn
 
 from vae_ref.conformance import Subject, audit_step, verify
 from vae_ref.conformance.answers.oracles import FAMILIES
 from vae_ref.conformance.answers.robust import robust_loss
+from vae_ref.conformance.answers.weighed import weighed_loss
 from vae_ref.conformance.mutants import BANK
 from vae_ref.conformance.mutants.specimen import kl, sample
 
@@ -21,34 +23,69 @@ ROBUST = {
 }
 
 
+def foreground(o, x):
+    return ((1 + 4 * (x > 0.5)) * F.binary_cross_entropy(o, x, reduction="none")).sum()
+
+
+def balanced(o, x):
+    share = (len(x.flatten()) - x.sum()) / x.sum()
+    return F.binary_cross_entropy_with_logits(o, x, pos_weight=share)
+
+
+def focal(o, x, gamma=2.0, alpha=0.25):
+    p = torch.sigmoid(o)
+    p_x = p * x + (1 - p) * (1 - x)
+    weight = alpha * x + (1 - alpha) * (1 - x)
+    bce = F.binary_cross_entropy_with_logits(o, x, reduction="none")
+    return (weight * (1 - p_x) ** gamma * bce).sum(1).mean()
+
+
+def focal_of_probabilities(p, x):
+    black = -(p**3) * torch.log1p(-p)
+    return torch.where(x > 0.5, -((1 - p) ** 3) * p.log(), black).sum()
+
+
+WEIGHED = {
+    "a cross-entropy that is weighed by the data": [foreground],
+    "a cross-entropy of logits that is weighed by the data": [balanced],
+    "a squared error that is weighed by the data": [lambda o, x: ((1 + x) * (o - x) ** 2).sum()],
+    "a focal loss with gamma 2": [focal],
+    "a focal loss with gamma 3": [focal_of_probabilities],
+}
+MEANT = [(name, nll) for name, nll in ROBUST.items()]
+MEANT += [(name, nll) for name, terms in WEIGHED.items() for nll in terms]
+
+
+def recognised(nll):
+    return robust_loss(nll, draw, 7) or weighed_loss(nll, draw, 7)
+
+
 def draw(name, *shape):
     return torch.rand(shape, generator=torch.Generator().manual_seed(len(name)))
 
 
-@pytest.mark.parametrize("name", ROBUST)
-def test_a_robust_loss_is_recognised(name, user):
-    assert robust_loss(ROBUST[name], draw, 7) == name
+@pytest.mark.parametrize(("name", "nll"), MEANT)
+def test_a_loss_is_recognised(name, nll, user):
+    assert recognised(nll) == name
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_likelihood_that_is_known_is_none(name, user):
-    assert robust_loss(FAMILIES[name].nll, draw, 7) == ""
+    assert recognised(FAMILIES[name].nll) == ""
 
 
 @pytest.mark.parametrize("name", [n for n, mutant in BANK.items() if mutant.slot == "nll"])
 def test_a_bug_is_none(name, user):
-    assert robust_loss(BANK[name].subject().nll, draw, 7) == ""
+    assert recognised(BANK[name].subject().nll) == ""
 
 
 def test_a_term_on_which_outputs_have_no_effect_is_none(user):
-    assert robust_loss(lambda outputs, x: 0 * outputs.sum(), draw, 7) == ""
+    assert recognised(lambda outputs, x: 0 * outputs.sum()) == ""
 
 
-@pytest.mark.parametrize("name", ROBUST)
-def test_a_vae_with_one_is_not_accused(name, user):
-    report = verify(
-        Subject(name="robust", kl=kl, reparameterize=sample, nll=ROBUST[name]), only="[kol]*"
-    )
+@pytest.mark.parametrize(("name", "nll"), MEANT)
+def test_a_vae_with_one_is_not_accused(name, nll, user):
+    report = verify(Subject(name="meant", kl=kl, reparameterize=sample, nll=nll), only="[kol]*")
     assert report.failures == ()
     left = {r.claim.id: r.message for r in report.results}
     assert name in left["likelihood/named"]
@@ -56,13 +93,15 @@ def test_a_vae_with_one_is_not_accused(name, user):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ROBUST)
-def test_the_audit_of_one_accuses_nobody(name, user):
+@pytest.mark.parametrize(("name", "nll"), MEANT)
+def test_the_audit_of_one_accuses_nobody(name, nll, user):
     net = Textbook()
+    if nll in (foreground, focal_of_probabilities):
+        net.decoder = nn.Sequential(net.decoder, nn.Sigmoid())
 
     def step():
         mu, logvar = net.encoder(images()).chunk(2, dim=-1)
-        return ROBUST[name](net.decoder(net.sample(mu, logvar)), images()) + net.kl(mu, logvar)
+        return nll(net.decoder(net.sample(mu, logvar)), images().round()) + net.kl(mu, logvar)
 
     found = audit_step(step)
     assert found.reason == f"the reconstruction is {name}, which is not judged"

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vae_ref.conformance.answers.oracles import Likelihood
 from vae_ref.conformance.answers.robust import robust_loss
+from vae_ref.conformance.answers.weighed import weighed_loss
 from vae_ref.conformance.auditing.graph import REFUSED
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces, uniform
 from vae_ref.conformance.probe import terms
@@ -44,11 +45,12 @@ def fitted(pieces: Pieces) -> Fit:
     """
     outputs = pieces.anatomy.outputs
     try:
-        if robust := _robust(pieces):
-            reason = f"the reconstruction is {robust}"
-            return Fit(None, is_judged=False, undecided=f"{reason}, which is not judged")
-        if found := _family(pieces, uniform):
+        other = _recognised(robust_loss, pieces)
+        if not other and (found := _family(pieces, uniform)):
             return Fit(found, is_judged=True)
+        if other or (other := _recognised(weighed_loss, pieces)):
+            reason = f"the reconstruction is {other}"
+            return Fit(None, is_judged=False, undecided=f"{reason}, which is not judged")
         if reason := _of_another_kind(pieces, set(outputs)):
             _take_activation(pieces)
         elif (found := _family(pieces, _binary)) and found[0].name.startswith("bernoulli"):
@@ -67,12 +69,12 @@ def fitted(pieces: Pieces) -> Fit:
 _Draw = Callable[..., Tensor]
 
 
-def _robust(pieces: Pieces) -> str:
-    """Say which robust loss the reconstruction is, if it is one."""
+def _recognised(which: Callable[..., str], pieces: Pieces) -> str:
+    """Say which loss of a kind the reconstruction is, if it is one."""
     if len(pieces.anatomy.outputs) != 1:
         return ""
     try:
-        return robust_loss(pieces.nll, uniform, _PIXELS)
+        return which(pieces.nll, uniform, _PIXELS)
     except NotReplayableError:
         return ""
 

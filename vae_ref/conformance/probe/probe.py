@@ -14,6 +14,7 @@ from torch import Tensor
 from vae_ref.conformance.ahead import Ahead
 from vae_ref.conformance.answers.oracles import FAMILIES, Likelihood
 from vae_ref.conformance.answers.robust import robust_loss
+from vae_ref.conformance.answers.weighed import weighed_loss
 from vae_ref.conformance.course import Course
 from vae_ref.conformance.foreign import NoGradientError
 from vae_ref.conformance.guards import TimeLimit
@@ -387,12 +388,15 @@ class Probe:
             raw = self._nll_from_loss
         else:
             return None
-        if robust := robust_loss(raw, self.uniform, self.pixels[0]):
+        size = self.pixels[0]
+        other = robust_loss(raw, self.uniform, size)
+        if not other and (found := terms.family_of(raw, self.uniform, size)):
+            return found[0]
+        if other := other or weighed_loss(raw, self.uniform, size):
             raise NotApplicable(
-                f"the reconstruction is {robust}, and the claims know no such likelihood"
+                f"the reconstruction is {other}, and the claims know no such likelihood"
             )
-        found = terms.family_of(raw, self.uniform, self.pixels[0])
-        return found[0] if found else None
+        return None
 
     @cached_property
     def kl(self) -> Term:
