@@ -94,7 +94,9 @@ call the step in training mode
 
 
 def audit_step(step: Callable[..., Any], *arguments: Any, name: str = "the step") -> Audit:
-    """Audit a function that returns the loss of a batch: call it once, and find its VAE.
+    """Audit a function that returns the loss of a batch: call it, and find its VAE.
+
+    It is called again with one example less, if it takes a batch: the KL must keep its weight.
 
     Args:
         step: Returns the loss, or a tuple, a dict or an object with it.

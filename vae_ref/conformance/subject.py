@@ -156,6 +156,7 @@ class Weights:
         pixels: How many pixels an example has.
         nll_place: The line that computes the reconstruction.
         kl_place: The line that computes the KL.
+        fewer: The weights in the same step of fewer examples; None if they are not known.
     """
 
     nll: float | None
@@ -165,6 +166,12 @@ class Weights:
     pixels: int
     nll_place: str
     kl_place: str
+    fewer: "Weights | None" = None
+
+    @property
+    def ratio(self) -> float | None:
+        """The weight of the KL over that of the reconstruction, if there are both."""
+        return self.kl / self.nll if self.kl and self.nll else None
 
 
 @dataclass(frozen=True, kw_only=True)

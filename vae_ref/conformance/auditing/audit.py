@@ -12,6 +12,7 @@ from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
 )
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from vae_ref.conformance.answers.oracles import FAMILIES
 from vae_ref.conformance.auditing import tracing
@@ -25,9 +26,9 @@ from vae_ref.conformance.auditing.jaxpr import JaxError
 from vae_ref.conformance.auditing.judged import subject_of
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces
 from vae_ref.conformance.auditing.recorder import Recorder, recording, suspended
-from vae_ref.conformance.guards import global_state_kept
+from vae_ref.conformance.guards import global_state_kept, kind_and_message
 from vae_ref.conformance.records import Diagram
-from vae_ref.conformance.subject import Subject
+from vae_ref.conformance.subject import Subject, Weights
 
 __all__ = ["Audit", "observed", "roots_seen", "run_step"]
 
@@ -107,7 +108,7 @@ class Audit:
         They are inputs that the loss has without the networks. That they weigh the terms is known
         if both are what they should be only if these inputs are uniform.
         """
-        if self.anatomy is None or self.subject is None or _has_both_terms(self.subject):
+        if self.anatomy is None or self.subject is None or _ratio(self.subject):
             return
         inputs, best = _beside_the_networks(self.anatomy), None
         some = (*combinations(inputs, 1), *combinations(inputs, 2))
@@ -115,7 +116,7 @@ class Audit:
             other = Audit(self.name)
             with contextlib.suppress(NoVAEError, *REFUSED):
                 other._take_apart(graph.made_uniform(weights, at_one=at_one), roots)
-            if other.subject is not None and _has_both_terms(other.subject):
+            if other.subject is not None and _ratio(other.subject):
                 shapes = " and ".join(f"an input {graph.values[v].shape}" for v in weights)
                 other.found |= {"weighed by": f"{shapes}: judged with equal weights"}
                 other.subject = _without_beta(replace(other.subject, found=other.found))
@@ -129,21 +130,16 @@ class Audit:
 
 def _without_beta(subject: Subject) -> Subject:
     """Return the subject without its loss, if that needs a weight of the KL that inputs change."""
-    of = subject.weights
-    family = FAMILIES.get(subject.conventions.likelihood or "")
-    if of is None or not of.nll or not of.kl or family is None or not family.absolute:
-        return subject
-    beta = of.kl / of.nll
-    if abs(beta - 1) <= _NEAR:
+    family, beta = FAMILIES.get(subject.conventions.likelihood or ""), _ratio(subject)
+    if not beta or family is None or not family.absolute or abs(beta - 1) <= _NEAR:
         return subject
     reason = f"inputs weigh the loss, so that a weight of the KL, {beta:.4g} here, is not judged"
     return replace(subject, loss=None, undecided=subject.undecided or reason)
 
 
-def _has_both_terms(subject: Subject) -> bool:
-    """Whether the loss is a likelihood and a KL, each with a weight."""
-    weights = subject.weights
-    return weights is not None and bool(weights.nll and weights.kl)
+def _ratio(subject: Subject | None) -> float | None:
+    """Return the weight of the KL over that of the reconstruction, if both are known."""
+    return subject.weights.ratio if subject and subject.weights else None
 
 
 def _beside_the_networks(anatomy: Anatomy) -> list[int]:
@@ -231,9 +227,59 @@ def run_step(result: Audit, step: Callable[..., Any], *arguments: Any) -> None:
         except JaxError as reason:
             result.reason = str(reason)
             return
-    with roots_seen() as roots, recording() as recorder, torch.enable_grad():
-        answer = step(*arguments)
-    result.examine(recorder, loss_of(answer), roots)
+    _run(result, step, arguments)
+    _vary(result, step, arguments)
     result.found |= known
     if result.subject is not None:
         result.subject = replace(result.subject, found=result.found)
+
+
+def _run(result: Audit, step: Callable[..., Any], arguments: Any) -> None:
+    """Audit one execution of a function of torch."""
+    with roots_seen() as roots, recording() as recorder, torch.enable_grad():
+        answer = step(*arguments)
+    result.examine(recorder, loss_of(answer), roots)
+
+
+def _vary(result: Audit, step: Callable[..., Any], arguments: Any) -> None:
+    """Add to the weights what they are in the same step of one example less.
+
+    They are not compared if they differ from run to run, as a weight does that grows from step to
+    step. A step that takes no other number of examples is said to be so.
+    """
+    subject = result.subject
+    whole = subject.weights if subject else None
+    if subject is None or whole is None or not whole.ratio or whole.examples == 1:
+        return
+    places, form = tree_flatten(arguments)
+    has_rows = [isinstance(p, Tensor) and p.ndim and len(p) == whole.examples for p in places]
+    if not any(has_rows):
+        return
+    cut = [p[:-1].clone() if rows else p for p, rows in zip(places, has_rows, strict=True)]
+    try:
+        fewer = _weights_in(step, tree_unflatten(cut, form))
+    except Exception as error:  # whatever a step does whose sizes are baked in
+        result.found["batch"] = (
+            f"of {whole.examples} examples alone: with one less, the step ends with "
+            f"{kind_and_message(error)}"
+        )
+        return
+    if fewer is None or fewer.examples != whole.examples - 1:
+        return
+    if not _same_ratio(whole, fewer):
+        again = _weights_in(step, arguments)
+        if again is None or not _same_ratio(whole, again):
+            return
+    result.subject = replace(subject, weights=replace(whole, fewer=fewer))
+
+
+def _weights_in(step: Callable[..., Any], arguments: Any) -> Weights | None:
+    """Return the weights of both terms in one more execution, if they have any."""
+    other = Audit()
+    with global_state_kept():
+        _run(other, step, arguments)
+    return other.subject.weights if other.subject and _ratio(other.subject) else None
+
+
+def _same_ratio(a: Weights, b: Weights) -> bool:
+    return bool(a.ratio and b.ratio and abs(a.ratio / b.ratio - 1) <= _NEAR)

@@ -244,7 +244,7 @@ def beta(probe: Probe) -> Finding:
     builds_on=_PARTS,
 )
 def one_reduction(probe: Probe) -> Finding:
-    first, second = (term.batch for term in probe.in_loss)
+    first, second = _reductions_of_step(probe) or (term.batch for term in probe.in_loss)
     if first != second or first == "neither":
         raise Violation(
             f"a batch given twice has its reconstruction {_change(first)} and its KL "
@@ -252,6 +252,24 @@ def one_reduction(probe: Probe) -> Finding:
             symptom=f"{first}-{second}",
         )
     return Finding(facts={"loss": f"{'summed' if first == 'sum' else 'averaged'} over the batch"})
+
+
+def _reductions_of_step(probe: Probe) -> tuple[str, str] | None:
+    """Return how a step reduces both terms, if its weights with fewer examples are known.
+
+    The sizes of its pieces do not vary. If the weight of one term over that of the other is as the
+    number of examples, or one over it, one of them is averaged and the other is summed.
+    """
+    whole = probe.subject.weights
+    fewer = whole.fewer if whole else None
+    if not (whole and fewer and whole.ratio and fewer.ratio):
+        return None
+    change, share = fewer.ratio / whole.ratio, fewer.examples / whole.examples
+    if abs(change / share - 1) <= ratio_tolerance(probe.dtype):
+        return "mean", "sum"
+    if abs(change * share - 1) <= ratio_tolerance(probe.dtype):
+        return "sum", "mean"
+    return None
 
 
 def _change(reduction: str) -> str:

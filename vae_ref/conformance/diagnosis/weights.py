@@ -1,14 +1,14 @@
 """Say where the weights of a step's two terms come from: what they are averaged over."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from vae_ref.conformance.mutants import BANK
 from vae_ref.conformance.records import Diagnosis
 from vae_ref.conformance.subject import Weights
 
-__all__ = ["explain"]
+__all__ = ["explain", "explain_reductions"]
 
 _SAME = 1e-6
 """How far two weights may differ, relatively, and be the same."""
@@ -130,6 +130,29 @@ def explain(weights: Weights) -> Diagnosis | None:
         right="NLL + KL, or the mean over n of both",
         links=known.links if known else (),
     )
+
+
+_REDUCTIONS = {
+    "mean-sum": ("loss-batch-mean-plus-sum", "averaged", "summed", "in proportion to"),
+    "sum-mean": ("loss-sum-plus-batch-mean", "summed", "averaged", "inversely to"),
+}
+
+
+def explain_reductions(weights: Weights, symptoms: Collection[str]) -> Diagnosis | None:
+    """Name the bug of a step that sums one term over the batch and averages the other."""
+    for symptom, (name, nll, kl, law) in _REDUCTIONS.items():
+        if symptom in symptoms:
+            return Diagnosis(
+                bug=name,
+                explanation=f"your reconstruction term is {nll} over the batch "
+                f"({weights.nll_place}), and your KL is {kl} ({weights.kl_place}), so its weight "
+                f"changes {law} the batch size: sum both, or average both",
+                score=1.0,
+                yours=f"{weights.nll:.6g} NLL + {weights.kl:.6g} KL",
+                right="NLL + KL, or the mean over n of both",
+                links=BANK[name].links,
+            )
+    return None
 
 
 def _name(nll: _Factor, kl: _Factor) -> str:
