@@ -8,7 +8,7 @@ interval does not exclude one of more than 5 %, as many pairs are added, and the
 
 This was measured on a virtual machine with two cores. Its pairs scatter by 1.3 to 3 %, and in bad
 minutes by up to 7 %. Of 20 comparisons of equal revisions none raised an alarm, nor did any of 10
-of the package's workloads (tests/benchmarks/test_gate.py). Eight pairs were drawn 1500 times from
+of the package's workloads. Eight pairs were drawn 1500 times from
 48 measured ones. Between equal revisions, a slowdown is then suspected in no draw; and in one
 draw, if two other processes keep both cores busy from time to time. A step that is 10 % slower is
 suspected in all draws; in bad minutes, in 92 to 98 %. CPU time is no steadier than wall time

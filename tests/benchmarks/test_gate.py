@@ -11,7 +11,6 @@ import pytest
 from benchmarks import compare, counters
 from benchmarks.gate import paired
 from benchmarks.gate.paired import Settings
-from benchmarks.gate.revisions import Revision
 from tests.benchmarks.injections import copy_of
 
 pytestmark = pytest.mark.slow  # processes of torch, one after another
@@ -297,26 +296,6 @@ def test_another_project_can_run_the_commands(project, command):
         check=True,
     )
     assert "nothing is worse" in done.stdout or "imports" in done.stdout
-
-
-PRODUCTS = """
-import numpy as np
-
-x, w = np.ones((128, 784), np.float32), np.ones((784, 400), np.float32)
-
-def step():
-    return np.maximum(x @ w, 0) @ w.T
-"""
-
-
-def test_comparisons_of_equal_revisions_raise_no_alarm(project):
-    """An alarm in a third of them would be seen with 96 %; simulations are in test_verdict.py."""
-    (project / "toy.py").write_text(PRODUCTS)
-    here = Revision("here", project)
-    settings = Settings(workloads=project / "workloads.py", pairs=3, seconds=0.03)
-    for _ in range(8):
-        (timing,) = compare.timed(here, here, ["step"], settings)
-        assert not timing.slower
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ PAIRS = [(form, make) for make in VARIANTS for form in FORMS]
 
 @pytest.mark.parametrize(
     ("form", "make"),
-    [pytest.param(form, make, id=f"{form}-{make.__name__}") for form, make in PAIRS[::10]],
+    [pytest.param(form, make, id=f"{form}-{make.__name__}") for form, make in PAIRS[::20]],
 )
 def test_no_right_variant_is_accused(form, make):
     """All of them, with many seeds: python -m tests.conformance.right_forms."""
