@@ -105,36 +105,38 @@ class Parts:
         return self.nll(outputs, x) + sum(kl(*one).sum() for one in each)
 
 
-def step_of(form: str, subject: Subject) -> Callable[[], Tensor]:
-    """Return the step of a variant in a form."""
+def step_of(form: str, subject: Subject) -> tuple[Callable[[Any], Tensor], Any]:
+    """Return the step of a variant in a form, and its batch."""
     parts = Parts(subject)
     x = torch.rand(EXAMPLES, *parts.shape)
+    labels = torch.eye(LABELS)[torch.arange(EXAMPLES) % LABELS]
     if form == "textbook":
 
-        def step() -> Tensor:
+        def step(x: Tensor) -> Tensor:
             outputs, posterior = parts.forward(x)
             return parts.loss(outputs, x, posterior)
 
-    elif form == "lightning":
+        return step, x
+    if form == "lightning":
 
-        def step() -> Tensor:
+        def training_step(batch: tuple[Tensor, Tensor]) -> Tensor:
+            x, _ = batch
             q = parts.normal(posterior := parts.encode(x))
             z = parts.sample(posterior)
             kl = (q.log_prob(z) - Normal(0.0, 1.0).log_prob(z)).sum()
             return (parts.nll(parts.decode(z), x) + kl) / len(x)
 
-    else:
-        of_x, of_z = nn.Linear(LABELS, x[0].numel()), nn.Linear(LABELS, variants.LATENTS)
-        batch = {"image": x, "label": torch.eye(LABELS)[torch.arange(EXAMPLES) % LABELS]}
+        return training_step, (x, labels)
+    of_x, of_z = nn.Linear(LABELS, x[0].numel()), nn.Linear(LABELS, variants.LATENTS)
 
-        def step() -> Tensor:
-            seen = batch["image"] + of_x(batch["label"]).view_as(x)
-            posterior = parts.encode(seen)
-            z = parts.sample(posterior)
-            outputs = parts.decode(z + of_z(batch["label"]).view_as(z))
-            return parts.loss(outputs, batch["image"], posterior)
+    def conditional(batch: dict[str, Tensor]) -> Tensor:
+        image, label = batch["image"], batch["label"]
+        posterior = parts.encode(image + of_x(label).view_as(image))
+        z = parts.sample(posterior)
+        outputs = parts.decode(z + of_z(label).view_as(z))
+        return parts.loss(outputs, image, posterior)
 
-    return step
+    return conditional, {"image": x, "label": labels}
 
 
 def is_an_elbo(subject: Subject) -> bool:
@@ -153,11 +155,11 @@ def audited(form: str, make: Callable[[], Subject], seed: int) -> Audit | None:
     if not is_an_elbo(subject):
         return None
     try:
-        step = step_of(form, subject)
-        step()
+        step, batch = step_of(form, subject)
+        step(batch)
     except (RuntimeError, ValueError, TypeError, StopIteration, AttributeError):
         return None
-    return audit_step(step, name=f"{make.__name__} as {form}")
+    return audit_step(step, batch, name=f"{make.__name__} as {form}")
 
 
 def main() -> None:
