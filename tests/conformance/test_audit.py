@@ -475,3 +475,38 @@ def test_a_scale_that_outputs_and_data_share_is_undone(scaled):
     assert found.found["outputs"].startswith("sigmoid")
     report = verify(found.subject, only="objective/beta")
     assert report.facts["implied variance"] == f"{1 / factor:.6g}"
+
+
+def two_images(terms):
+    """One code, two decoders, and a term for each."""
+    net, other = Textbook(), Textbook()
+    x, y = images(), images().flip(0)
+
+    def step():
+        mu, logvar = net.encoder(x + y).chunk(2, dim=-1)
+        z = net.sample(mu, logvar)
+        outputs = (net.decoder(z), other.decoder(z))
+        parts = [term(o, d) for term, o, d in zip(terms, outputs, (x, y), strict=True)]
+        return sum(parts) + net.kl(mu, logvar)
+
+    return step
+
+
+def cross_entropy(outputs, x):
+    return F.binary_cross_entropy_with_logits(outputs, x, reduction="sum")
+
+
+def test_two_outputs_with_one_likelihood_are_judged_together():
+    right = audit_step(two_images([cross_entropy, cross_entropy]))
+    assert right.reason == ""
+    assert right.report.failures == ()
+    assert right.report.facts["effective beta"] == "1"
+
+
+@pytest.mark.parametrize(
+    "other", [lambda o, x: cross_entropy(o, x) / 2, lambda o, x: ((o - x) ** 2).sum()]
+)
+def test_two_outputs_with_a_term_each_are_said_not_to_be_judged(other):
+    found = audit_step(two_images([cross_entropy, other]))
+    assert found.report.failures == ()
+    assert "no one likelihood is that of all" in found.found["reconstruction"]

@@ -16,6 +16,7 @@ __all__ = ["Fit", "fitted"]
 
 _PIXELS = 7
 _ACTIVATIONS = {"sigmoid", "sigmoid_", "tanh", "tanh_", "softmax", "softplus", "hardsigmoid"}
+_OF_SEVERAL = "not judged: there are several outputs, and no one likelihood is that of all"
 _OF_BITS = "a Bernoulli likelihood for data of 0 and 1, and judged for no data between them"
 
 Found = tuple[Likelihood, float]
@@ -58,10 +59,11 @@ def fitted(pieces: Pieces) -> Fit:
         else:
             pieces.take(outputs, pieces.anatomy.data)
             _take_activation(pieces)
-            return Fit(None, is_judged=True)
+            several = len(outputs) > 1
+            return Fit(None, is_judged=not several, note=_OF_SEVERAL if several else "")
     except NotReplayableError as refused:
         if pieces.anatomy.data and not pieces.anatomy.is_graph:
-            return Fit(None, is_judged=False)
+            return Fit(None, is_judged=False, note=f"not judged: {refused}")
         reason = str(refused)
     return Fit(None, is_judged=False, undecided=f"{reason}: the reconstruction is not judged")
 
@@ -91,7 +93,8 @@ def _family(pieces: Pieces, draw: _Draw) -> Found | None:
     So 2 x - 1 is no data of a Bernoulli distribution, but x is.
     """
     data, outputs = pieces.anatomy.data, pieces.anatomy.outputs
-    for candidate in (data, *((value,) for value in pieces.anatomy.unmapped)):
+    earlier = pieces.anatomy.unmapped if len(data) == 1 else ()
+    for candidate in (data, *((value,) for value in earlier)):
         pieces.take(outputs, candidate)
         if found := _of_data(pieces, draw):
             return found
@@ -104,8 +107,8 @@ def _of_data(pieces: Pieces, draw: _Draw) -> Found | None:
 
     Of probabilities the earliest are the outputs, so that a clamp of them belongs to the loss.
     """
-    if len(pieces.anatomy.outputs) != 1:
-        return terms.family_of(pieces.nll, draw, _PIXELS)
+    if len(pieces.anatomy.outputs) != 1:  # it has to be that of all their places
+        return terms.family_of(pieces.nll, draw, pieces.pixel_places)
     data = pieces.anatomy.data
     best: Found | None = None
     for outputs in [*pieces.anatomy.outputs, *pieces.anatomy.earlier]:

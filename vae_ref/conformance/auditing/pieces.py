@@ -493,7 +493,7 @@ class Pieces:
     @property
     def pixel_places(self) -> int:
         """How many pixels there are in a step."""
-        return self.graph.values[self.anatomy.outputs[0]].numel
+        return sum(self.graph.values[v].numel for v in self.anatomy.outputs)
 
     @cached_property
     def pixel_slots(self) -> Tensor:
@@ -504,7 +504,7 @@ class Pieces:
     def _pixels_reached(self) -> Tensor:
         """Which outputs move the reconstruction, in their shape; all, if there are several."""
         if len(self.anatomy.outputs) != 1:
-            return torch.ones(self.graph.values[self.latent.z].shape, dtype=torch.bool)
+            return torch.ones(1, self.pixel_places, dtype=torch.bool)
         (o,), places = self.anatomy.outputs, self.pixel_places
         outputs = self.graph.shaped(o, 0.1 + 0.8 * uniform("outputs", places)).requires_grad_()
         nothing = self._nothing(self.anatomy.penalties)
@@ -526,12 +526,13 @@ class Pieces:
             )
         if not self.anatomy.data:
             raise NotReplayableError("the outputs are compared with nothing of their size")
-        if len(self.anatomy.outputs) != 1 or len(self.anatomy.data) != 1:
+        values, pairs = self.graph.values, (self.anatomy.outputs, self.anatomy.data)
+        sizes, others = ([values[v].numel for v in part] for part in pairs)
+        if sizes != others:
             raise NotReplayableError(
-                f"{len(self.anatomy.outputs)} outputs are compared with {len(self.anatomy.data)} "
-                "tensors of their size, not one with one"
+                f"{len(sizes)} outputs are compared with {len(others)} tensors of their size, not "
+                "one with one"
             )
-        (o,), (d,) = self.anatomy.outputs, self.anatomy.data
         slots, all_places = self.pixel_slots, self.pixel_places
         places = len(slots)
         total = torch.zeros((), dtype=outputs.dtype)
@@ -543,7 +544,11 @@ class Pieces:
                 pair = full.index_put((slots,), a), full.index_put((slots,), b)
             else:
                 pair = a, b
-            given = {o: self.graph.shaped(o, pair[0]), d: self.graph.shaped(d, pair[1])}
+            given = {
+                value: self.graph.shaped(value, numbers)
+                for part, all_numbers in zip(pairs, pair, strict=True)
+                for value, numbers in zip(part, all_numbers.split(sizes), strict=True)
+            }
             (value,) = self.graph.replay([self.graph.loss], given | nothing)
             total = total + (value - self._constant).reshape(())
             count += places
