@@ -95,6 +95,19 @@ class Parts:
                 total = total + variants.nll(o, one)
         return total
 
+    def require_plain_weight(self) -> None:
+        """Raise `ValueError` if one nat is not 1 in the loss, beside which a KL is computed."""
+        x = torch.rand(1, *self.shape)
+        outputs = 0.2 + 0.6 * torch.rand(1, *self.shape)
+        zero, one = torch.zeros(1, variants.LATENTS), torch.ones(1, variants.LATENTS)
+        if self.subject.nll is None and self.subject.loss is not None:
+            near, far = (
+                self.subject.loss(outputs, x, *to_spread(self.spread, mu, zero)).sum()
+                for mu in (zero, one)
+            )
+            if abs(far - near - variants.LATENTS / 2) > 1e-3:
+                raise ValueError("the loss is no sum in nats")
+
     def loss(self, outputs: Tensor, x: Tensor, posterior: tuple[Any, ...]) -> Tensor:
         if self.subject.loss is not None:
             return self.subject.loss(outputs, x, *posterior).sum()
@@ -118,6 +131,7 @@ def step_of(form: str, subject: Subject) -> tuple[Callable[[Any], Tensor], Any]:
 
         return step, x
     if form == "lightning":
+        parts.require_plain_weight()
 
         def training_step(batch: tuple[Tensor, Tensor]) -> Tensor:
             x, _ = batch

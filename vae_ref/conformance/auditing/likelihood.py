@@ -73,12 +73,15 @@ _Draw = Callable[..., Tensor]
 
 def _recognised(which: Callable[..., str], pieces: Pieces) -> str:
     """Say which loss of a kind the reconstruction is, if it is one."""
-    if len(pieces.anatomy.outputs) != 1:
-        return ""
     try:
-        return which(pieces.nll, uniform, _PIXELS)
+        return which(pieces.nll, uniform, _pixels(pieces))
     except NotReplayableError:
         return ""
+
+
+def _pixels(pieces: Pieces) -> int:
+    """Return how many pixels to draw: if there are several outputs, those of all of them."""
+    return _PIXELS if len(pieces.anatomy.outputs) == 1 else pieces.pixel_places
 
 
 def _binary(name: str, *shape: int) -> Tensor:
@@ -107,8 +110,8 @@ def _of_data(pieces: Pieces, draw: _Draw) -> Found | None:
 
     Of probabilities the earliest are the outputs, so that a clamp of them belongs to the loss.
     """
-    if len(pieces.anatomy.outputs) != 1:  # it has to be that of all their places
-        return terms.family_of(pieces.nll, draw, pieces.pixel_places)
+    if len(pieces.anatomy.outputs) != 1:
+        return terms.family_of(pieces.nll, draw, _pixels(pieces))
     data = pieces.anatomy.data
     best: Found | None = None
     for outputs in [*pieces.anatomy.outputs, *pieces.anatomy.earlier]:
