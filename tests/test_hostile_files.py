@@ -38,6 +38,8 @@ from vae_ref.cli.judge import _expected
 from vae_ref.cli.verify import _seed
 from vae_ref.conformance import Conventions, Subject
 from vae_ref.conformance.subject import DeclarationError
+from vae_ref.conformance.vectors.documents import load
+from vae_ref.conformance.vectors.grading import ANSWERS, AnswerError, grade
 from vae_ref.data import DataError
 from vae_ref.running import history
 from vae_ref.running.checkpoint import CheckpointError
@@ -611,9 +613,33 @@ def _call(folder: Path, arguments: list[str]) -> None:
         raise InputError("the command", "be right", "", message)
 
 
+# Answers to the golden vectors.
+
+IDS = [case["id"] for case in load("entropy")["cases"]]
+answers = st.builds(
+    lambda key, numbers: json.dumps({"id": key, "outputs": {"value": numbers}}),
+    st.sampled_from([*IDS, "entropy-000000000000"]),
+    st.lists(st.floats(width=32) | any_number, max_size=4),
+)
+damaged_answers = st.lists(
+    answers.flatmap(
+        lambda line: one_in(4).flatmap(
+            lambda rare: damaged_bytes(line.encode()) if rare else st.just(line.encode())
+        )
+    ),
+    max_size=3,
+).map(b"\n".join)
+
+
+def grade_answers(folder: Path, content: bytes) -> None:
+    (folder / ANSWERS).write_bytes(content)
+    grade(folder)
+
+
 # All of them.
 
 PARSERS = {
+    "answers": (damaged_answers, grade_answers, AnswerError),
     "checkpoint": (checkpoints(), load_checkpoint, CheckpointError),
     "history": (histories(), read_history, CheckpointError),
     "images": (images(), load_images, DataError),

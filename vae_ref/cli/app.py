@@ -9,6 +9,7 @@ from vae_ref.cli.adapt import adapt_command
 from vae_ref.cli.output import complain, streams_opened
 from vae_ref.cli.run import run_command
 from vae_ref.cli.train import evaluate_command, sample_command, train_command
+from vae_ref.cli.vectors import grade_command, vectors_command
 from vae_ref.cli.verify import claims_command, verify_command
 from vae_ref.support.errors import UserError
 from vae_ref.support.excerpt import excerpt
@@ -31,6 +32,8 @@ app.command("run", context_settings={"allow_interspersed_args": False, "allow_ex
 )
 app.command("adapt")(adapt_command)
 app.command("claims")(claims_command)
+app.command("vectors")(vectors_command)
+app.command("grade")(grade_command)
 app.command("train")(train_command)
 app.command("evaluate")(evaluate_command)
 app.command("sample")(sample_command)

@@ -1,0 +1,204 @@
+"""Grade the answers of another implementation, which has seen the questions alone."""
+
+import json
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vae_ref.conformance.vectors.bugs import whose
+from vae_ref.conformance.vectors.documents import NAMES, load
+from vae_ref.support.atomic import replacing
+from vae_ref.support.errors import UserError
+from vae_ref.support.excerpt import excerpt
+
+__all__ = ["ANSWERS", "QUESTIONS", "AnswerError", "Grade", "grade", "graded", "write_questions"]
+
+QUESTIONS, ANSWERS = "questions.jsonl", "answers.jsonl"
+_MOST_BYTES, _LONGEST = 64 * 2**20, 2**20
+"""A file of answers, and a line of it; the longest right ones have about 30 kB."""
+
+Verdict = str
+
+
+class AnswerError(UserError, ValueError):
+    """A line of answers is malformed; the message says the line, the field and the rule."""
+
+
+@dataclass
+class Grade:
+    """What became of the questions about one quantity.
+
+    Attributes:
+        counts: How many are right, wrong, missing or unsupported.
+        wrong: The ids of wrong answers, with what is wrong.
+        like: The bugs of the bank that give these wrong answers.
+    """
+
+    counts: Counter[Verdict] = field(default_factory=Counter)
+    wrong: dict[str, str] = field(default_factory=dict)
+    like: list[str] = field(default_factory=list)
+
+
+def write_questions(folder: Path, seed: int = 0) -> int:
+    """Write all questions without their answers, in an order of chance; return how many."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [
+        json.dumps({"id": case["id"], "quantity": name, "inputs": case["inputs"]})
+        for name in NAMES
+        for case in load(name)["cases"]
+    ]
+    random.Random(seed).shuffle(lines)
+    with replacing(folder / QUESTIONS) as file:
+        file.write("".join(f"{line}\n" for line in lines).encode())
+    return len(lines)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _answers(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the answers with the numbers of their lines."""
+    if path.stat().st_size > _MOST_BYTES:
+        raise AnswerError(f"{path.name} must have at most {_MOST_BYTES >> 20} MiB.")
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST + 1), b""), 1):
+            if len(line) > _LONGEST:
+                raise AnswerError(f"line {number} must have at most {_LONGEST >> 20} MiB.")
+            if not line.strip():
+                continue
+            try:
+                answer = json.loads(line, parse_constant=_refuse_constant)
+            except (ValueError, RecursionError) as error:
+                why = excerpt(str(error).partition("\n")[0], 100)
+                raise AnswerError(f"line {number} must be JSON: {why}.") from None
+            if not isinstance(answer, dict) or not isinstance(answer.get("id"), str):
+                raise AnswerError(f'line {number} must be an object with an "id".')
+            yield number, answer
+
+
+def graded(text: object) -> float:
+    """Read a number of an answer: one of JSON, a decimal, or a hexadecimal float.
+
+    Raises:
+        ValueError: If it is none, or no float represents it.
+    """
+    if isinstance(text, bool) or not isinstance(text, int | float | str):
+        raise ValueError("is no number")
+    if isinstance(text, str) and (len(text) > 100 or not text.isascii() or "_" in text):
+        raise ValueError("is no number")
+    is_hex = isinstance(text, str) and "0x" in text.lower()
+    try:
+        found = float.fromhex(text) if is_hex else float(text)  # type: ignore[arg-type]
+    except (ValueError, OverflowError):
+        raise ValueError("is no number") from None
+    if math.isinf(found) and not (isinstance(text, str) and "inf" in text.lower()):
+        raise ValueError("is larger than any float")
+    return found
+
+
+def _given(number: int, answer: dict[str, Any], part: str) -> dict[str, list[float]]:
+    """Return the numbers of the outputs or the slopes."""
+    arrays = answer.get(part, {})
+    if not isinstance(arrays, dict):
+        raise AnswerError(f"line {number}, {part}: it must be an object of lists.")
+    found = {}
+    for name, numbers in arrays.items():
+        where = f"line {number}, {part}, {excerpt(name, 40)}"
+        if not isinstance(numbers, list):
+            raise AnswerError(f"{where}: it must be a list of numbers, flat.")
+        try:
+            found[name] = [graded(text) for text in numbers]
+        except ValueError as error:
+            raise AnswerError(f"{where}: a number {error}.") from None
+    return found
+
+
+def grade(folder: Path, dtype: str = "float64") -> dict[str, Grade]:
+    """Grade the answers in a folder, by quantity.
+
+    Args:
+        folder: Where ``answers.jsonl`` is.
+        dtype: The precision in which the answers were computed.
+
+    Raises:
+        AnswerError: If a line is malformed, or answers a question twice or none.
+        OSError: If the file cannot be read.
+    """
+    cases = {case["id"]: (name, case) for name in NAMES for case in load(name)["cases"]}
+    found: dict[str, Grade] = defaultdict(Grade)
+    values: dict[str, list[tuple[dict[str, Any], list[float]]]] = defaultdict(list)
+    seen = dict[str, int]()
+    for number, answer in _answers(folder / ANSWERS):
+        key = answer["id"]
+        if key not in cases:
+            raise AnswerError(f"line {number} must answer a question; {excerpt(key, 60)} is none.")
+        if key in seen:
+            raise AnswerError(f"line {number} answers the question of line {seen[key]} again.")
+        seen[key] = number
+        name, case = cases[key]
+        is_asked = "unsupported" not in answer
+        why = _fault(number, answer, case, dtype) if is_asked else ""
+        verdict = "wrong" if why else "right" if is_asked else "unsupported"
+        found[name].counts[verdict] += 1
+        if why:
+            found[name].wrong[key] = why
+            if value := _given(number, answer, "outputs").get("value"):
+                values[name].append((case, value))
+    for key, (name, _) in cases.items():
+        if key not in seen:
+            found[name].counts["missing"] += 1
+    for name, answers in values.items():
+        found[name].like = whose(name, answers)
+    return {name: found[name] for name in NAMES}
+
+
+def _fault(number: int, answer: dict[str, Any], case: dict[str, Any], dtype: str) -> str:
+    """Return what is wrong with an answer; empty if nothing is."""
+    if "refuse" in case or "refused" in answer:
+        if "refuse" not in case:
+            return "it is refused, and the inputs are right"
+        return "" if "refused" in answer else f"it is not refused, but {case['refuse']}"
+    outputs = _given(number, answer, "outputs")
+    if "training" in case:
+        return _fault_of_training(outputs, case["training"], dtype)
+    if not case["outputs"].keys() <= outputs.keys():
+        missing = ", ".join(sorted(case["outputs"].keys() - outputs.keys()))
+        return f"there is no output {missing}"
+    slopes = _given(number, answer, "slopes")
+    for part, given in (("outputs", outputs), ("slopes", slopes)):
+        for name, entry in case[part].items():
+            if name in given and (why := _fault_of_array(given[name], entry, dtype)):
+                return f"{name if part == 'outputs' else f'the slope by {name}'}: {why}"
+    return ""
+
+
+def _fault_of_array(got: list[float], entry: dict[str, Any], dtype: str) -> str:
+    if len(got) != len(entry["decimal"]):
+        return f"{len(got)} numbers, not {len(entry['decimal'])}"
+    ulp, machine = entry["ulp"][dtype], np.finfo(dtype)
+    if ulp is None:
+        return ""
+    for index, (a, b, scale) in enumerate(zip(got, entry["decimal"], entry["scale"], strict=True)):
+        allowed = ulp * float(machine.eps) * float(scale) + float(machine.tiny)
+        if not abs(a - float(b)) <= allowed:
+            return f"number {index} is {a:.9g}, not {float(b):.9g} within {allowed:.2g}"
+    return ""
+
+
+def _fault_of_training(outputs: dict[str, list[float]], case: dict[str, Any], dtype: str) -> str:
+    got = outputs.get("loss", [])
+    if len(got) != len(case["loss"]):
+        return f"loss: {len(got)} numbers, not {len(case['loss'])}"
+    for step, a, b, allowed in zip(
+        case["steps"], got, case["loss"], case["tolerance"][dtype], strict=True
+    ):
+        if not abs(a - float(b)) <= float(allowed):
+            return f"the loss of step {step} is {a:.9g}, not {float(b):.9g} within {allowed}"
+    return ""
