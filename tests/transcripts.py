@@ -15,7 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 GUIDE, README = ROOT / "docs" / "verify.md", ROOT / "README.md"
-PAGES = (GUIDE, README)
+VECTORS = ROOT / "docs" / "vectors.md"
+PAGES = (GUIDE, README, VECTORS)
 DRAWING = ROOT / "docs" / "images" / "audit.svg"
 
 

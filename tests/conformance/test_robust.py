@@ -79,8 +79,16 @@ def test_a_bug_is_none(name, user):
     assert recognised(BANK[name].subject().nll) == ""
 
 
-def test_a_term_on_which_outputs_have_no_effect_is_none(user):
-    assert recognised(lambda outputs, x: 0 * outputs.sum()) == ""
+@pytest.mark.parametrize(
+    "term",
+    [
+        lambda outputs, x: 0 * outputs.sum(),
+        lambda outputs, x: -(outputs * x.log() + (1 - outputs) * (1 - x).log()).sum(),
+    ],
+    ids=["no slope", "infinite slopes"],
+)
+def test_a_term_without_a_finite_slope_is_none(term, user):
+    assert recognised(term) == ""
 
 
 @pytest.mark.parametrize(("name", "nll"), MEANT)

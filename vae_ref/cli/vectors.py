@@ -21,10 +21,12 @@ def vectors_command(
     With --blind, only the questions are written, to questions.jsonl. Another implementation, in
     any language, answers them in answers.jsonl, and vae-ref grade DIR says what is wrong.
     """
-    from vae_ref.conformance.vectors import documents, grading
+    from vae_ref.conformance.vectors import documents
     from vae_ref.support.atomic import replacing
 
     if blind:
+        from vae_ref.conformance.vectors import grading  # which imports torch
+
         count = grading.write_questions(folder)
         typer.echo(f"{count} questions in {folder / grading.QUESTIONS}")
         return

@@ -95,7 +95,7 @@ def _gamma(slopes: Tensor, p: Tensor, white: Tensor) -> float | None:
     least, most = p[white].argmin(), p[white].argmax()
     ends = torch.stack([p[white][least], p[white][most]])
     ratio = slopes[white][most] / slopes[white][least]
-    if not (slopes > 0).all():
+    if not ((slopes > 0) & slopes.isfinite()).all():
         return None
 
     def excess(log_gamma: float) -> float:

@@ -67,18 +67,23 @@ def outputs_of(shape: Sequence[int], numbers: Sequence[Rounded]) -> dict[str, An
     It may be off by ``ulp`` times the machine epsilon times ``scale``, which is what rounding may
     do to the textbook's formula. Over the value, the scale is the formula's condition number.
     """
-    sizes = [max(float(abs(n.value)), float(n.scale)) for n in numbers]
-    most = max(sizes, default=0.0)
+    scales = [max(n.scale, abs(n.value)) for n in numbers]  # the answer is rounded, too
+    most = max(map(float, scales), default=0.0)
     return {
         "shape": list(shape),
         "decimal": [_decimal(n.value) for n in numbers],
-        "scale": [mpmath.nstr(n.scale, 6, min_fixed=0, max_fixed=0) for n in numbers],
+        "scale": [_short(scale, 6) for scale in scales],
         "condition": [
-            mpmath.nstr(n.scale / abs(n.value), 3, min_fixed=0, max_fixed=0) if n.value else None
-            for n in numbers
+            _short(scale / abs(n.value), 3) if n.value else None
+            for n, scale in zip(numbers, scales, strict=True)
         ],
         "ulp": {name: _ULPS if most < large else None for name, large in _LARGEST.items()},
     }
+
+
+def _short(value: Any, digits: int) -> str:
+    text: str = mpmath.nstr(value, digits, min_fixed=0, max_fixed=0)
+    return text
 
 
 def _decimal(value: Any) -> str:
