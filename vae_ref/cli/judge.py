@@ -38,6 +38,7 @@ class Request:
     Attributes:
         target: What to load; without it, the reference.
         batch: How the input of a step is made.
+        command: A command that answers over its standard streams, in the place of a target.
         declarations: Pairs ``KEY=VALUE``, the conventions that differ.
         only: A pattern of claim ids.
         seed: The seed of everything that is random.
@@ -64,11 +65,12 @@ class Request:
     memory: float = 8.0
     earlier: list[dict[str, Any]] = field(default_factory=list)
     batch: str | None = None
+    command: str | None = None
 
     @property
     def name(self) -> str:
         """What to call it before it is loaded."""
-        return self.target or "the reference"
+        return self.target or self.command or "the reference"
 
 
 def judge(
@@ -177,6 +179,11 @@ def _loaded(request: Request) -> "Subject":
     if wrong := [key for key, equals, _ in pairs if not equals]:
         raise InputError("--declare", "be KEY=VALUE", wrong[0], "For example --declare beta=4.")
     declared = {key: value for key, _, value in pairs}
+    if request.command is not None:
+        from vae_ref.conformance.loading.process import subject_of_process
+
+        subject = subject_of_process(request.command)
+        return replace(subject, conventions=subject.conventions.declaring(declared))
     if request.target is not None:
         return load(request.target, declared, batch=request.batch)
     if declared:

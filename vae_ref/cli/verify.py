@@ -69,6 +69,15 @@ def verify_command(
             "shapes, such as 16x784,16x10 or 16x20:int.",
         ),
     ] = None,
+    command: Annotated[
+        str | None,
+        typer.Option(
+            "--exec",
+            metavar="COMMAND",
+            help="Judge a program in any language, such as 'node my_vae.js': it is asked line by "
+            "line over its standard input.",
+        ),
+    ] = None,
     expect_failures: Annotated[
         Path | None,
         typer.Option(
@@ -133,13 +142,18 @@ def verify_command(
     """
     outputs = {"--json": json_file, "--junit": junit, "--html": html}
     _require_writable(outputs, [target, checkpoint, expect_failures])
+    named = target or command
+    if command is not None and (target or batch or train or checkpoint):
+        other = target or "--batch, --train or --checkpoint"
+        raise InputError("--exec", "be the only thing to judge", other, "Leave out the other.")
     request = Request(
         target=target,
         declarations=declare or [],
         batch=batch,
+        command=command,
         only=only,
         seed=_seed(seed),
-        level=level or ("standard" if target and not (train or checkpoint) else "trained"),
+        level=level or ("standard" if named and not (train or checkpoint) else "trained"),
         train=train,
         checkpoint=str(checkpoint) if checkpoint else None,
         data=str(data),

@@ -1,0 +1,102 @@
+"""A bug of the bank, or the right specimen, behind the process protocol.
+
+python -m tests.conformance.piped [BUG]           answers as docs/process.md says
+python -m tests.conformance.piped --tally         judges all bugs that way, and without
+"""
+
+import json
+import sys
+from collections import Counter
+
+import torch
+
+from vae_ref.conformance.loading.process import FUNCTIONS, subject_of_process
+from vae_ref.conformance.mutants import BANK
+from vae_ref.conformance.mutants.specimen import specimen
+from vae_ref.conformance.runner import verify
+
+SLOTS = ("kl", "sample", "nll", "loss", "bound")
+
+
+def serve(bug: str) -> None:
+    """Answer requests with the functions of a bug, and the slopes that torch finds."""
+    subject = BANK[bug].subject() if bug else specimen()
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request["do"] == "stop":
+            return
+        reply = _start() if request["do"] == "start" else _answer(subject, request)
+        sys.__stdout__.write(json.dumps(reply) + "\n")
+        sys.__stdout__.flush()
+
+
+def _start() -> dict:
+    return {
+        "name": "specimen",
+        "language": "Python",
+        "gradients": True,
+        "supports": list(FUNCTIONS),
+        "conventions": {"likelihood": "bernoulli", "dtype": "float64"},
+    }
+
+
+def _answer(subject, request) -> dict:
+    names = FUNCTIONS[request["function"]]
+    given = [_tensor(request["inputs"][name]).requires_grad_() for name in names]
+    if "seed" in request:
+        torch.manual_seed(request["seed"])
+    try:
+        value = getattr(subject, request["function"])(*given)
+        if "cotangent" not in request:
+            return {"id": request["id"], "value": _array(value)}
+        cotangent = _tensor(request["cotangent"]).view(value.shape)
+        slopes = [torch.zeros_like(g) for g in given]
+        if value.requires_grad:
+            found = torch.autograd.grad(value, given, cotangent.to(value), allow_unused=True)
+            slopes = [s if f is None else f for s, f in zip(slopes, found, strict=True)]
+        arrays = dict(zip(names, map(_array, slopes), strict=True))
+        return {"id": request["id"], "slopes": arrays}
+    except Exception as error:
+        return {"id": request["id"], "error": repr(error)}
+
+
+def _tensor(array) -> torch.Tensor:
+    numbers = [float(number) for number in array["numbers"]]
+    return torch.tensor(numbers, dtype=torch.float64).view(array["shape"])
+
+
+def _array(tensor) -> dict:
+    numbers = [n if abs(n) < float("inf") else str(n) for n in tensor.detach().flatten().tolist()]
+    return {"shape": list(tensor.shape), "numbers": numbers}
+
+
+def command(bug: str = "") -> str:
+    return f"{sys.executable} -W ignore -m tests.conformance.piped {bug}"
+
+
+def through_a_pipe(bug: str = ""):
+    """Verify a bug behind a pipe."""
+    return verify(subject_of_process(command(bug)))
+
+
+def tally() -> None:
+    """Count how many bugs are noticed and named behind a pipe."""
+    torch.set_num_threads(1)
+    counts: Counter[str] = Counter()
+    for mutant in BANK.values():
+        if mutant.slot not in SLOTS:
+            continue
+        report = through_a_pipe(mutant.id)
+        names = {f.diagnosis.bug for f in report.failures if f.diagnosis}
+        how = "named" if mutant.id in names else "noticed" if report.failures else "missed"
+        counts[how] += 1
+        if how != "named":
+            print(mutant.id, how, names, [f.claim.id for f in report.failures], flush=True)
+    print(dict(counts))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--tally"]:
+        tally()
+    else:
+        serve(*sys.argv[1:] or [""])

@@ -1,0 +1,209 @@
+"""A VAE in another process is judged as one in this, and there is always a report."""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from tests.conformance.piped import command, through_a_pipe
+from tests.transcripts import ROOT
+from vae_ref.conformance import verify
+from vae_ref.conformance.loading import process
+from vae_ref.conformance.loading.process import ProcessError, subject_of_process
+from vae_ref.conformance.mutants.specimen import specimen
+
+pytestmark = pytest.mark.usefixtures("user")
+EXAMPLES = ROOT / "docs" / "examples"
+
+
+def statuses(report):
+    parts = ("kl", "reparameterization", "likelihood", "objective")
+    return {r.claim.id: r.status for r in report.results if r.claim.part in parts}
+
+
+@pytest.mark.slow
+def test_a_right_process_is_judged_as_without_one():
+    piped = statuses(through_a_pipe())
+    assert piped == statuses(verify(specimen()))
+    assert set(piped.values()) == {"pass"}
+
+
+BUGS = ["kl-no-half", "z-half-exp-logvar", "nll-mean-over-pixels", "loss-beta-4", "z-detached-mu"]
+BUGS += ["iw-mean-of-logs", "kl-detached-logvar", "z-uniform-noise"]
+
+
+@pytest.mark.parametrize(
+    "bug", [pytest.param(b, marks=[pytest.mark.slow] * (i > 0)) for i, b in enumerate(BUGS)]
+)
+def test_a_bug_is_named_through_a_pipe(bug):
+    """All of them: python -m tests.conformance.piped --tally."""
+    (failure,) = through_a_pipe(bug).failures
+    assert failure.diagnosis.bug == bug
+
+
+# Processes that do something else.
+
+LOOP = """
+import json, os, sys, time
+for line in sys.stdin:
+    request = json.loads(line)
+    if request["do"] == "start":
+        print(json.dumps({START}), flush=True)
+    elif request["do"] == "case":
+        REPLY
+"""
+RIGHT = {"name": "odd", "language": "Python", "supports": ["kl"], "gradients": False}
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """A command of a process that says what it is, and replies to cases in its own way."""
+
+    def write(reply="pass", start=RIGHT):
+        file = tmp_path / "odd.py"
+        file.write_text(LOOP.replace("{START}", repr(start)).replace("REPLY", reply))
+        return f"{sys.executable} {file}"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        ("sys.exit(3)", "the process ended with status 3"),
+        ("raise ValueError('no KL today')", "status 1: ValueError: no KL today"),
+        ("os.abort()", "the process ended with status -6"),
+        ("print('Hello', flush=True)", "garbage: a line that is no JSON object, Hello"),
+        ("print(flush=True)", "garbage"),
+        ("print('[' * 10**6, flush=True)", "garbage"),
+        ("print('{\"id\": 1}', flush=True)", "wrong id: it answered 1 to"),
+        ("sys.stdout.write('x' * 10**5)", "silent: no line within 1 s"),
+        ("time.sleep(9)", "silent: no line within 1 s"),
+        ("while True: sys.stdout.write('x' * 2**20)", "a flood: more than 2 MiB"),
+        ("print(json.dumps({'id': request['id'], 'error': 'no'}), flush=True)", "it failed: no"),
+        ("print(json.dumps({'id': request['id'], 'unsupported': ''}), flush=True)", "does not"),
+        ("print(json.dumps({'id': request['id']}), flush=True)", "value must be an object"),
+        (
+            "print(json.dumps({'id': request['id'], 'value': {'shape': [2], 'numbers': [1]}}), "
+            "flush=True)",
+            "value has 1 numbers, and the shape [2]",
+        ),
+        (
+            "print(json.dumps({'id': request['id'], 'value': {'shape': [], 'numbers': ['1e']}}), "
+            "flush=True)",
+            "value holds what is no number",
+        ),
+    ],
+)
+def test_each_way_to_fail_is_said_and_the_run_goes_on(odd, monkeypatch, reply, message):
+    monkeypatch.setattr(process, "_SECONDS", 1.0)
+    monkeypatch.setattr(process, "_LONGEST", 2 * 2**20)
+    report = verify(subject_of_process(odd(reply)), only="kl/[cs]*")
+    results = {r.claim.id: r for r in report.results}
+    assert results["kl/closed-form"].status == "error"
+    assert message in results["kl/closed-form"].message
+    assert results["kl/single-precision"].status == "error"
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ({}, '"supports" must be a list of some of kl, reparameterize'),
+        ({"supports": ["train"]}, '"supports" must be a list of some of'),
+        ({"supports": []}, "must not be empty"),
+        ({"supports": ["kl"], "conventions": 3}, '"conventions" must be an object'),
+        ({"supports": ["kl"], "conventions": {"spread": "x"}}, "start: spread must be"),
+        ({"supports": ["kl"], "conventions": {"x": 1}}, "there is no convention called 'x'"),
+    ],
+)
+def test_a_start_that_is_wrong_is_one_line(odd, start, message):
+    with pytest.raises(ProcessError, match=message.replace("[", r"\[")):
+        subject_of_process(odd(start=start))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "--exec must be a command; got nothing"),
+        ("'", "--exec must be a command; No closing quotation"),
+        ("no-such-program", "--exec cannot be run; No such file or directory"),
+        ("true", "--exec must answer the request start; the process ended with status 0"),
+        ("echo hello", "must answer the request start; "),
+    ],
+)
+def test_a_command_that_is_wrong_is_one_line(vae_ref_command, words, message):
+    status, output, errors = vae_ref_command("verify", "--exec", words)
+    assert status == 2
+    assert output == ""
+    assert message in errors
+
+
+def test_a_command_stands_alone(vae_ref_command):
+    status, _, errors = vae_ref_command("verify", "right_kl.py", "--exec", "true")
+    assert status == 2
+    assert "--exec must be the only thing to judge" in errors
+
+
+def test_a_request_holds_no_answer_and_never_the_same_id(odd, tmp_path):
+    log = tmp_path / "log"
+    subject = subject_of_process(
+        odd(f"open({str(log)!r}, 'a').write(line); print(json.dumps({{'id': 0}}), flush=True)")
+    )
+    verify(subject, only="kl/closed-form")
+    verify(subject, only="kl/closed-form")
+    requests = [json.loads(line) for line in log.read_text().splitlines()]
+    assert all(r.keys() == {"do", "id", "function", "inputs"} for r in requests)
+    assert len({r["id"] for r in requests}) == len(requests) > 1
+
+
+# The examples.
+
+
+def built(language, tmp_path):
+    """Return the command of an example; skip the test if its language is not here."""
+    folder = EXAMPLES / language
+    tool, words = {
+        "javascript": ("node", [folder / "vae.js"]),
+        "cpp": ("g++", [tmp_path / "vae"]),
+        "numpy": (sys.executable, [folder / "vae.py"]),
+    }[language]
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed")
+    if language == "cpp":
+        import subprocess
+
+        source = folder / "vae.cpp"
+        subprocess.run([tool, "-O2", "-std=c++17", source, "-o", tmp_path / "vae"], check=True)
+        return str(tmp_path / "vae")
+    return " ".join(map(str, [tool, *words]))
+
+
+LANGUAGES = sorted(path.name for path in EXAMPLES.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_an_example_holds_and_its_bug_is_named(language, tmp_path):
+    words = built(language, tmp_path)
+    right = verify(subject_of_process(words))
+    assert right.failures == ()
+    assert right.counts["pass"] >= 50
+    (failure,) = verify(subject_of_process(f"{words} bug"), only="kl/*").failures
+    assert failure.diagnosis.bug == "kl-no-half"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_an_example_is_short(language):
+    (file,) = (EXAMPLES / language).iterdir()
+    assert len(file.read_text().splitlines()) <= 150
+
+
+def test_the_command_judges_a_process(vae_ref_command, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    status, output, _ = vae_ref_command(
+        "verify", "--exec", command("kl-no-half"), "--only", "kl/*"
+    )
+    assert status == 1
+    assert "bug      kl-no-half" in output

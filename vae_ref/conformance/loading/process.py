@@ -1,0 +1,306 @@
+"""A VAE in another process, in any language: it is asked over its standard input, line by line.
+
+docs/process.md describes the protocol. A request holds inputs and no expected answers.
+"""
+
+import contextlib
+import json
+import math
+import os
+import secrets
+import select
+import shlex
+import subprocess
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from vae_ref.conformance.foreign import Foreign
+from vae_ref.conformance.subject import Conventions, DeclarationError, Subject
+from vae_ref.support.errors import UserError
+from vae_ref.support.excerpt import excerpt
+
+__all__ = ["FUNCTIONS", "AnswerOfProcessError", "ProcessError", "subject_of_process"]
+
+PROTOCOL = 1
+FUNCTIONS = {
+    "kl": ("mu", "logvar"),
+    "reparameterize": ("mu", "logvar"),
+    "nll": ("outputs", "x"),
+    "loss": ("outputs", "x", "mu", "logvar"),
+    "importance_weighted": ("log_w",),
+}
+"""What a process may be asked for, with the names of its arguments."""
+
+_SECONDS = 60.0
+"""How long a process may think about one case, by the clock: a guard against what hangs."""
+
+_LONGEST = 64 * 2**20
+"""The bytes of a reply; the longest right ones have 4 MB."""
+
+_STARTS = 3
+"""How often a process that has ended is started again."""
+
+_SHOWN = 2000  # bytes of its standard error
+
+Array = dict[str, Any]
+
+
+class ProcessError(UserError, ValueError):
+    """A process cannot be judged at all; the message says why."""
+
+
+class AnswerOfProcessError(Exception):
+    """A process gave no right reply to a case; the message says which way it failed."""
+
+
+class _Process:
+    """Starts a process and asks it, again and again; one that has ended is started anew."""
+
+    def __init__(self, command: str) -> None:
+        try:
+            self._command = shlex.split(command)
+        except ValueError as error:
+            raise ProcessError(f"--exec must be a command; {error}.") from None
+        if not self._command:
+            raise ProcessError("--exec must be a command; got nothing.")
+        self._running: subprocess.Popen[bytes] | None = None
+        self._starts, self._next = 0, secrets.randbelow(10**9)
+        self.about: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """Start the process, and ask what it is."""
+        if self._starts > _STARTS:
+            raise AnswerOfProcessError(
+                f"it has ended {self._starts} times, and is not asked again"
+            )
+        self._starts += 1
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _end_of
+        try:
+            self._running = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+            )
+        except OSError as error:
+            self._errors.close()
+            why = f"{error.strerror}: {excerpt(self._command[0])}"
+            raise ProcessError(f"--exec cannot be run; {why}.") from None
+        self._waiting = b""
+        self._ending = weakref.finalize(self, _end_of, self._running, self._errors)
+        self.about = self._ask({"do": "start", "protocol": PROTOCOL})
+
+    def case(self, function: str, inputs: dict[str, Array], **more: Any) -> dict[str, Any]:
+        """Ask for a value of a function, or with a cotangent for its slopes."""
+        if self._running is None:
+            self.start()
+        self._next += 1 + secrets.randbelow(9)
+        request = {"do": "case", "id": self._next, "function": function, "inputs": inputs, **more}
+        reply = self._ask(request)
+        if reply.get("id") != self._next:
+            self.kill()
+            raise AnswerOfProcessError(
+                f"wrong id: it answered {excerpt(reply.get('id'))} to {self._next}"
+            )
+        if "error" in reply:
+            raise AnswerOfProcessError(f"it failed: {excerpt(str(reply['error']), 200)}")
+        if "unsupported" in reply:
+            raise AnswerOfProcessError(
+                f"it does not support what it said it does: {excerpt(str(reply['unsupported']))}"
+            )
+        return reply
+
+    def kill(self) -> None:
+        """End the process; the next case starts another."""
+        if self._running is not None:
+            self._ending()
+            self._running = None
+
+    def stop(self) -> None:
+        """Say that there are no more cases, and end the process."""
+        if self._running is not None:
+            with contextlib.suppress(OSError):
+                self._write({"do": "stop"})
+        self.kill()
+
+    def _write(self, request: Mapping[str, Any]) -> None:
+        assert self._running is not None  # noqa: S101 - whoever asks has started it
+        assert self._running.stdin is not None  # noqa: S101
+        self._running.stdin.write(json.dumps(request).encode() + b"\n")
+        self._running.stdin.flush()
+
+    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            self._write(request)
+            line = self._line()
+        except BrokenPipeError:
+            line = b""
+        if not line:
+            raise AnswerOfProcessError(self._end())
+        try:
+            reply = json.loads(line)
+        except (ValueError, RecursionError):
+            reply = None
+        if not isinstance(reply, dict):
+            self.kill()
+            shown = excerpt(line[:80].decode(errors="replace"))
+            raise AnswerOfProcessError(f"garbage: a line that is no JSON object, {shown}")
+        return reply
+
+    def _line(self) -> bytes:
+        """Read a line; nothing if the process has ended."""
+        assert self._running is not None  # noqa: S101
+        assert self._running.stdout is not None  # noqa: S101
+        deadline, pipe = time.monotonic() + _SECONDS, self._running.stdout.fileno()
+        parts = [self._waiting]
+        size = len(self._waiting)
+        while b"\n" not in parts[-1]:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([pipe], [], [], left)[0]:
+                self.kill()
+                raise AnswerOfProcessError(f"silent: no line within {_SECONDS:g} s")
+            part = os.read(pipe, 2**20)
+            if not part:
+                return b""
+            parts.append(part)
+            size += len(part)
+            if size > _LONGEST:
+                self.kill()
+                raise AnswerOfProcessError(
+                    f"a flood: more than {_LONGEST >> 20} MiB without an answer"
+                )
+        line, _, self._waiting = b"".join(parts).partition(b"\n")
+        return line or b" "  # an empty line is not the end
+
+    def _end(self) -> str:
+        """Say how the process has ended."""
+        assert self._running is not None  # noqa: S101
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._running.wait(1)
+        status = self._running.poll()
+        self._errors.seek(0)
+        lines = self._errors.read(_SHOWN).decode(errors="replace").strip().splitlines()
+        self.kill()
+        how = "closed its output" if status is None else f"ended with status {status}"
+        return f"the process {how}" + (f": {excerpt(lines[-1], 200)}" if lines else "")
+
+
+def _end_of(running: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+    """Kill a process, and close its pipes."""
+    running.kill()
+    with contextlib.suppress(OSError):  # what was left to write has no reader
+        running.communicate()
+    errors.close()
+
+
+def _written(array: Any) -> Array:
+    numbers = [
+        value if math.isfinite(value) else str(value)
+        for value in np.asarray(array, dtype=np.float64).ravel().tolist()
+    ]
+    return {"shape": list(np.shape(array)), "numbers": numbers}
+
+
+def _read(given: object, what: str) -> Any:
+    """Read an array of a reply."""
+    if not isinstance(given, dict):
+        raise AnswerOfProcessError(f"{what} must be an object with shape and numbers")
+    shape, numbers = given.get("shape"), given.get("numbers")
+    if not isinstance(shape, list) or not isinstance(numbers, list):
+        raise AnswerOfProcessError(f"{what} must have a shape and a flat list of numbers")
+    sizes = [n for n in shape if isinstance(n, int) and not isinstance(n, bool) and n >= 0]
+    if len(sizes) < len(shape) or math.prod(sizes) != len(numbers):
+        raise AnswerOfProcessError(
+            f"{what} has {len(numbers)} numbers, and the shape {excerpt(shape)}"
+        )
+    try:
+        found = [_number(number) for number in numbers]
+    except (ValueError, TypeError, OverflowError) as error:
+        why = excerpt(str(error), 80)
+        raise AnswerOfProcessError(f"{what} holds what is no number: {why}") from None
+    return np.array(found, dtype=np.float64).reshape(sizes)
+
+
+def _number(given: object) -> float:
+    if isinstance(given, bool) or not isinstance(given, int | float | str):
+        raise TypeError(repr(given))
+    if isinstance(given, str) and "0x" in given:
+        return float.fromhex(given)
+    return float(given)
+
+
+def _seed() -> int:
+    """Return a seed for the noise of a case, drawn from torch's generator."""
+    return int(torch.randint(2**31, (), dtype=torch.int64))
+
+
+def _function(process: _Process, name: str, *, differentiable: bool) -> Foreign:
+    """Return a function of tensors that asks the process."""
+    names = FUNCTIONS[name]
+
+    def linearize(*arrays: Any) -> tuple[Any, Callable[[Any], Sequence[Any]]]:
+        inputs = dict(zip(names, map(_written, arrays), strict=True))
+        seeded = {"seed": _seed()} if name == "reparameterize" else {}
+        value = _read(process.case(name, inputs, **seeded).get("value"), "value")
+
+        def pull(cotangent: Any) -> Sequence[Any]:
+            reply = process.case(name, inputs, cotangent=_written(cotangent), **seeded)
+            slopes = reply.get("slopes")
+            if not isinstance(slopes, dict) or set(slopes) != set(names):
+                raise AnswerOfProcessError(f"slopes must hold {', '.join(names)}")
+            found = [_read(slopes[n], f"the slope by {n}") for n in names]
+            for slope, array, n in zip(found, arrays, names, strict=True):
+                if slope.shape != array.shape:
+                    raise AnswerOfProcessError(
+                        f"the slope by {n} has the shape {slope.shape}, not {array.shape}"
+                    )
+            return found
+
+        return value.astype(arrays[0].dtype), pull
+
+    return Foreign(linearize, differentiable=differentiable)
+
+
+def subject_of_process(command: str) -> Subject:
+    """Start a process, and return the VAE that it says it is.
+
+    Raises:
+        ProcessError: If it cannot be run, or does not say what it is.
+    """
+    process = _Process(command)
+    try:
+        process.start()
+    except AnswerOfProcessError as error:
+        raise ProcessError(f"--exec must answer the request start; {error}.") from None
+    about = process.about
+    supports, said = about.get("supports"), about.get("conventions", {})
+    if not isinstance(supports, list) or not set(map(str, supports)) <= FUNCTIONS.keys():
+        known = ", ".join(FUNCTIONS)
+        raise ProcessError(f'start: "supports" must be a list of some of {known}.')
+    if not supports:
+        raise ProcessError('start: "supports" must not be empty; there is nothing to judge.')
+    if not isinstance(said, dict):
+        raise ProcessError('start: "conventions" must be an object of names and values.')
+    texts = {str(key): _as_text(value) for key, value in said.items()}
+    try:
+        conventions = Conventions().declaring(texts)
+    except DeclarationError as error:
+        raise ProcessError(f"start: {error}") from None
+    differentiable = about.get("gradients") is True
+    functions: dict[str, Any] = {
+        name: _function(process, name, differentiable=differentiable) for name in supports
+    }
+    name, language = (excerpt(str(about.get(key, "unknown")), 60) for key in ("name", "language"))
+    return Subject(name=name, found={"language": language}, conventions=conventions, **functions)
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
