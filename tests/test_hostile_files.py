@@ -37,6 +37,7 @@ from vae_ref.bridge.weights import load_weights
 from vae_ref.cli.judge import _expected
 from vae_ref.cli.verify import _seed
 from vae_ref.conformance import Conventions, Subject
+from vae_ref.conformance.loading.process import AnswerOfProcessError, read_array, read_reply
 from vae_ref.conformance.subject import DeclarationError
 from vae_ref.conformance.vectors.documents import load
 from vae_ref.conformance.vectors.grading import ANSWERS, AnswerError, grade
@@ -636,9 +637,37 @@ def grade_answers(folder: Path, content: bytes) -> None:
     grade(folder)
 
 
+# Replies of a process.
+
+arrays = st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=4).map(
+    lambda numbers: {"shape": [len(numbers)], "numbers": numbers}
+)
+odd_arrays = st.fixed_dictionaries(
+    {
+        "shape": st.lists(st.integers(-1, 4) | any_number, max_size=3) | any_number,
+        "numbers": st.lists(st.floats() | any_number, max_size=4) | any_number,
+    }
+)
+replies = (
+    one_in(3)
+    .flatmap(lambda rare: odd_arrays if rare else arrays)
+    .map(lambda array: json.dumps({"id": 1, "value": array}))
+)
+damaged_replies = replies.flatmap(
+    lambda line: one_in(4).flatmap(
+        lambda rare: damaged_bytes(line.encode()) if rare else st.just(line.encode())
+    )
+)
+
+
+def read_value(folder: Path, line: bytes) -> None:
+    read_array(read_reply(line).get("value"), "value")
+
+
 # All of them.
 
 PARSERS = {
+    "replies": (damaged_replies, read_value, AnswerOfProcessError),
     "answers": (damaged_answers, grade_answers, AnswerError),
     "checkpoint": (checkpoints(), load_checkpoint, CheckpointError),
     "history": (histories(), read_history, CheckpointError),

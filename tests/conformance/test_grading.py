@@ -9,8 +9,9 @@ from tests.conformance.test_vectors import REFERENCE, tensors
 from vae_ref import InputError
 from vae_ref.conformance.vectors import grading
 from vae_ref.conformance.vectors.documents import NAMES, load
-from vae_ref.conformance.vectors.grading import AnswerError, grade, graded, write_questions
+from vae_ref.conformance.vectors.grading import AnswerError, grade, write_questions
 from vae_ref.conformance.vectors.make import trained
+from vae_ref.support import exchange
 
 
 def answered(question, functions):
@@ -148,4 +149,4 @@ def test_a_wrong_answer_is_described(tmp_path, outputs, message):
 
 @pytest.mark.parametrize("text", ["0x1.8p+1", "3", "3.0", 3, 3.0, "30e-1"])
 def test_numbers_are_read_in_all_their_forms(text):
-    assert graded(text) == 3
+    assert exchange.number(text) == 3

@@ -92,7 +92,7 @@ def odd(tmp_path):
         (
             "print(json.dumps({'id': request['id'], 'value': {'shape': [], 'numbers': ['1e']}}), "
             "flush=True)",
-            "value holds what is no number",
+            "value: a number is no number",
         ),
     ],
 )

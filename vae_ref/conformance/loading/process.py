@@ -22,10 +22,18 @@ import torch
 
 from vae_ref.conformance.foreign import Foreign
 from vae_ref.conformance.subject import Conventions, DeclarationError, Subject
+from vae_ref.support import exchange
 from vae_ref.support.errors import UserError
 from vae_ref.support.excerpt import excerpt
 
-__all__ = ["FUNCTIONS", "AnswerOfProcessError", "ProcessError", "subject_of_process"]
+__all__ = [
+    "FUNCTIONS",
+    "AnswerOfProcessError",
+    "ProcessError",
+    "read_array",
+    "read_reply",
+    "subject_of_process",
+]
 
 PROTOCOL = 1
 FUNCTIONS = {
@@ -144,14 +152,10 @@ class _Process:
         if not line:
             raise AnswerOfProcessError(self._end())
         try:
-            reply = json.loads(line)
-        except (ValueError, RecursionError):
-            reply = None
-        if not isinstance(reply, dict):
+            return read_reply(line)
+        except AnswerOfProcessError:
             self.kill()
-            shown = excerpt(line[:80].decode(errors="replace"))
-            raise AnswerOfProcessError(f"garbage: a line that is no JSON object, {shown}")
-        return reply
+            raise
 
     def _line(self) -> bytes:
         """Read a line; nothing if the process has ended."""
@@ -191,6 +195,22 @@ class _Process:
         return f"the process {how}" + (f": {excerpt(lines[-1], 200)}" if lines else "")
 
 
+def read_reply(line: bytes) -> dict[str, Any]:
+    """Read a line of a process.
+
+    Raises:
+        AnswerOfProcessError: If it is no JSON object.
+    """
+    try:
+        reply = exchange.parsed(line)
+    except ValueError:
+        reply = None
+    if not isinstance(reply, dict):
+        shown = excerpt(line[:80].decode(errors="replace"))
+        raise AnswerOfProcessError(f"garbage: a line that is no JSON object, {shown}")
+    return reply
+
+
 def _end_of(running: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
     """Kill a process, and close its pipes."""
     running.kill()
@@ -207,8 +227,12 @@ def _written(array: Any) -> Array:
     return {"shape": list(np.shape(array)), "numbers": numbers}
 
 
-def _read(given: object, what: str) -> Any:
-    """Read an array of a reply."""
+def read_array(given: object, what: str) -> Any:
+    """Read an array of a reply.
+
+    Raises:
+        AnswerOfProcessError: If it is none.
+    """
     if not isinstance(given, dict):
         raise AnswerOfProcessError(f"{what} must be an object with shape and numbers")
     shape, numbers = given.get("shape"), given.get("numbers")
@@ -220,19 +244,10 @@ def _read(given: object, what: str) -> Any:
             f"{what} has {len(numbers)} numbers, and the shape {excerpt(shape)}"
         )
     try:
-        found = [_number(number) for number in numbers]
-    except (ValueError, TypeError, OverflowError) as error:
-        why = excerpt(str(error), 80)
-        raise AnswerOfProcessError(f"{what} holds what is no number: {why}") from None
+        found = [exchange.number(number) for number in numbers]
+    except ValueError as error:
+        raise AnswerOfProcessError(f"{what}: a number {error}") from None
     return np.array(found, dtype=np.float64).reshape(sizes)
-
-
-def _number(given: object) -> float:
-    if isinstance(given, bool) or not isinstance(given, int | float | str):
-        raise TypeError(repr(given))
-    if isinstance(given, str) and "0x" in given:
-        return float.fromhex(given)
-    return float(given)
 
 
 def _seed() -> int:
@@ -247,14 +262,14 @@ def _function(process: _Process, name: str, *, differentiable: bool) -> Foreign:
     def linearize(*arrays: Any) -> tuple[Any, Callable[[Any], Sequence[Any]]]:
         inputs = dict(zip(names, map(_written, arrays), strict=True))
         seeded = {"seed": _seed()} if name == "reparameterize" else {}
-        value = _read(process.case(name, inputs, **seeded).get("value"), "value")
+        value = read_array(process.case(name, inputs, **seeded).get("value"), "value")
 
         def pull(cotangent: Any) -> Sequence[Any]:
             reply = process.case(name, inputs, cotangent=_written(cotangent), **seeded)
             slopes = reply.get("slopes")
             if not isinstance(slopes, dict) or set(slopes) != set(names):
                 raise AnswerOfProcessError(f"slopes must hold {', '.join(names)}")
-            found = [_read(slopes[n], f"the slope by {n}") for n in names]
+            found = [read_array(slopes[n], f"the slope by {n}") for n in names]
             for slope, array, n in zip(found, arrays, names, strict=True):
                 if slope.shape != array.shape:
                     raise AnswerOfProcessError(

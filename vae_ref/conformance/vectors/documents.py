@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +121,9 @@ def _lines(value: Any, indent: str) -> Iterator[str]:
     yield f"{indent}{']' if is_list else '}'}"
 
 
+@cache
 def load(name: str) -> dict[str, Any]:
-    """Read a file of the vectors."""
+    """Read a file of the vectors, once; whoever gets it must not change it."""
     document: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
     return document
 

@@ -1,7 +1,6 @@
 """Grade the answers of another implementation, which has seen the questions alone."""
 
 import json
-import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -13,11 +12,12 @@ import numpy as np
 
 from vae_ref.conformance.vectors.bugs import whose
 from vae_ref.conformance.vectors.documents import NAMES, load
+from vae_ref.support import exchange
 from vae_ref.support.atomic import replacing
 from vae_ref.support.errors import UserError
 from vae_ref.support.excerpt import excerpt
 
-__all__ = ["ANSWERS", "QUESTIONS", "AnswerError", "Grade", "grade", "graded", "write_questions"]
+__all__ = ["ANSWERS", "QUESTIONS", "AnswerError", "Grade", "grade", "write_questions"]
 
 QUESTIONS, ANSWERS = "questions.jsonl", "answers.jsonl"
 _MOST_BYTES, _LONGEST = 64 * 2**20, 2**20
@@ -59,10 +59,6 @@ def write_questions(folder: Path, seed: int = 0) -> int:
     return len(lines)
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
-
-
 def _answers(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the answers with the numbers of their lines."""
     if path.stat().st_size > _MOST_BYTES:
@@ -74,33 +70,13 @@ def _answers(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not line.strip():
                 continue
             try:
-                answer = json.loads(line, parse_constant=_refuse_constant)
-            except (ValueError, RecursionError) as error:
+                answer = exchange.parsed(line)
+            except ValueError as error:
                 why = excerpt(str(error).partition("\n")[0], 100)
                 raise AnswerError(f"line {number} must be JSON: {why}.") from None
             if not isinstance(answer, dict) or not isinstance(answer.get("id"), str):
                 raise AnswerError(f'line {number} must be an object with an "id".')
             yield number, answer
-
-
-def graded(text: object) -> float:
-    """Read a number of an answer: one of JSON, a decimal, or a hexadecimal float.
-
-    Raises:
-        ValueError: If it is none, or no float represents it.
-    """
-    if isinstance(text, bool) or not isinstance(text, int | float | str):
-        raise ValueError("is no number")
-    if isinstance(text, str) and (len(text) > 100 or not text.isascii() or "_" in text):
-        raise ValueError("is no number")
-    is_hex = isinstance(text, str) and "0x" in text.lower()
-    try:
-        found = float.fromhex(text) if is_hex else float(text)  # type: ignore[arg-type]
-    except (ValueError, OverflowError):
-        raise ValueError("is no number") from None
-    if math.isinf(found) and not (isinstance(text, str) and "inf" in text.lower()):
-        raise ValueError("is larger than any float")
-    return found
 
 
 def _given(number: int, answer: dict[str, Any], part: str) -> dict[str, list[float]]:
@@ -114,7 +90,7 @@ def _given(number: int, answer: dict[str, Any], part: str) -> dict[str, list[flo
         if not isinstance(numbers, list):
             raise AnswerError(f"{where}: it must be a list of numbers, flat.")
         try:
-            found[name] = [graded(text) for text in numbers]
+            found[name] = [exchange.number(text) for text in numbers]
         except ValueError as error:
             raise AnswerError(f"{where}: a number {error}.") from None
     return found
