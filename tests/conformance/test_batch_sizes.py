@@ -58,6 +58,8 @@ def test_a_sum_beside_a_mean_is_a_bug_though_any_variance_is_right(
 def test_two_alike_are_right(reduce):
     report = audit_step(squared(reduce, reduce), images()).report
     assert (report.failures, report.undecided) == ((), "")
+    reduction = "summed" if reduce is torch.sum else "averaged"
+    assert report.facts["loss"] == f"{reduction} over the batch"
 
 
 def test_a_loss_of_events_with_a_mask():

@@ -1,9 +1,9 @@
 """Claims about the loss: reconstruction plus KL, the negative of a bound of log p(x)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, product
 from operator import mul
 
 import torch
@@ -15,6 +15,7 @@ from vae_ref.conformance.claims import registry
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.probe.terms import ratio_tolerance
 from vae_ref.conformance.records import Finding, NotApplicable, Violation
+from vae_ref.conformance.subject import Weights
 
 claim = partial(registry.claim, slot="loss")
 
@@ -244,32 +245,43 @@ def beta(probe: Probe) -> Finding:
     builds_on=_PARTS,
 )
 def one_reduction(probe: Probe) -> Finding:
-    first, second = _reductions_of_step(probe) or (term.batch for term in probe.in_loss)
+    weights = probe.subject.weights
+    known: Iterable[str] = (term.batch for term in probe.in_loss)
+    if weights is not None:
+        known = _reductions_of_step(weights, ratio_tolerance(probe.dtype))
+    first, second = known
     if first != second or first == "neither":
         raise Violation(
             f"a batch given twice has its reconstruction {_change(first)} and its KL "
             f"{_change(second)}: beta depends on the batch size",
             symptom=f"{first}-{second}",
         )
-    return Finding(facts={"loss": f"{'summed' if first == 'sum' else 'averaged'} over the batch"})
+    words = {"sum": "summed over the batch", "mean": "averaged over the batch"}
+    return Finding(facts={"loss": words[first]} if first in words else {})
 
 
-def _reductions_of_step(probe: Probe) -> tuple[str, str] | None:
-    """Return how a step reduces both terms, if its weights with fewer examples are known.
+def _reductions_of_step(weights: Weights, tolerance: float) -> tuple[str, str]:
+    """Return how a step reduces both terms over the batch; "unknown" if that is not known.
 
-    The sizes of its pieces do not vary. If the weight of one term over that of the other is as the
-    number of examples, or one over it, one of them is averaged and the other is summed.
+    The sizes of its pieces do not vary. With fewer examples a sum keeps its weight, and that of a
+    mean grows. If both weights change by something else, too, their ratio tells.
     """
-    whole = probe.subject.weights
-    fewer = whole.fewer if whole else None
-    if not (whole and fewer and whole.ratio and fewer.ratio):
-        return None
-    change, share = fewer.ratio / whole.ratio, fewer.examples / whole.examples
-    if abs(change / share - 1) <= ratio_tolerance(probe.dtype):
+    fewer, unknown = weights.fewer, ("unknown", "unknown")
+    if not (fewer and fewer.nll and fewer.kl and weights.nll and weights.kl):
+        return unknown
+    share = fewer.examples / weights.examples
+
+    def alike(change: float, due: float) -> bool:
+        return abs(change / due - 1) <= tolerance
+
+    nll, kl = fewer.nll / weights.nll, fewer.kl / weights.kl
+    for first, second in product(("sum", "mean"), repeat=2):
+        due = [1 / share if reduction == "mean" else 1.0 for reduction in (first, second)]
+        if alike(nll, due[0]) and alike(kl, due[1]):
+            return first, second
+    if alike(kl / nll, share):
         return "mean", "sum"
-    if abs(change * share - 1) <= ratio_tolerance(probe.dtype):
-        return "sum", "mean"
-    return None
+    return ("sum", "mean") if alike(kl * share, nll) else unknown
 
 
 def _change(reduction: str) -> str:

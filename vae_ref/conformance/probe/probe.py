@@ -101,7 +101,7 @@ class Probe:
         if found := known.get("inferred_likelihood"):
             facts["likelihood"] = found.name
         for name, part in (("KL", "kl"), ("reconstruction", "nll")):
-            if part in known:
+            if part in known and self.subject.weights is None:  # a step's terms are taken apart
                 taken = "" if getattr(self.subject, part) else "taken from the loss, "
                 facts[name] = taken + _REDUCTION[known[part].batch]
         return facts
