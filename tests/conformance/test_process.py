@@ -1,5 +1,6 @@
 """A VAE in another process is judged as one in this, and there is always a report."""
 
+import gc
 import json
 import shutil
 import subprocess
@@ -105,6 +106,18 @@ def test_each_way_to_fail_is_said_and_the_run_goes_on(odd, monkeypatch, reply, m
     assert results["kl/closed-form"].status == "error"
     assert message in results["kl/closed-form"].message
     assert results["kl/single-precision"].status == "error"
+
+
+def test_a_process_is_told_to_stop(odd, tmp_path):
+    log = tmp_path / "log"
+    command = odd("pass", start=RIGHT).replace(".py", "_log.py")
+    text = (tmp_path / "odd.py").read_text()
+    keep = f"    if request['do'] == 'stop': open({str(log)!r}, 'w').write('stopped')\n"
+    (tmp_path / "odd_log.py").write_text(text + keep)
+    subject = subject_of_process(command)
+    del subject
+    gc.collect()
+    assert log.read_text() == "stopped"
 
 
 @pytest.mark.parametrize(

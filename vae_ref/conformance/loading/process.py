@@ -55,6 +55,7 @@ _STARTS = 3
 """How often a process that has ended is started again."""
 
 _SHOWN = 2000  # bytes of its standard error
+_STOPPING = 2.0  # seconds until a process that was told to stop is killed
 
 Array = dict[str, Any]
 
@@ -127,15 +128,9 @@ class _Process:
     def kill(self) -> None:
         """End the process; the next case starts another."""
         if self._running is not None:
+            self._running.kill()
             self._ending()
             self._running = None
-
-    def stop(self) -> None:
-        """Say that there are no more cases, and end the process."""
-        if self._running is not None:
-            with contextlib.suppress(OSError):
-                self._write({"do": "stop"})
-        self.kill()
 
     def _write(self, request: Mapping[str, Any]) -> None:
         assert self._running is not None  # noqa: S101 - whoever asks has started it
@@ -212,10 +207,13 @@ def read_reply(line: bytes) -> dict[str, Any]:
 
 
 def _end_of(running: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
-    """Kill a process, and close its pipes."""
-    running.kill()
-    with contextlib.suppress(OSError):  # what was left to write has no reader
-        running.communicate()
+    """Tell a process to stop, kill it if it does not, and close its pipes."""
+    try:
+        running.communicate(json.dumps({"do": "stop"}).encode() + b"\n", timeout=_STOPPING)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        running.kill()
+        with contextlib.suppress(OSError, ValueError):
+            running.communicate()
     errors.close()
 
 
