@@ -1,4 +1,4 @@
-"""A step is run again with one example less: the KL keeps its weight, whatever the batch."""
+"""A step is run again with every example given twice: the KL keeps its weight."""
 
 import itertools
 
@@ -83,10 +83,49 @@ def test_a_weight_that_grows_from_step_to_step_is_no_bug():
     assert audit_step(step, images()).report.failures == ()
 
 
+def test_a_weight_that_comes_from_a_list_may_end():
+    weights = iter([0.1, 1.0])
+    step = squared(mean, lambda kl: next(weights) * mean(kl))
+    assert audit_step(step, images()).report.failures == ()
+
+
+def test_examples_without_an_image_change_no_reduction():
+    """The last one has none; with it left out, a mean over the others would look like a sum."""
+    net, has = Textbook(), torch.tensor([1.0, 1, 1, 1, 0])
+
+    def step(x, has):
+        mu, logvar = net.encoder(x).chunk(2, dim=-1)
+        errors = ((net.decoder(net.sample(mu, logvar)) - x) ** 2).sum(1)
+        return (errors * has).sum() / has.sum() + mean(gaussian_kl(mu, logvar))
+
+    assert audit_step(step, images(), has).report.failures == ()
+
+
+@pytest.mark.parametrize("examples", [1, 1000])
+def test_other_numbers_of_examples(examples):
+    x = images(examples, 12)
+    assert audit_step(squared(mean, mean), x).report.failures == ()
+    (failure,) = audit_step(squared(mean, torch.sum), x).report.failures
+    assert failure.claim.id == "objective/one-reduction"
+
+
+def test_the_batch_of_the_caller_stays_as_it_was():
+    x = images()
+    net, steps = squared(mean, mean), itertools.count(1)
+
+    def step(x):
+        x.mul_(0.5)
+        return net(x) / next(steps)
+
+    expected = x / 2
+    audit_step(step, x)
+    assert torch.equal(x, expected)
+
+
 def test_a_batch_size_that_is_baked_in_is_said():
     net = Textbook()
     found = audit_step(lambda x: net.loss(x.view(5, 12)), images())
-    assert found.found["batch"].startswith("of 5 examples alone: with one less, the step ends")
+    assert found.found["batch"].startswith("of 5 examples; given twice, the step ends")
     assert found.report.failures == ()
 
 

@@ -75,7 +75,7 @@ def test_a_bug_is_named(blind):
     answers(blind, {"kl-to-standard-normal": no_half})
     found = grade(blind)["kl-to-standard-normal"]
     assert found.like == ["kl-no-half"]
-    assert "value: number 0 is" in next(iter(found.wrong.values()))
+    assert "outputs, value: number 0 is" in next(iter(found.wrong.values()))
 
 
 def test_the_command_writes_and_grades(vae_ref_command, tmp_path):
@@ -111,11 +111,14 @@ KNOWN = load("entropy")["cases"][0]["id"]
         ('{"id": "entropy-1"}', "line 1 must answer a question; entropy-1 is none"),
         ({"outputs": []}, "line 1, outputs: it must be an object of lists"),
         ({"outputs": {"value": 3}}, "line 1, outputs, value: it must be a list of numbers, flat"),
-        ({"outputs": {"value": [[1]]}}, "line 1, outputs, value: a number is no number"),
-        ({"outputs": {"value": [True]}}, "line 1, outputs, value: a number is no number"),
-        ({"outputs": {"value": ["one"]}}, "line 1, outputs, value: a number is no number"),
+        ({"outputs": {"value": [[1], 2, 3]}}, "line 1, outputs, value: a number is no number"),
+        ({"outputs": {"value": [True, 2, 3]}}, "line 1, outputs, value: a number is no number"),
+        ({"outputs": {"value": ["one", 2, 3]}}, "line 1, outputs, value: a number is no number"),
         (f'{{"id": "{KNOWN}", "outputs": {{"value": [NaN]}}}}', "NaN is no number of JSON"),
-        (f'{{"id": "{KNOWN}", "outputs": {{"value": [1e9999]}}}}', "is larger than any float"),
+        (
+            f'{{"id": "{KNOWN}", "outputs": {{"value": [1e9999, 2, 3]}}}}',
+            "is larger than any float",
+        ),
         (f'{{"id": "{KNOWN}", "unsupported": 1}}\n{{"id": "{KNOWN}"}}', "of line 1 again"),
         ('{"id": "' + "x" * 2**20 + '"}', "line 1 must have at most 1 MiB"),
     ],
@@ -136,6 +139,10 @@ def test_a_malformed_line_is_answered(tmp_path, line, message):
         ({"value": [1]}, "value: 1 numbers, not 3"),
         ({"value": ["nan", 1, 1]}, "value: number 0 is nan, not"),
         ({"value": ["0x1p+9999", 1, 1]}, "a number is no number"),
+        ({"value": ["inf", "-inf", 1]}, "value: number 0 is inf, not"),
+        ({"value": [1e308, 1e308, 1e308]}, "value: number 0 is 1e+308, not"),
+        ({"value": [1] * 100_000}, "value: 100000 numbers, not 3"),
+        ({"values": [], "value": [1, 1, 1]}, "outputs, values: there is none of that name"),
     ],
 )
 def test_a_wrong_answer_is_described(tmp_path, outputs, message):

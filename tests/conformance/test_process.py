@@ -2,15 +2,18 @@
 
 import gc
 import json
+import shlex
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
+import torch
 
 from tests.conformance.piped import command, through_a_pipe
 from tests.transcripts import ROOT
-from vae_ref.conformance import verify
+from vae_ref.conformance import guards, verify
 from vae_ref.conformance.loading import process
 from vae_ref.conformance.loading.process import ProcessError, subject_of_process
 from vae_ref.conformance.mutants.specimen import specimen
@@ -92,6 +95,11 @@ def odd(tmp_path):
             "value has 1 numbers, and the shape [2]",
         ),
         (
+            "print('{\"id\":', request['id'], ', \"value\": {\"shape\": [' + ','.join("
+            "['9' * 4000] * 500) + '], \"numbers\": [1]}}', flush=True)",
+            "value has 1 numbers, and the shape",
+        ),
+        (
             "print(json.dumps({'id': request['id'], 'value': {'shape': [], 'numbers': ['1e']}}), "
             "flush=True)",
             "value: a number is no number",
@@ -106,6 +114,44 @@ def test_each_way_to_fail_is_said_and_the_run_goes_on(odd, monkeypatch, reply, m
     assert results["kl/closed-form"].status == "error"
     assert message in results["kl/closed-form"].message
     assert results["kl/single-precision"].status == "error"
+
+
+@pytest.mark.parametrize("words", ["yes; true", "sleep 50; true"])
+def test_the_children_of_a_process_end_with_it(monkeypatch, words):
+    """A shell that waits for its child would otherwise keep the pipe open."""
+    monkeypatch.setattr(process, "_SECONDS", 1.0)
+    monkeypatch.setattr(process, "_STOPPING", 0.2)
+    started = time.monotonic()
+    with pytest.raises(ProcessError, match="garbage|silent"):
+        subject_of_process(f"sh -c {shlex.quote(words)}")
+    assert time.monotonic() - started < 30
+
+
+def test_a_process_that_does_not_read_is_silent(odd, monkeypatch):
+    monkeypatch.setattr(process, "_SECONDS", 1.0)
+    subject = subject_of_process(odd("time.sleep(60)"))
+    mu = torch.zeros(20_000, 2)
+    with pytest.raises(process.AnswerOfProcessError, match="silent"):
+        subject.kl(mu, mu)
+
+
+def test_what_interrupts_a_case_ends_the_process(odd):
+    """Else the late answer would be taken for that to the next case."""
+    slow = "time.sleep(1); print(json.dumps({'id': request['id'], 'error': 'late'}), flush=True)"
+    subject = subject_of_process(odd(slow))
+    mu = torch.zeros(1, 2)
+    with pytest.raises(guards.TimeLimit), guards.time_limit(30, wall=0.3):
+        subject.kl(mu, mu)
+    with pytest.raises(process.AnswerOfProcessError, match="it failed: late"):
+        subject.kl(mu, mu)
+
+
+def test_the_last_line_of_its_standard_error_is_shown(odd):
+    subject = subject_of_process(
+        odd("sys.stderr.write(('warning' + chr(10)) * 999); raise OSError('why')")
+    )
+    with pytest.raises(process.AnswerOfProcessError, match="OSError: why"):
+        subject.kl(torch.zeros(1, 2), torch.zeros(1, 2))
 
 
 def test_a_process_is_told_to_stop(odd, tmp_path):

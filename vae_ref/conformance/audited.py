@@ -96,7 +96,8 @@ call the step in training mode
 def audit_step(step: Callable[..., Any], *arguments: Any, name: str = "the step") -> Audit:
     """Audit a function that returns the loss of a batch: call it, and find its VAE.
 
-    It is called again with one example less, if it takes a batch: the KL must keep its weight.
+    It is called again with every example given twice, if it takes a batch: the KL must keep its
+    weight beside the reconstruction.
 
     Args:
         step: Returns the loss, or a tuple, a dict or an object with it.

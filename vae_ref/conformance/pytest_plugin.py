@@ -46,7 +46,7 @@ def parametrize_with_claims(
     Args:
         subject: What is under test.
         step: Instead of a subject, a function that returns the loss.
-        batch: What the step is called with, if anything; after that with one example less.
+        batch: What the step is called with, if anything; after that with all of it twice.
         expected_failures: Claim ids with the reason why they are known to fail; such a failure is
             an xfail. A claim that holds all the same, an error or a time-out is a failure.
         only: A pattern of claim ids, such as ``kl/*``; by default all.

@@ -273,7 +273,7 @@ def verify(
     Args:
         subject: What is under test.
         step: Instead of a subject, a function that returns the loss.
-        batch: What the step is called with, if anything; after that with one example less.
+        batch: What the step is called with, if anything; after that with all of it twice.
         only: A pattern of claim ids, such as ``kl/*``; by default all.
         seed: The seed of everything that is random.
         level: ``trained`` adds the claims that train the subject first.

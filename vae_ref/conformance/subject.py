@@ -156,7 +156,7 @@ class Weights:
         pixels: How many pixels an example has.
         nll_place: The line that computes the reconstruction.
         kl_place: The line that computes the KL.
-        fewer: The weights in the same step of fewer examples; None if they are not known.
+        twice: The weights in the same step with every example given twice, if they are known.
     """
 
     nll: float | None
@@ -166,7 +166,7 @@ class Weights:
     pixels: int
     nll_place: str
     kl_place: str
-    fewer: "Weights | None" = None
+    twice: "Weights | None" = None
 
     @property
     def ratio(self) -> float | None:

@@ -108,7 +108,7 @@ class Audit:
         They are inputs that the loss has without the networks. That they weigh the terms is known
         if both are what they should be only if these inputs are uniform.
         """
-        if self.anatomy is None or self.subject is None or _ratio(self.subject):
+        if self.anatomy is None or self.subject is None or _is_whole(self):
             return
         inputs, best = _beside_the_networks(self.anatomy), None
         some = (*combinations(inputs, 1), *combinations(inputs, 2))
@@ -116,7 +116,7 @@ class Audit:
             other = Audit(self.name)
             with contextlib.suppress(NoVAEError, *REFUSED):
                 other._take_apart(graph.made_uniform(weights, at_one=at_one), roots)
-            if other.subject is not None and _ratio(other.subject):
+            if other.subject is not None and _is_whole(other):
                 shapes = " and ".join(f"an input {graph.values[v].shape}" for v in weights)
                 other.found |= {"weighed by": f"{shapes}: judged with equal weights"}
                 other.subject = _without_beta(replace(other.subject, found=other.found))
@@ -140,6 +140,13 @@ def _without_beta(subject: Subject) -> Subject:
 def _ratio(subject: Subject | None) -> float | None:
     """Return the weight of the KL over that of the reconstruction, if both are known."""
     return subject.weights.ratio if subject and subject.weights else None
+
+
+def _is_whole(audit: Audit) -> bool:
+    """Whether the loss is a likelihood and a KL of the same examples, each with a weight."""
+    if not _ratio(audit.subject):
+        return False
+    return audit.pieces is None or not audit.pieces.leaves_examples_out
 
 
 def _beside_the_networks(anatomy: Anatomy) -> list[int]:
@@ -242,35 +249,43 @@ def _run(result: Audit, step: Callable[..., Any], arguments: Any) -> None:
 
 
 def _vary(result: Audit, step: Callable[..., Any], arguments: Any) -> None:
-    """Add to the weights what they are in the same step of one example less.
+    """Add to the weights what they are in the same step, with every example given twice.
 
     They are not compared if they differ from run to run, as a weight does that grows from step to
     step. A step that takes no other number of examples is said to be so.
     """
     subject = result.subject
     whole = subject.weights if subject else None
-    if subject is None or whole is None or not whole.ratio or whole.examples == 1:
+    if subject is None or whole is None or not whole.ratio:
         return
     places, form = tree_flatten(arguments)
-    has_rows = [isinstance(p, Tensor) and p.ndim and len(p) == whole.examples for p in places]
+    has_rows = [
+        isinstance(p, Tensor) and p.layout == torch.strided and p.shape[:1] == (whole.examples,)
+        for p in places
+    ]
     if not any(has_rows):
         return
-    cut = [p[:-1].clone() if rows else p for p, rows in zip(places, has_rows, strict=True)]
+
+    def given(times: int) -> Any:
+        copies = [
+            torch.cat([place.detach()] * times) if rows else place
+            for place, rows in zip(places, has_rows, strict=True)
+        ]
+        return tree_unflatten(copies, form)
+
     try:
-        fewer = _weights_in(step, tree_unflatten(cut, form))
+        twice = _weights_in(step, given(2))
+        if twice is None or twice.examples != 2 * whole.examples:
+            return
+        again = whole if _same_ratio(whole, twice) else _weights_in(step, given(1))
     except Exception as error:  # whatever a step does whose sizes are baked in
         result.found["batch"] = (
-            f"of {whole.examples} examples alone: with one less, the step ends with "
+            f"of {whole.examples} examples; given twice, the step ends with "
             f"{kind_and_message(error)}"
         )
         return
-    if fewer is None or fewer.examples != whole.examples - 1:
-        return
-    if not _same_ratio(whole, fewer):
-        again = _weights_in(step, arguments)
-        if again is None or not _same_ratio(whole, again):
-            return
-    result.subject = replace(subject, weights=replace(whole, fewer=fewer))
+    if again is not None and _same_ratio(whole, again):
+        result.subject = replace(subject, weights=replace(whole, twice=twice))
 
 
 def _weights_in(step: Callable[..., Any], arguments: Any) -> Weights | None:

@@ -386,11 +386,17 @@ class Pieces:
     @staticmethod
     def _slots(reached: Tensor, other: Tensor) -> Tensor:
         """Return the places that are reached: all, if the other term has other examples."""
-        if reached.dim() > 1 and len(reached) == len(other):
-            ours, theirs = (part.flatten(1).any(1) for part in (reached, other))
-            if not torch.equal(ours, theirs):
-                reached = torch.ones_like(reached)
+        if _have_other_examples(reached, other):
+            reached = torch.ones_like(reached)
         return reached.flatten().nonzero()[:, 0]
+
+    @property
+    def leaves_examples_out(self) -> bool:
+        """Whether a term of the loss has other examples than the other, as by a mask or a bug."""
+        try:
+            return _have_other_examples(self._codes_reached, self._pixels_reached)
+        except (NotReplayableError, *REFUSED):
+            return False
 
     def is_sum(self) -> bool:
         """Whether the loss is a function of outputs and data plus one of the posterior."""
@@ -556,6 +562,13 @@ class Pieces:
             half = torch.full((places,), 0.5, dtype=outputs.dtype)
             total = total - self.reconstruction(half, half).detach() * (surplus / places)
         return total
+
+
+def _have_other_examples(reached: Tensor, other: Tensor) -> bool:
+    if reached.dim() < 2 or other.dim() < 2 or len(reached) != len(other):
+        return False
+    ours, theirs = (part.flatten(1).any(1) for part in (reached, other))
+    return not torch.equal(ours, theirs)
 
 
 @cache

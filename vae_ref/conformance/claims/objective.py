@@ -263,25 +263,24 @@ def one_reduction(probe: Probe) -> Finding:
 def _reductions_of_step(weights: Weights, tolerance: float) -> tuple[str, str]:
     """Return how a step reduces both terms over the batch; "unknown" if that is not known.
 
-    The sizes of its pieces do not vary. With fewer examples a sum keeps its weight, and that of a
-    mean grows. If both weights change by something else, too, their ratio tells.
+    The sizes of its pieces do not vary. With every example given twice, a sum keeps its weight,
+    and a mean has half of it. If both change by something else, too, their ratio tells.
     """
-    fewer, unknown = weights.fewer, ("unknown", "unknown")
-    if not (fewer and fewer.nll and fewer.kl and weights.nll and weights.kl):
+    twice, unknown = weights.twice, ("unknown", "unknown")
+    if not (twice and twice.nll and twice.kl and weights.nll and weights.kl):
         return unknown
-    share = fewer.examples / weights.examples
 
     def alike(change: float, due: float) -> bool:
         return abs(change / due - 1) <= tolerance
 
-    nll, kl = fewer.nll / weights.nll, fewer.kl / weights.kl
+    nll, kl = twice.nll / weights.nll, twice.kl / weights.kl
     for first, second in product(("sum", "mean"), repeat=2):
-        due = [1 / share if reduction == "mean" else 1.0 for reduction in (first, second)]
+        due = [0.5 if reduction == "mean" else 1.0 for reduction in (first, second)]
         if alike(nll, due[0]) and alike(kl, due[1]):
             return first, second
-    if alike(kl / nll, share):
+    if alike(kl / nll, 2.0):
         return "mean", "sum"
-    return ("sum", "mean") if alike(kl * share, nll) else unknown
+    return ("sum", "mean") if alike(kl / nll, 0.5) else unknown
 
 
 def _change(reduction: str) -> str:

@@ -175,7 +175,7 @@ def _name(
             fixed, by_weights = probe.subject.weights, None
             if fixed and slot == "loss" and any(r.symptom.startswith(_WEIGHED) for r in roots):
                 by_weights = weights.explain(fixed)
-            if fixed and fixed.fewer and slot == "loss" and not by_weights:
+            if fixed and fixed.twice and slot == "loss" and not by_weights:
                 by_weights = weights.explain_reductions(fixed, {r.symptom for r in roots})
             return by_weights or _by_fingerprint(probe, slot, roots)
     except KeyboardInterrupt:

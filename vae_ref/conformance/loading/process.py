@@ -10,6 +10,7 @@ import os
 import secrets
 import select
 import shlex
+import signal
 import subprocess
 import tempfile
 import time
@@ -49,7 +50,9 @@ _SECONDS = 60.0
 """How long a process may think about one case, by the clock: a guard against what hangs."""
 
 _LONGEST = 64 * 2**20
-"""The bytes of a reply; the longest right ones have 4 MB."""
+"""The bytes of a reply; the longest right ones, of many draws, have 24 MB."""
+
+_MOST_AXES = 8
 
 _STARTS = 3
 """How often a process that has ended is started again."""
@@ -96,6 +99,7 @@ class _Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
+                start_new_session=True,  # so that its own children end with it
             )
         except OSError as error:
             self._errors.close()
@@ -128,41 +132,35 @@ class _Process:
     def kill(self) -> None:
         """End the process; the next case starts another."""
         if self._running is not None:
-            self._running.kill()
+            _kill(self._running)
             self._ending()
             self._running = None
 
-    def _write(self, request: Mapping[str, Any]) -> None:
-        assert self._running is not None  # noqa: S101 - whoever asks has started it
-        assert self._running.stdin is not None  # noqa: S101
-        self._running.stdin.write(json.dumps(request).encode() + b"\n")
-        self._running.stdin.flush()
-
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a request, and return its reply; whatever interrupts that ends the process."""
+        assert self._running is not None  # noqa: S101 - whoever asks has started it
+        deadline = time.monotonic() + _SECONDS
         try:
-            self._write(request)
-            line = self._line()
-        except BrokenPipeError:
-            line = b""
-        if not line:
-            raise AnswerOfProcessError(self._end())
-        try:
+            _write(self._running, json.dumps(request).encode() + b"\n", deadline)
+            line = self._line(deadline)
+            if not line:
+                raise AnswerOfProcessError(self._end())
             return read_reply(line)
-        except AnswerOfProcessError:
+        except BrokenPipeError:
+            raise AnswerOfProcessError(self._end()) from None
+        except BaseException:
             self.kill()
             raise
 
-    def _line(self) -> bytes:
+    def _line(self, deadline: float) -> bytes:
         """Read a line; nothing if the process has ended."""
         assert self._running is not None  # noqa: S101
         assert self._running.stdout is not None  # noqa: S101
-        deadline, pipe = time.monotonic() + _SECONDS, self._running.stdout.fileno()
+        pipe = self._running.stdout.fileno()
         parts = [self._waiting]
         size = len(self._waiting)
         while b"\n" not in parts[-1]:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([pipe], [], [], left)[0]:
-                self.kill()
+            if not select.select([pipe], [], [], max(0, deadline - time.monotonic()))[0]:
                 raise AnswerOfProcessError(f"silent: no line within {_SECONDS:g} s")
             part = os.read(pipe, 2**20)
             if not part:
@@ -170,7 +168,6 @@ class _Process:
             parts.append(part)
             size += len(part)
             if size > _LONGEST:
-                self.kill()
                 raise AnswerOfProcessError(
                     f"a flood: more than {_LONGEST >> 20} MiB without an answer"
                 )
@@ -183,8 +180,9 @@ class _Process:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._running.wait(1)
         status = self._running.poll()
-        self._errors.seek(0)
-        lines = self._errors.read(_SHOWN).decode(errors="replace").strip().splitlines()
+        size = self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, size - _SHOWN))
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
         self.kill()
         how = "closed its output" if status is None else f"ended with status {status}"
         return f"the process {how}" + (f": {excerpt(lines[-1], 200)}" if lines else "")
@@ -206,14 +204,36 @@ def read_reply(line: bytes) -> dict[str, Any]:
     return reply
 
 
+def _write(running: subprocess.Popen[bytes], text: bytes, deadline: float) -> None:
+    """Write to a process, which may not read."""
+    assert running.stdin is not None  # noqa: S101 - it is a pipe
+    pipe, rest = running.stdin.fileno(), memoryview(text)
+    os.set_blocking(pipe, False)
+    while rest:
+        if not select.select([], [pipe], [], max(0, deadline - time.monotonic()))[1]:
+            raise AnswerOfProcessError(f"silent: it has not read a request of {len(text)} bytes")
+        rest = rest[os.write(pipe, rest) :]
+
+
+def _kill(running: subprocess.Popen[bytes]) -> None:
+    """Kill a process and its children."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(running.pid, signal.SIGKILL)
+
+
 def _end_of(running: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
-    """Tell a process to stop, kill it if it does not, and close its pipes."""
-    try:
-        running.communicate(json.dumps({"do": "stop"}).encode() + b"\n", timeout=_STOPPING)
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        running.kill()
-        with contextlib.suppress(OSError, ValueError):
-            running.communicate()
+    """Tell a process to stop, kill it and its children if it does not, and close its pipes."""
+    with contextlib.suppress(OSError, AnswerOfProcessError):
+        stop = json.dumps({"do": "stop"}).encode() + b"\n"
+        _write(running, stop, time.monotonic() + _STOPPING)
+    for pipe in (running.stdin, running.stdout):
+        with contextlib.suppress(OSError):
+            if pipe is not None:
+                pipe.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        running.wait(_STOPPING)
+    _kill(running)
+    running.wait()
     errors.close()
 
 
@@ -236,8 +256,10 @@ def read_array(given: object, what: str) -> Any:
     shape, numbers = given.get("shape"), given.get("numbers")
     if not isinstance(shape, list) or not isinstance(numbers, list):
         raise AnswerOfProcessError(f"{what} must have a shape and a flat list of numbers")
-    sizes = [n for n in shape if isinstance(n, int) and not isinstance(n, bool) and n >= 0]
-    if len(sizes) < len(shape) or math.prod(sizes) != len(numbers):
+    most = max(1, len(numbers))
+    sizes = [n for n in shape if isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= most]
+    fits = len(sizes) == len(shape) <= _MOST_AXES
+    if not fits or math.prod(sizes) != len(numbers):
         raise AnswerOfProcessError(
             f"{what} has {len(numbers)} numbers, and the shape {excerpt(shape)}"
         )

@@ -80,8 +80,10 @@ def whose(quantity: str, answers: list[tuple[dict[str, Any], list[float]]]) -> l
 
 def _is_of(function: Callable[..., Any], entry: dict[str, Any], given: list[float]) -> bool:
     inputs = {name: inputs_of(of) for name, of in entry["inputs"].items()}
+    if not all(map(math.isfinite, given)):
+        return False
     found = _computed(function, inputs, ())
-    total = math.fsum(given)
+    total = math.fsum(number / len(given) for number in given) * len(given)
     return found is not None and math.isclose(found[0], total, rel_tol=_SAME, abs_tol=_SAME)
 
 

@@ -79,21 +79,23 @@ def _answers(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, answer
 
 
-def _given(number: int, answer: dict[str, Any], part: str) -> dict[str, list[float]]:
-    """Return the numbers of the outputs or the slopes."""
+def _arrays(number: int, answer: dict[str, Any], part: str) -> dict[str, list[Any]]:
+    """Return the lists of the outputs or the slopes, whose numbers are not read yet."""
     arrays = answer.get(part, {})
     if not isinstance(arrays, dict):
         raise AnswerError(f"line {number}, {part}: it must be an object of lists.")
-    found = {}
     for name, numbers in arrays.items():
-        where = f"line {number}, {part}, {excerpt(name, 40)}"
         if not isinstance(numbers, list):
+            where = f"line {number}, {part}, {excerpt(name, 40)}"
             raise AnswerError(f"{where}: it must be a list of numbers, flat.")
-        try:
-            found[name] = [exchange.number(text) for text in numbers]
-        except ValueError as error:
-            raise AnswerError(f"{where}: a number {error}.") from None
-    return found
+    return arrays
+
+
+def _numbers(where: str, texts: list[Any]) -> list[float]:
+    try:
+        return [exchange.number(text) for text in texts]
+    except ValueError as error:
+        raise AnswerError(f"{where}: a number {error}.") from None
 
 
 def grade(folder: Path, dtype: str = "float64") -> dict[str, Grade]:
@@ -125,8 +127,9 @@ def grade(folder: Path, dtype: str = "float64") -> dict[str, Grade]:
         found[name].counts[verdict] += 1
         if why:
             found[name].wrong[key] = why
-            if value := _given(number, answer, "outputs").get("value"):
-                values[name].append((case, value))
+            value, due = answer.get("outputs", {}).get("value"), case.get("outputs", {})
+            if value and "value" in due and len(value) == len(due["value"]["decimal"]):
+                values[name].append((case, _numbers(f"line {number}", value)))
     for key, (name, _) in cases.items():
         if key not in seen:
             found[name].counts["missing"] += 1
@@ -141,23 +144,34 @@ def _fault(number: int, answer: dict[str, Any], case: dict[str, Any], dtype: str
         if "refuse" not in case:
             return "it is refused, and the inputs are right"
         return "" if "refused" in answer else f"it is not refused, but {case['refuse']}"
-    outputs = _given(number, answer, "outputs")
-    if "training" in case:
-        return _fault_of_training(outputs, case["training"], dtype)
-    if not case["outputs"].keys() <= outputs.keys():
-        missing = ", ".join(sorted(case["outputs"].keys() - outputs.keys()))
-        return f"there is no output {missing}"
-    slopes = _given(number, answer, "slopes")
-    for part, given in (("outputs", outputs), ("slopes", slopes)):
-        for name, entry in case[part].items():
-            if name in given and (why := _fault_of_array(given[name], entry, dtype)):
-                return f"{name if part == 'outputs' else f'the slope by {name}'}: {why}"
-    return ""
+    training = case.get("training")
+    known = {"outputs": {"loss": training}, "slopes": {}} if training else case
+    missing = known["outputs"].keys() - _arrays(number, answer, "outputs").keys()
+    if missing:
+        return f"there is no output {', '.join(sorted(missing))}"
+    faults = (
+        _fault_of_list(f"line {number}, {part}, {name}", texts, known[part].get(name), dtype)
+        for part in ("outputs", "slopes")
+        for name, texts in _arrays(number, answer, part).items()
+        if name in known[part] or name not in case["inputs"]  # that of the data may be there, too
+    )
+    return next(filter(None, faults), "")
+
+
+def _fault_of_list(where: str, texts: list[Any], right: Any, dtype: str) -> str:
+    """Return what is wrong with a list of numbers, for which there may be no right one."""
+    name = where.partition(", ")[2]
+    if right is None:
+        return f"{excerpt(name, 60)}: there is none of that name"
+    count = len(right.get("decimal", right.get("loss")))
+    if len(texts) != count:
+        return f"{name}: {len(texts)} numbers, not {count}"
+    check = _fault_of_training if "loss" in right else _fault_of_array
+    why = check(_numbers(where, texts), right, dtype)
+    return why and f"{name}: {why}"
 
 
 def _fault_of_array(got: list[float], entry: dict[str, Any], dtype: str) -> str:
-    if len(got) != len(entry["decimal"]):
-        return f"{len(got)} numbers, not {len(entry['decimal'])}"
     ulp, machine = entry["ulp"][dtype], np.finfo(dtype)
     if ulp is None:
         return ""
@@ -168,13 +182,10 @@ def _fault_of_array(got: list[float], entry: dict[str, Any], dtype: str) -> str:
     return ""
 
 
-def _fault_of_training(outputs: dict[str, list[float]], case: dict[str, Any], dtype: str) -> str:
-    got = outputs.get("loss", [])
-    if len(got) != len(case["loss"]):
-        return f"loss: {len(got)} numbers, not {len(case['loss'])}"
+def _fault_of_training(got: list[float], case: dict[str, Any], dtype: str) -> str:
     for step, a, b, allowed in zip(
         case["steps"], got, case["loss"], case["tolerance"][dtype], strict=True
     ):
         if not abs(a - float(b)) <= float(allowed):
-            return f"the loss of step {step} is {a:.9g}, not {float(b):.9g} within {allowed}"
+            return f"that of step {step} is {a:.9g}, not {float(b):.9g} within {allowed}"
     return ""
