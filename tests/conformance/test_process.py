@@ -135,6 +135,25 @@ def test_a_process_that_does_not_read_is_silent(odd, monkeypatch):
         subject.kl(mu, mu)
 
 
+def test_an_empty_array_keeps_its_shape():
+    assert process.read_array({"shape": [0, 5], "numbers": []}, "value").shape == (0, 5)
+    assert process.read_array({"shape": [0], "numbers": []}, "value").shape == (0,)
+    assert process.read_array({"shape": [2, 3, 0], "numbers": []}, "value").shape == (2, 3, 0)
+    with pytest.raises(process.AnswerOfProcessError, match="value has the shape"):
+        process.read_array({"shape": [0, *[10**6] * 7], "numbers": []}, "value")
+
+
+def test_a_limit_of_time_uses_up_no_start(odd):
+    slow = "time.sleep(1); print(json.dumps({'id': request['id'], 'error': 'late'}), flush=True)"
+    subject = subject_of_process(odd(slow))
+    mu = torch.zeros(1, 2)
+    for _ in range(5):
+        with pytest.raises(guards.TimeLimit), guards.time_limit(30, wall=0.2):
+            subject.kl(mu, mu)
+    with pytest.raises(process.AnswerOfProcessError, match="it failed: late"):
+        subject.kl(mu, mu)
+
+
 def test_what_interrupts_a_case_ends_the_process(odd):
     """Else the late answer would be taken for that to the next case."""
     slow = "time.sleep(1); print(json.dumps({'id': request['id'], 'error': 'late'}), flush=True)"

@@ -52,7 +52,8 @@ _SECONDS = 60.0
 _LONGEST = 64 * 2**20
 """The bytes of a reply; the longest right ones, of many draws, have 24 MB."""
 
-_MOST_AXES = 8
+_MOST_AXES, _MOST = 8, 10**6
+"""The axes of an array, and the numbers along an axis."""
 
 _STARTS = 3
 """How often a process that has ended is started again."""
@@ -148,7 +149,8 @@ class _Process:
             return read_reply(line)
         except BrokenPipeError:
             raise AnswerOfProcessError(self._end()) from None
-        except BaseException:
+        except BaseException as error:
+            self._starts -= not isinstance(error, AnswerOfProcessError)  # it is not to blame
             self.kill()
             raise
 
@@ -256,8 +258,9 @@ def read_array(given: object, what: str) -> Any:
     shape, numbers = given.get("shape"), given.get("numbers")
     if not isinstance(shape, list) or not isinstance(numbers, list):
         raise AnswerOfProcessError(f"{what} must have a shape and a flat list of numbers")
-    most = max(1, len(numbers))
-    sizes = [n for n in shape if isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= most]
+    sizes = [
+        n for n in shape if isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= _MOST
+    ]
     fits = len(sizes) == len(shape) <= _MOST_AXES
     if not fits or math.prod(sizes) != len(numbers):
         raise AnswerOfProcessError(
@@ -267,7 +270,10 @@ def read_array(given: object, what: str) -> Any:
         found = [exchange.number(number) for number in numbers]
     except ValueError as error:
         raise AnswerOfProcessError(f"{what}: a number {error}") from None
-    return np.array(found, dtype=np.float64).reshape(sizes)
+    try:
+        return np.array(found, dtype=np.float64).reshape(sizes)
+    except ValueError:  # an empty one may have a shape that numpy refuses
+        raise AnswerOfProcessError(f"{what} has the shape {excerpt(sizes)}") from None
 
 
 def _seed() -> int:
