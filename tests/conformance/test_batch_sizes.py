@@ -101,6 +101,7 @@ def test_examples_without_an_image_change_no_reduction():
     assert audit_step(step, images(), has).report.failures == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", [1, 1000])
 def test_other_numbers_of_examples(examples):
     x = images(examples, 12)

@@ -17,8 +17,8 @@ from vae_ref.support import exchange
 def answered(question, functions):
     """Answer as a program in another language would: from the question alone."""
     name, answer = question["quantity"], {"id": question["id"]}
-    if name == "training":
-        return answer | {"outputs": {"loss": trained(question, torch.float64)}}
+    if name == "training" and name in functions:
+        return answer | {"outputs": {"loss": functions[name](question, torch.float64)}}
     if name not in functions:
         return answer | {"unsupported": "not written yet"}
     given = tensors(question, torch.float64)
@@ -57,8 +57,9 @@ def test_the_questions_hold_no_answers(blind):
     assert [line["id"] for line in lines] != [c["id"] for n in NAMES for c in load(n)["cases"]]
 
 
+@pytest.mark.slow
 def test_the_reference_has_no_wrong_answer(blind):
-    answers(blind, REFERENCE)
+    answers(blind, REFERENCE | {"training": trained})
     grades = grade(blind)
     assert {n: of.wrong for n, of in grades.items() if of.wrong} == {}
     counts = sum((of.counts for of in grades.values()), grading.Counter())
@@ -83,7 +84,7 @@ def test_the_command_writes_and_grades(vae_ref_command, tmp_path):
     assert len(list((tmp_path / "golden").glob("*.json"))) == len(NAMES) + 1
     assert vae_ref_command("vectors", "--blind", "there")[0] == 0
     folder = tmp_path / "there"
-    answers(folder, REFERENCE)
+    answers(folder, {"kl-to-standard-normal": REFERENCE["kl-to-standard-normal"]})
     status, output, _ = vae_ref_command("grade", "there")
     assert status == 0, output
     answers(folder, {"kl-to-standard-normal": no_half})

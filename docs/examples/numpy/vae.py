@@ -85,9 +85,14 @@ def answer(request):
     return {"id": request["id"], "slopes": dict(slopes)}
 
 
-for line in sys.stdin:
-    request = json.loads(line)
-    if request["do"] == "stop":
-        break
-    with np.errstate(all="ignore"):
-        print(json.dumps(answer(request)), flush=True)
+def main():
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request["do"] == "stop":
+            break
+        with np.errstate(all="ignore"):
+            print(json.dumps(answer(request)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
