@@ -7,7 +7,7 @@ import pytest
 
 import vae_ref.conformance
 from tests import transcripts
-from tests.transcripts import GUIDE, PAGES, ROOT, files
+from tests.transcripts import GUIDE, PAGES, ROOT, VECTORS, files
 from vae_ref.conformance import Conventions, Subject, load, verify
 from vae_ref.conformance.reports.wording import STATUS
 
@@ -17,7 +17,7 @@ WRONG = {"clamped.py": {"kl/large-logvar"}}
 
 # The pages whose sessions take long.
 LONG = [
-    pytest.param(page, id=page.name, marks=pytest.mark.slow if page == GUIDE else ())
+    pytest.param(page, id=page.name, marks=[pytest.mark.slow] * (page in (GUIDE, VECTORS)))
     for page in PAGES
 ]
 

@@ -190,7 +190,7 @@ def test_torch_takes_the_step():
                 require(weight.detach(), case["outputs"][f"{name} after {count}"], torch.float64)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "float64"])
 def test_torch_trains_to_the_same_losses(dtype):
     (case,) = load("training")["cases"]
     found, of = trained(case, getattr(torch, dtype)), case["training"]
