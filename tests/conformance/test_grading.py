@@ -112,6 +112,8 @@ KNOWN = load("entropy")["cases"][0]["id"]
         ('{"id": "entropy-1"}', "line 1 must answer a question; entropy-1 is none"),
         ({"outputs": []}, "line 1, outputs: it must be an object of lists"),
         ({"outputs": {"value": 3}}, "line 1, outputs, value: it must be a list of numbers, flat"),
+        ({"refused": "no", "outputs": []}, "line 1, outputs: it must be an object of lists"),
+        ({"refused": "no", "outputs": {"value": 3}}, "it must be a list of numbers, flat"),
         ({"outputs": {"value": [[1], 2, 3]}}, "line 1, outputs, value: a number is no number"),
         ({"outputs": {"value": [True, 2, 3]}}, "line 1, outputs, value: a number is no number"),
         ({"outputs": {"value": ["one", 2, 3]}}, "line 1, outputs, value: a number is no number"),

@@ -46,7 +46,7 @@ class Grade:
 
 
 def write_questions(folder: Path, seed: int = 0) -> int:
-    """Write all questions without their answers, in an order of chance; return how many."""
+    """Write all questions without their answers, shuffled; return how many."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
         json.dumps({"id": case["id"], "quantity": name, "inputs": case["inputs"]})
@@ -127,7 +127,8 @@ def grade(folder: Path, dtype: str = "float64") -> dict[str, Grade]:
         found[name].counts[verdict] += 1
         if why:
             found[name].wrong[key] = why
-            value, due = answer.get("outputs", {}).get("value"), case.get("outputs", {})
+            value = _arrays(number, answer, "outputs").get("value")
+            due = case.get("outputs", {})
             if value and "value" in due and len(value) == len(due["value"]["decimal"]):
                 values[name].append((case, _numbers(f"line {number}", value)))
     for key, (name, _) in cases.items():

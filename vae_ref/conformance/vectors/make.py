@@ -53,7 +53,7 @@ def _head(
     }
 
 
-def _required(name: str, first: Answer, second: Answer) -> None:
+def _require_agreement(name: str, first: Answer, second: Answer) -> None:
     if (digits := agreement(first, second)) < AGREE:
         raise ArithmeticError(f"{name}: the two ways agree to {digits:.1f} digits only")
 
@@ -73,7 +73,7 @@ def document(quantity: str) -> dict[str, Any]:
             entry["refuse"] = case.refuse
         else:
             answer = answered(case)
-            _required(entry["id"], answer, answered_again(case))
+            _require_agreement(entry["id"], answer, answered_again(case))
             entry["outputs"] = {"value": outputs_of(answer.shape, answer.value)}
             entry["slopes"] = {
                 name: outputs_of(case.inputs[name].shape, slopes)
@@ -137,7 +137,7 @@ def step_document() -> dict[str, Any]:
         _require_slopes(given, slopes)
         again = network.adam_by_sums(weights, history[:3])
         values = [n.value for n in _all(again)]
-        _required("three steps", Answer((), _all(after[3]), {}), Answer((), values, {}))
+        _require_agreement("three steps", Answer((), _all(after[3]), {}), Answer((), values, {}))
     entry = _case("network-step", "a step, and the weights after one and three of Adam", given)
     entry["outputs"] = _outputs(found) | {
         f"{name} after {count}": values
@@ -175,7 +175,7 @@ def _require_slopes(given: Given, slopes: Numbers) -> None:
         for i, row in enumerate(rows):
             for j, slope in enumerate(row):
                 second = _numerical(given, name, (i, j))
-                _required(name, Answer((), [slope], {}), Answer((), [second], {}))
+                _require_agreement(name, Answer((), [slope], {}), Answer((), [second], {}))
 
 
 def _numerical(given: Given, name: str, place: tuple[int, int]) -> Any:
