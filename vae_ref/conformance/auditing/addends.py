@@ -5,9 +5,7 @@ or it has to depend on parameters that nothing else of the loss takes as they ar
 """
 
 import contextlib
-import copy
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 
@@ -23,11 +21,6 @@ MOST = 3
 """The parts of a kind that are told one by one; more are told together."""
 
 _SIZES = [(3, 4), (2, 5)]
-_LAST = {
-    *("_nodes", "_constant", "is_sampled", "code_slots", "_codes_reached"),
-    *("pixel_slots", "_pixels_reached"),
-}
-"""What pieces remember of the terms that they have."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +89,7 @@ def apart(pieces: Pieces) -> Pieces | None:
         return None
     further = [v for v in anatomy.penalties if v not in found.divergence]
     asides = (*anatomy.asides, *further)
-    return _alone(pieces, penalties=found.divergence, asides=asides, flows=None)
+    return pieces.changed(penalties=found.divergence, asides=asides, flows=None)
 
 
 def _divergence(pieces: Pieces, found: Addends) -> Addends:
@@ -105,7 +98,7 @@ def _divergence(pieces: Pieces, found: Addends) -> Addends:
     weights = {}
     for value in of:
         rest = tuple(v for v in of if v != value)
-        alone = _alone(pieces, penalties=(value,), distortions=(*found.reconstruction, *rest))
+        alone = pieces.changed(penalties=(value,), distortions=(*found.reconstruction, *rest))
         with contextlib.suppress(NotReplayableError, *REFUSED):
             term = terms.Term(alone.divergence, differentiable=True)
             if weight := terms.kl_weight(term, uniform, _SIZES):
@@ -123,8 +116,7 @@ def _reconstruction(pieces: Pieces, found: Addends) -> Addends:
     for value in of:
         rest = tuple(v for v in of if v != value)
         above = pieces.graph.ancestors([value])
-        alone = _alone(
-            pieces,
+        alone = pieces.changed(
             distortions=(value,),
             penalties=(*pieces.anatomy.penalties, *rest),
             outputs=tuple(o for o in pieces.anatomy.outputs if o in above),
@@ -136,15 +128,6 @@ def _reconstruction(pieces: Pieces, found: Addends) -> Addends:
         return found
     ((value, (known, weight)),) = families.items()
     return replace(found, reconstruction=(value,), likelihood=known.name, nll=pieces.sign * weight)
-
-
-def _alone(pieces: Pieces, **parts: Any) -> Pieces:
-    """Return the pieces of a loss some of whose addends are left out."""
-    alone = copy.copy(pieces)
-    for known in _LAST:
-        alone.__dict__.pop(known, None)
-    alone.anatomy = replace(pieces.anatomy, **parts)
-    return alone
 
 
 def _worth(anatomy: Anatomy, values: tuple[int, ...]) -> float | None:

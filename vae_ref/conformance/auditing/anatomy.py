@@ -6,7 +6,7 @@ still the only way from the encoder to z and to the loss; the outputs are what t
 operation with weights has become before it meets the data.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import networkx as nx
@@ -102,6 +102,8 @@ class Anatomy:
             reach the rest only by way of the known parts, such as a classifier of the images.
         flows: The line where the divergence is computed by way of weights, as by a flow or a
             prior that is learned; None if it is not.
+        beside: What the divergence is computed from beside the posterior and that is learned, such
+            as mu and sigma of a prior.
         dropped: Random operations that are dropout.
         is_graph: Whether the decoder multiplies codes by codes, as those of a graph's nodes.
         weighted: The operations that mix their inputs with weights, by their numbers.
@@ -117,6 +119,7 @@ class Anatomy:
     distortions: tuple[int, ...] = ()
     asides: tuple[int, ...] = ()
     flows: Place | None = None
+    beside: tuple[int, ...] = ()
     dropped: list[Operation] = field(default_factory=list)
     is_graph: bool = False
     weighted: frozenset[int] = frozenset()
@@ -135,7 +138,7 @@ class Anatomy:
         graph, parts = self.graph, self.parts
         moved = graph.descendants(parts)
         learned = graph.descendants(v.index for v in graph.values if v.parameter)
-        found, seen, left = [], set[int](), [graph.loss]
+        found, ends, seen, left = [], [], set[int](), [graph.loss]
         while left:
             value = left.pop()
             maker = graph.values[value].maker
@@ -145,14 +148,15 @@ class Anatomy:
             if value not in moved:
                 found += [value] if value in learned else []
             elif maker is not None:
-                left += _added(maker, moved | learned)
-        cut = parts | set(found)
-        rest = graph.ancestors([graph.loss], through=lambda o: cut.isdisjoint(o.outputs))
+                added = _added(maker, moved | learned)
+                left += added
+                ends += [] if added else [value]
+        rest = graph.ancestors(ends, through=lambda o: parts.isdisjoint(o.outputs))
         taken = {v for v in rest if graph.values[v].parameter}
         return [v for v in sorted(found) if taken.isdisjoint(graph.ancestors([v]))]
 
 
-def _added(operation: Operation, varying: set[int]) -> Iterable[int]:
+def _added(operation: Operation, varying: set[int]) -> Sequence[int]:
     """Return what an operation adds up, if it does."""
     moving = [v for v in operation.reads if v in varying]
     adds = operation.name in _ADDING or (operation.name in _SCALING and len(moving) == 1)
@@ -221,11 +225,11 @@ class _Dissection:
         dropped = [o for o in graph.operations if o.law == "dropout"]
         weighted = frozenset(o.index for o in graph.operations if self.weighted(o))
         anatomy = Anatomy(graph, latents, dropped=dropped, weighted=weighted)
-        anatomy.outputs, anatomy.earlier = self._outputs([latent.z for latent in latents])
+        for latent in latents:
+            latent.posterior = self._posterior(latent, is_only=len(latents) == 1)
+        anatomy.outputs, anatomy.earlier = self._outputs(latents)
         anatomy.data = self._data(anatomy.outputs)
         anatomy.unmapped = self._unmapped(anatomy.data)
-        for latent in latents:
-            latent.posterior = self._posterior(latent)
         anatomy.penalties, anatomy.distortions = self._terms(anatomy)
         anatomy.asides = tuple(anatomy.of_parameters())
         anatomy.is_graph = bool(self.products)
@@ -298,8 +302,11 @@ class _Dissection:
 
     # The posterior.
 
-    def _posterior(self, latent: Latent) -> tuple[int, ...]:
-        """Return the latest values through which all that z and the loss take must pass."""
+    def _posterior(self, latent: Latent, *, is_only: bool) -> tuple[int, ...]:
+        """Return the latest values through which all that z and the loss take must pass.
+
+        Beside other codes, what does not reach z without weights belongs to one of them.
+        """
         of_noise = self.graph.descendants(latent.noise)
         region = (self.graph.ancestors([latent.z]) & self.from_parameters) - of_noise
         region = {v for v in region if not self._is_weight(v)}
@@ -310,6 +317,8 @@ class _Dissection:
         sources, near = set(), set[int]()
         for head in heads:
             reached = self.graph.descendants([head], through=lambda o: not self.weighted(o))
+            if not (is_only or latent.z in reached):
+                continue
             reached &= region
             if any(below & set(o.outputs) for v in reached for o in self.users.get(v, ())):
                 sources.add(head)
@@ -352,7 +361,8 @@ class _Dissection:
 
     # The decoder's outputs.
 
-    def _outputs(self, codes: list[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _outputs(self, latents: list[Latent]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        codes = [latent.z for latent in latents]
         decoded = self.graph.descendants(
             v
             for o in self.graph.operations
@@ -380,9 +390,37 @@ class _Dissection:
         ]
         if not ends:
             raise NoVAEError("the loss depends on no output of a decoder")
+        if len(latents) > 1:
+            ends = [v for v in ends if not self._is_of_prior(v, latents)] or ends
         ends = [self._with_border(value) for value in ends]
-        beyond = self.graph.descendants(ends)
-        tail = set(ends)
+        tail = self._tail(ends)
+        largest = max(self.graph.values[v].numel for v in ends)
+        tail = {v for v in tail if self.graph.values[v].numel * 8 >= largest or v in ends}
+        outputs = self._bottleneck(ends, tail)
+        return outputs, self._chain(outputs, tail) if len(outputs) == 1 else ()
+
+    def _is_of_prior(self, value: int, latents: list[Latent]) -> bool:
+        """Whether a value meets a posterior, as what a prior is computed from, and not data."""
+        near = self.graph.descendants([value], through=lambda o: not self.weighted(o))
+        codes = {latent.z for latent in latents}
+        above = self.graph.ancestors([value], through=lambda o: codes.isdisjoint(o.outputs))
+        for latent in latents:
+            if latent.z in above:  # it is decoded from this one
+                continue
+            own = {latent.z, *latent.posterior}
+            beside = self.graph.descendants(own, through=lambda o: not self.weighted(o))
+            for operation in self.graph.operations:
+                met = near & set(operation.reads)
+                others = [v for v in operation.reads if v not in near]
+                if met and any(self.graph.values[v].numel > 1 for v in others):
+                    if not beside.isdisjoint(others):
+                        return True
+                    break
+        return False
+
+    def _tail(self, ends: Iterable[int]) -> set[int]:
+        """Return what is computed from some values alone, they included."""
+        tail, beyond = set(ends), self.graph.descendants(ends)
         for operation in self.graph.operations:
             inside = [v for v in operation.reads if v in beyond]
             if not inside or not all(v in tail for v in inside):
@@ -390,10 +428,7 @@ class _Dissection:
             others = [v for v in operation.reads if v not in beyond]
             if all(self._is_weight(v) or self.graph.values[v].numel <= 1 for v in others):
                 tail.update(operation.outputs)
-        largest = max(self.graph.values[v].numel for v in ends)
-        tail = {v for v in tail if self.graph.values[v].numel * 8 >= largest or v in ends}
-        outputs = self._bottleneck(ends, tail)
-        return outputs, self._chain(outputs, tail) if len(outputs) == 1 else ()
+        return tail
 
     def _with_border(self, value: int) -> int:
         """Return what outputs become by a border that is put around them; else the outputs."""
@@ -469,9 +504,26 @@ class _Dissection:
         for operation in self.graph.operations:
             if self.weighted(operation) and above & set(operation.outputs) - known:
                 anatomy.flows = operation.place
+        anatomy.beside = self._beside(above - known - of_outputs)
         of_penal = self.graph.descendants(penal)
         distorted = (of_outputs - of_penal) & self.in_loss
         return self._last(penal, of_outputs), self._last(distorted, of_penal)
+
+    def _beside(self, above: set[int]) -> tuple[int, ...]:
+        """Return the fewest numbers by which weights reach what is computed without weights."""
+        plain = [
+            o
+            for o in self.graph.operations
+            if not self.weighted(o) and not above.isdisjoint(o.outputs)
+        ]
+        mixed = {v for o in self.graph.operations if self.weighted(o) for v in o.outputs}
+        ends = {
+            v
+            for o in plain
+            for v in o.reads
+            if v in above and (v in mixed or self.graph.values[v].parameter)
+        }
+        return self._bottleneck(ends, self._tail(ends)) if ends else ()
 
     def _last(self, values: set[int], others: set[int]) -> tuple[int, ...]:
         """Return the values that meet others, or are the loss."""

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from vae_ref.conformance.auditing.addends import MOST, Addends
 from vae_ref.conformance.auditing.anatomy import STRUCTURAL, Anatomy, Latent
-from vae_ref.conformance.auditing.findings import at
-from vae_ref.conformance.auditing.graph import Operation
+from vae_ref.conformance.auditing.graph import Operation, at
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces
 from vae_ref.conformance.auditing.posterior import Posterior
 from vae_ref.conformance.records import Diagram, Edge, Node, NodeKind
@@ -195,7 +194,7 @@ class _Making:
         self._put("code", name, [x.z for x in latents], made)
 
     def _posterior(self) -> Posterior | None:
-        if self.pieces is None:
+        if self.pieces is None or len(self.anatomy.latents) > 1:
             return None
         try:
             return self.pieces.posterior

@@ -1,7 +1,6 @@
 """Say what a step's VAE is: every part with its source line, in words."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +8,11 @@ from torch import Tensor, nn
 from vae_ref.conformance.auditing.addends import Addends
 from vae_ref.conformance.auditing.anatomy import Anatomy
 from vae_ref.conformance.auditing.clamps import bounds_of
-from vae_ref.conformance.auditing.graph import Place
+from vae_ref.conformance.auditing.codes import Codes
+from vae_ref.conformance.auditing.graph import Place, at
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces
 
-__all__ = ["at", "describe", "learning"]
+__all__ = ["describe", "learning"]
 
 
 def describe(anatomy: Anatomy, pieces: Pieces | None, addends: Addends) -> dict[str, str]:
@@ -33,10 +33,13 @@ def describe(anatomy: Anatomy, pieces: Pieces | None, addends: Addends) -> dict[
         cut = ", ".join(_by(anatomy, v) for v in latent.posterior)
         found[f"posterior{which}"] = f"computed from {cut}" if cut else "not found"
     if pieces is not None:
-        try:
-            found |= _posterior(pieces)
-        except NotReplayableError as reason:
-            found["posterior"] += f"; {reason}"
+        codes = pieces.each if isinstance(pieces, Codes) else [pieces]
+        for number, code in enumerate(codes, 1):
+            which = f" {number}" if many else ""
+            try:
+                found |= {f"{name}{which}": text for name, text in _posterior(code).items()}
+            except NotReplayableError as reason:
+                found[f"posterior{which}"] += f"; {reason}"
         kind = "sampled, of z" if pieces.is_sampled else "analytic"
         if anatomy.penalties:
             places = ", ".join(_by(anatomy, v) for v in addends.divergence)
@@ -165,11 +168,6 @@ def _by(anatomy: Anatomy, value: int) -> str:
     if maker is None:
         return anatomy.graph.values[value].name or f"an input {anatomy.graph.values[value].shape}"
     return f"{maker.name.strip('_')} ({at(maker.place)})"
-
-
-def at(place: Place | None) -> str:
-    """Return a line of the source, as text."""
-    return f"{Path(place.file).name}:{place.line}" if place else "no source"
 
 
 class Roots(list[nn.Module]):

@@ -10,12 +10,13 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["REFUSED", "Graph", "Operation", "Place", "Ref", "Value"]
+__all__ = ["REFUSED", "Graph", "Operation", "Place", "Ref", "Value", "at", "mapped"]
 
 
 REFUSED = (RuntimeError, ValueError, IndexError)
@@ -31,6 +32,11 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
+
+
+def at(place: Place | None) -> str:
+    """Return a line of the source, as text."""
+    return f"{Path(place.file).name}:{place.line}" if place else "no source"
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,16 @@
 import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 from torch import Tensor, nn
 
 from vae_ref.conformance.auditing.addends import apart
-from vae_ref.conformance.auditing.findings import at
+from vae_ref.conformance.auditing.codes import Codes
+from vae_ref.conformance.auditing.graph import at
 from vae_ref.conformance.auditing.likelihood import fitted
 from vae_ref.conformance.auditing.pieces import Pieces, uniform
+from vae_ref.conformance.auditing.prior import UnknownPriorError, with_learned_prior
 from vae_ref.conformance.probe import terms
 from vae_ref.conformance.subject import Conventions, Family, Subject, Weights
 
@@ -22,6 +24,12 @@ _NEAR = 1e-6
 
 _MOST_WEIGHTS = 20_000_000
 """The weights from which saving and changing them for every claim takes too long."""
+
+
+_MIXED = (
+    "not judged: what becomes of an example depends on the others of its batch, or they cannot be "
+    "replaced"
+)
 
 
 def _exact(weight: float | None, sizes: Iterable[int]) -> float | None:
@@ -85,18 +93,72 @@ def _module(pieces: Pieces, roots: Sequence[nn.Module]) -> nn.Module | None:
     return whole
 
 
+def _networks(pieces: Pieces, roots: Sequence[nn.Module]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return encode, decode and module of a subject, and what is said of those not judged."""
+    if len(pieces.anatomy.latents) > 1:
+        return {}, {"networks": "not judged, since there are several codes"}
+    module = _module(pieces, roots)
+    if module is None:
+        return {}, {}
+    heads, outputs = [pieces.posterior.mu, pieces.posterior.raw], [*pieces.anatomy.outputs]
+    encodes = pieces.input is not None and pieces.rows.are_independent(pieces.input, heads)
+    decodes = len(outputs) == 1 and pieces.rows.are_independent(pieces.latent.z, outputs)
+    judged = {"encoder": encodes or pieces.input is None, "decoder": decodes}
+
+    def encode(x: Tensor) -> tuple[Tensor, Tensor]:
+        return pieces.encode(x, evaluating=not module.training)
+
+    def decode(z: Tensor) -> Tensor:
+        return pieces.decode(z, evaluating=not module.training)
+
+    networks = {
+        "module": module,
+        "encode": encode if encodes else None,
+        "decode": decode if decodes else None,
+    }
+    return networks, {part: _MIXED for part, is_judged in judged.items() if not is_judged}
+
+
+def _conventions(pieces: Pieces, likelihood: Family | None) -> Conventions:
+    """Return the likelihood, and the shapes of a code and an image."""
+    shapes = [value.shape for value in pieces.graph.values]
+    if isinstance(pieces, Codes):
+        return Conventions(likelihood=likelihood)
+    return Conventions(
+        likelihood=likelihood,
+        latent_shape=shapes[pieces.latent.z][1:] or None,
+        pixel_shape=None if pieces.input is None else shapes[pieces.input][1:] or None,
+    )
+
+
+def _with_known_priors(pieces: Pieces) -> Pieces:
+    """Return the pieces with priors that are known, and without what is added to the KL.
+
+    Of several codes it is the first whose divergence is wrong, if there is one.
+
+    Raises:
+        UnknownPriorError: If a prior is learned, and is not a Gaussian.
+    """
+    if isinstance(pieces, Codes):
+        codes = pieces.beside_others()
+        return codes.wrong or codes
+    separate = apart(pieces) if len(pieces.anatomy.penalties) > 1 else None
+    return separate or with_learned_prior(pieces)
+
+
 def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Subject:
     """Return the subject whose functions are the pieces of a step, each with its weight undone."""
     assert pieces.posterior  # noqa: S101 - raises if mu and sigma cannot be told
-    if len(pieces.anatomy.penalties) > 1 and (separate := apart(pieces)):
-        pieces = separate
-    if pieces.anatomy.flows:
+    try:
+        pieces = _with_known_priors(pieces)
+    except UnknownPriorError:
+        where = f" ({pieces.anatomy.flows})" if pieces.anatomy.flows else ""
         return Subject(
             name=name,
             reparameterize=pieces.sample,
             seed=pieces.seed,
-            undecided="the divergence is computed by way of weights, as of a flow or of a prior "
-            f"that is learned ({pieces.anatomy.flows}): only the sampler is judged",
+            undecided="the divergence depends on what is learned, as that of a flow or of a "
+            f"mixture{where}: only the sampler is judged",
         )
     if not pieces.is_sum():
         return Subject(
@@ -115,7 +177,8 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
     family, nll_weight = fit.found or (None, None)
     nll_weight = nll_weight and pieces.sign * nll_weight
     undecided, has_nll, likelihood = fit.undecided, fit.is_judged, cast("Family | None", None)
-    found = {"reconstruction": fit.note} if fit.note else {}
+    found = dict(pieces.notes) | ({"reconstruction": fit.note} if fit.note else {})
+    is_uneven = isinstance(pieces, Codes) and not pieces.has_one_weight
     signs = {math.copysign(1, weight) for weight in (nll_weight, kl_weight) if weight}
     sizes = _sizes(pieces)
     known = (sizes[0], sizes[0] * sizes[1], sizes[0] * sizes[2], *sizes[1:])
@@ -123,9 +186,11 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
     scale = nll_weight or kl_weight or 1.0  # which is negative if the step returns the ELBO
     if signs == {-1.0}:
         found["sign"] = "the step returns the ELBO: its negative is judged"
+    if is_uneven:
+        undecided = undecided or "the KLs of the codes have other weights: beta is not judged"
     if nll_weight and kl_weight and not has_nll and abs(kl_weight / nll_weight - 1) > _NEAR:
         undecided = "beta is judged only where the likelihood is one for all data"
-    if nll_weight and kl_weight:
+    if nll_weight and kl_weight and not is_uneven:
         found["weights"] = (
             f"{abs(nll_weight):.4g} of the reconstruction, {abs(kl_weight):.4g} of the KL"
         )
@@ -140,35 +205,8 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
         whole = pieces.reconstruction(outputs, x) + pieces.divergence(mu, logvar)
         return whole / scale
 
-    module, shapes = _module(pieces, roots), [v.shape for v in pieces.graph.values]
-    latent_shape = shapes[pieces.latent.z][1:] or None
-    pixel_shape = None if pieces.input is None else shapes[pieces.input][1:] or None
-
-    encodes = decodes = False
-    if module is not None:
-        heads, outputs = [pieces.posterior.mu, pieces.posterior.raw], [*pieces.anatomy.outputs]
-        if pieces.input is not None:
-            encodes = pieces.rows.are_independent(pieces.input, heads)
-        decodes = len(outputs) == 1 and pieces.rows.are_independent(pieces.latent.z, outputs)
-        for part, is_judged in (
-            ("encoder", encodes or pieces.input is None),
-            ("decoder", decodes),
-        ):
-            if not is_judged:
-                found[part] = (
-                    "not judged: what becomes of an example depends on the others of its batch, "
-                    "or they cannot be replaced"
-                )
-
-    def evaluating() -> bool:
-        return module is not None and not module.training
-
-    def encode(x: Tensor) -> tuple[Tensor, Tensor]:
-        return pieces.encode(x, evaluating=evaluating())
-
-    def decode(z: Tensor) -> Tensor:
-        return pieces.decode(z, evaluating=evaluating())
-
+    networks, said = _networks(pieces, roots)
+    found |= said
     if family and family.name in get_args(Family):
         likelihood = cast(Family, family.name)
     return Subject(
@@ -176,16 +214,12 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
         kl=kl,
         reparameterize=pieces.sample,
         nll=nll if has_nll else None,
-        loss=loss if has_nll else None,
+        loss=loss if has_nll and not is_uneven else None,
         undecided=undecided,
-        encode=encode if encodes else None,
-        decode=decode if decodes else None,
-        module=module,
-        conventions=Conventions(
-            likelihood=likelihood, latent_shape=latent_shape, pixel_shape=pixel_shape
-        ),
-        weights=_weights(pieces, nll_weight, kl_weight),
-        rounding=1e6 if pieces.is_sampled else 64.0,
+        **networks,
+        conventions=_conventions(pieces, likelihood),
+        weights=_weights(pieces, nll_weight, None if is_uneven else kl_weight),
+        rounding=1e6 if pieces.is_sampled or pieces.held else 64.0,
         found=found,
         seed=pieces.seed,
     )

@@ -7,9 +7,13 @@ recorded ones, as many at a time as the step has places, and a sum over all is r
 
 import copy
 import hashlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache, cached_property, partial
 from itertools import permutations
+from types import MappingProxyType
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -42,34 +46,47 @@ Few, since sigma = softplus(raw) + 1e-5 is another parametrisation than softplus
 """
 
 
+_OF_TERMS = {
+    *("_nodes", "_constant", "is_sampled", "code_slots", "_codes_reached"),
+    *("pixel_slots", "_pixels_reached"),
+}
+"""What pieces remember of the terms that they have."""
+
+
 class NotReplayableError(ValueError):
     """A part of the step cannot be computed again; the message says which and why."""
 
 
 class Pieces:
-    """The pieces of one step with one code.
+    """The pieces of one step with one code, the first if there are several.
 
     Args:
         anatomy: Where the parts are.
 
     Attributes:
         sign: -1 if the step returns the ELBO, whose negative is the loss.
+        prior: Mean and log variance of the prior. The posterior is given relative to it, so that
+            its KL is that to N(0, 1), which no shift and scale of both changes.
+        offset: A constant that the divergence has beside the KL, whatever the prior is.
+        held: Values that are the same in every replay.
+        notes: What else there is to say, by name.
     """
 
     sign = 1.0
+    prior = (0.0, 0.0)
+    offset = 0.0
+    held: Mapping[int, Tensor] = MappingProxyType({})
+    notes: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, anatomy: Anatomy) -> None:
         self.anatomy, self.graph = anatomy, anatomy.graph
         self._recorded_graph = anatomy.graph
-        if len(anatomy.latents) > 1:
-            raise NotReplayableError(
-                f"the step has {len(anatomy.latents)} codes; only one is judged yet"
-            )
         self.latent: Latent = anatomy.latents[0]
-        if self.latent.law in ("categorical", "Bernoulli", "Gumbel"):
-            raise NotReplayableError(
-                f"the code is {self.latent.law}: discrete codes are not judged yet"
-            )
+        for latent in anatomy.latents:
+            if latent.law in ("categorical", "Bernoulli", "Gumbel"):
+                raise NotReplayableError(
+                    f"the code is {latent.law}: discrete codes are not judged yet"
+                )
         self._as_recorded()
 
     def _as_recorded(self) -> None:
@@ -92,6 +109,16 @@ class Pieces:
         if abs(float(exact) - float(again.detach())) <= 1e-3 * abs(float(again.detach())):
             doubled.values[doubled.loss].external = exact.detach()
             self.graph = self.anatomy.graph = doubled
+
+    def changed(self, **attributes: Any) -> Self:
+        """Return the same pieces with other attributes, or with other parts of the anatomy."""
+        other = copy.copy(self)
+        parts = {k: attributes.pop(k) for k in list(attributes) if hasattr(self.anatomy, k)}
+        other.__dict__ |= attributes | {"anatomy": replace(self.anatomy, **parts)}
+        of_code = {"posterior", "sample", "input"} if "latent" in attributes else {"_penalised"}
+        for known in _OF_TERMS | of_code:
+            other.__dict__.pop(known, None)
+        return other
 
     @property
     def recorded_loss(self) -> Tensor:
@@ -142,10 +169,12 @@ class Pieces:
             found = self._on_the_path()
         except NotReplayableError:
             self.latent.z, self.latent.posterior = last, cut
+            if len(self.anatomy.latents) > 1:
+                raise
             if other := self._from_divergence():
                 return other
             raise
-        if found.spread != USUAL:
+        if found.spread != USUAL and len(self.anatomy.latents) == 1:
             other = self._from_divergence()
             if other and other.spread == USUAL and (other.mu, other.raw) == (found.mu, found.raw):
                 return other
@@ -257,7 +286,8 @@ class Pieces:
         """How many numbers of a code there are in a step."""
         return self.graph.values[self.latent.z].numel
 
-    def _posterior_values(self, mu: Tensor, raw: Tensor) -> dict[int, Tensor]:
+    def posterior_values(self, mu: Tensor, raw: Tensor) -> dict[int, Tensor]:
+        """Return the values that are mu and the raw number of sigma, as these are."""
         numbers = {self.posterior.mu: mu, self.posterior.raw: raw}
         return {value: self.graph.shaped(value, part) for value, part in numbers.items()}
 
@@ -266,7 +296,7 @@ class Pieces:
     @cached_property
     def sample(self) -> Sampler:
         """Draw z by the step's own sampler, with fresh noise."""
-        return Sampler(self.graph, self.latent, self.posterior, self.examples)
+        return Sampler(self.graph, [(self.latent, self.posterior)], self.examples)
 
     def seed(self, seed: int) -> None:
         """Seed all generators that the step draws from."""
@@ -307,19 +337,25 @@ class Pieces:
             full = torch.zeros(places, dtype=mu.dtype)
             mu, logvar = full.index_put((slots,), mu), full.index_put((slots,), logvar)
             at = None if at is None else full.index_put((slots,), at)
-        given = self._posterior_values(mu, self.posterior.inverse(logvar))
+        mean, spread = self.prior
+        mu, logvar = mean + math.exp(spread / 2) * mu, logvar + spread
+        given = self.posterior_values(mu, self.posterior.inverse(logvar))
         fixed = self._nothing(self.anatomy.distortions)
-        targets = [self.graph.loss]
         if not self.is_sampled:
             code = {self.latent.z: self.recorded(self.latent.z)}
-            (value,) = self.graph.replay(targets, given | fixed | code)
+            value = self._loss(given | fixed | code)
         else:
             value = torch.zeros((), dtype=mu.dtype)
             draws = [(at, 1.0)] if at is not None else _quadrature(nodes or self._nodes)
             for eps, weight in draws:
-                (one,) = self.graph.replay(targets, given | fixed | self._draw(mu, logvar, eps))
+                one = self._loss(given | fixed | self._draw(mu, logvar, eps))
                 value = value + weight * one
-        return (value - self._constant).reshape(())
+        return (value - self._constant - self.offset).reshape(())
+
+    def _loss(self, given: Mapping[int, Tensor]) -> Tensor:
+        """Return the loss with some values replaced."""
+        (value,) = self.graph.replay([self.graph.loss], {**self.held, **given})
+        return value
 
     def _draw(self, mu: Tensor, logvar: Tensor, eps: Tensor) -> dict[int, Tensor]:
         """Return what makes z the draw for a noise: the noise, or z where the sampler is wrong."""
@@ -339,8 +375,7 @@ class Pieces:
         """What else there is in the loss."""
         nothing = self._nothing((*self.anatomy.penalties, *self.anatomy.distortions))
         with torch.no_grad():
-            (value,) = self.graph.replay([self.graph.loss], nothing)
-        return value.detach()
+            return self._loss(nothing).detach()
 
     @cached_property
     def is_sampled(self) -> bool:
@@ -359,12 +394,10 @@ class Pieces:
         places = self.code_places
         found = self.posterior
         mu = uniform("codes", places) + 0.5
-        given = {
-            v: t.requires_grad_() for v, t in self._posterior_values(mu, 0.3 + mu / 3).items()
-        }
+        given = {v: t.requires_grad_() for v, t in self.posterior_values(mu, 0.3 + mu / 3).items()}
         fixed = self._nothing(self.anatomy.distortions)
         z = self.z(given, 1.0) if self.is_sampled else self.recorded(self.latent.z)
-        (value,) = self.graph.replay([self.graph.loss], given | fixed | {self.latent.z: z})
+        value = self._loss(given | fixed | {self.latent.z: z})
         return self._reached(value, [given[found.mu], given[found.raw]], self.latent.z)
 
     def _reached(self, value: Tensor, numbers: list[Tensor], kind: int) -> Tensor:
@@ -408,13 +441,13 @@ class Pieces:
             v: self.graph.shaped(v, 0.2 + 0.6 * uniform(f"image {v}", self.graph.values[v].numel))
             for v in (*anatomy.outputs, *anatomy.data)
         }
-        code = self._posterior_values(mu, self.posterior.inverse(logvar))
+        code = self.posterior_values(mu, self.posterior.inverse(logvar))
         code |= self._draw(mu, logvar, torch.ones(places, dtype=mu.dtype))
         without = self._nothing(anatomy.distortions), self._nothing(anatomy.penalties)
         try:
             with torch.no_grad():
                 both, divergence, reconstruction = (
-                    self.graph.replay([self.graph.loss], given)[0].sum()
+                    self._loss(given).sum()
                     for given in (
                         code | images | self._nothing(()),
                         code | without[0],
@@ -515,7 +548,7 @@ class Pieces:
         outputs = self.graph.shaped(o, 0.1 + 0.8 * uniform("outputs", places)).requires_grad_()
         nothing = self._nothing(self.anatomy.penalties)
         try:
-            (value,) = self.graph.replay([self.graph.loss], nothing | {o: outputs})
+            value = self._loss(nothing | {o: outputs})
         except REFUSED:  # it takes no such outputs, and shows no padding
             return torch.ones(outputs.shape, dtype=torch.bool)
         return self._reached(value, [outputs], o)
@@ -555,8 +588,7 @@ class Pieces:
                 for part, all_numbers in zip(pairs, pair, strict=True)
                 for value, numbers in zip(part, all_numbers.split(sizes), strict=True)
             }
-            (value,) = self.graph.replay([self.graph.loss], given | nothing)
-            total = total + (value - self._constant).reshape(())
+            total = total + (self._loss(given | nothing) - self._constant).reshape(())
             count += places
         if surplus := count - outputs.numel():
             half = torch.full((places,), 0.5, dtype=outputs.dtype)

@@ -1,5 +1,7 @@
 """Draw codes by the sampler of a step: as many as are asked for, in batches of the step's size."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,25 +17,29 @@ class Sampler:
 
     Args:
         graph: The step.
-        latent: Its code.
-        posterior: How raw numbers stand for mu and sigma.
+        codes: Its codes, each with how raw numbers stand for mu and sigma.
         examples: How many examples the step has.
     """
 
-    def __init__(self, graph: Graph, latent: Latent, posterior: Posterior, examples: int) -> None:
-        self._graph, self._latent, self._posterior = graph, latent, posterior
-        self._examples, self._size = examples, graph.values[latent.z].numel
+    def __init__(
+        self, graph: Graph, codes: Sequence[tuple[Latent, Posterior]], examples: int
+    ) -> None:
+        self._graph, self._codes, self._examples = graph, codes, examples
+        self._noise = sorted({n for latent, _ in codes for n in latent.noise})
+        self._targets = [latent.z for latent, _ in codes]
+        self._sizes = [graph.values[z].numel for z in self._targets]
+        self._size = sum(self._sizes)
         self._can_be_mapped = True
 
     def __call__(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """Draw z by the step's own sampler, with fresh noise."""
         places = self._places(mu)
         filler = places < 0
-        m, r = (
-            torch.where(filler, rest, numbers.flatten()[places.clamp(min=0)])
-            for numbers, rest in ((mu, 0.0), (self._posterior.inverse(logvar), 0.5))
+        m, v = (
+            torch.where(filler, 0.0, numbers.flatten()[places.clamp(min=0)])
+            for numbers in (mu, logvar)
         )
-        z = self._draws(m, r)
+        z = self._draws(m, v)
         order = places[~filler].argsort()
         return z[~filler][order].reshape(mu.shape)
 
@@ -44,7 +50,7 @@ class Sampler:
         step, a latent is a latent, and the halves of mu are the halves of every batch.
         """
         numbers = torch.arange(mu.numel()).reshape(mu.shape)
-        noise = sum(self._graph.values[n].numel for n in self._latent.noise)
+        noise = sum(self._graph.values[n].numel for n in self._noise)
         if noise >= self._size or mu.dim() != 2 or self._examples < 2:
             return _filled(numbers.flatten()[None], self._size, 1).flatten()
         latents, half = self._size // self._examples, self._examples // 2
@@ -54,41 +60,44 @@ class Sampler:
         halves = halves.transpose(1, 2)
         return _filled(halves.reshape(-1, 2 * half, latents), self._examples, 1).flatten()
 
-    def _draws(self, mu: Tensor, raw: Tensor) -> Tensor:
+    def _draws(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """Draw the codes of as many batches as the numbers fill."""
-        places = self._size
-        if self._can_be_mapped and mu.numel() > places:
-            whole = self._draws_mapped(mu, raw)
+        given = self._given(mu.reshape(-1, self._size), logvar.reshape(-1, self._size))
+        if self._can_be_mapped and mu.numel() > self._size:
+            whole = self._draws_mapped(given)
             if whole is not None:
                 return whole
         parts = []
-        for m, r in zip(mu.split(places), raw.split(places), strict=True):
-            given = {self._posterior.mu: m, self._posterior.raw: r}
-            shaped = {v: self._graph.shaped(v, numbers) for v, numbers in given.items()}
-            (z,) = self._graph.replay([self._latent.z], shaped, fresh=True)
-            parts.append(z.flatten())
-        return torch.cat(parts)
+        for number in range(mu.numel() // self._size):
+            one = {value: numbers[number] for value, numbers in given.items()}
+            parts += self._graph.replay(self._targets, one, fresh=True)
+        return torch.cat([part.flatten() for part in parts])
 
-    def _draws_mapped(self, mu: Tensor, raw: Tensor) -> Tensor | None:
+    def _given(self, mu: Tensor, logvar: Tensor) -> dict[int, Tensor]:
+        """Return the values of every posterior, stacked for all batches."""
+        given, values = dict[int, Tensor](), self._graph.values
+        parts = mu.split(self._sizes, 1), logvar.split(self._sizes, 1)
+        for (_, how), m, v in zip(self._codes, *parts, strict=True):
+            for value, numbers in ((how.mu, m), (how.raw, how.inverse(v))):
+                found = values[value]
+                given[value] = numbers.to(found.dtype).reshape(len(mu), *found.shape)
+        return given
+
+    def _draws_mapped(self, given: dict[int, Tensor]) -> Tensor | None:
         """Draw many batches by one replay that is mapped over them, with noise of their own."""
-        found, values = self._posterior, self._graph.values
-        times = mu.numel() // self._size
+        times = len(next(iter(given.values())))
 
-        def stacked(value: int, numbers: Tensor) -> Tensor:
-            return numbers.to(values[value].dtype).reshape(times, *values[value].shape)
+        def one(noise: list[Tensor], posteriors: dict[int, Tensor]) -> list[Tensor]:
+            drawn = dict(zip(self._noise, noise, strict=True))
+            return self._graph.replay(self._targets, posteriors | drawn)
 
-        def one(m: Tensor, r: Tensor, *noise: Tensor) -> Tensor:
-            given = dict(zip(self._latent.noise, noise, strict=True))
-            (z,) = self._graph.replay([self._latent.z], {found.mu: m, found.raw: r} | given)
-            return z
-
-        noise = [self._graph.draw(n, times) for n in self._latent.noise]
+        noise = [self._graph.draw(n, times) for n in self._noise]
         try:
-            z = torch.vmap(one)(stacked(found.mu, mu), stacked(found.raw, raw), *noise)
+            codes = torch.vmap(one)(noise, given)
         except (RuntimeError, ValueError, TypeError):
             self._can_be_mapped = False
             return None
-        return z.flatten()
+        return torch.cat([z.flatten(1) for z in codes], 1).flatten()
 
 
 def _filled(numbers: Tensor, multiple: int, axis: int) -> Tensor:

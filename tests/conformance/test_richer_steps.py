@@ -1,0 +1,53 @@
+"""Learned priors, and several codes: what is right holds, what is wrong is found."""
+
+import pytest
+import torch
+from richer_steps import RIGHT, SAID, WRONG, over_time, with_a_prior_for_each_label
+
+from vae_ref.conformance import audit_step
+
+pytestmark = pytest.mark.usefixtures("user")
+
+
+@pytest.fixture(autouse=True)
+def single_precision():
+    torch.set_default_dtype(torch.float32)
+    torch.manual_seed(0)
+
+
+def named(makes, *, quick):
+    """The first ones by default, all with the slow tests."""
+    return [
+        pytest.param(make, id=make.__name__, marks=[pytest.mark.slow] * (index >= quick))
+        for index, make in enumerate(makes)
+    ]
+
+
+@pytest.mark.parametrize("make", named(RIGHT, quick=2))
+def test_no_right_step_is_accused(make):
+    found = audit_step(make())
+    assert found.reason == ""
+    assert found.report.verdict == "partial", found.report.failures
+    assert found.report.counts["pass"] > 45
+
+
+@pytest.mark.parametrize("make", named(WRONG, quick=2))
+def test_what_is_wrong_is_found(make):
+    found = audit_step(make())
+    assert any(r.claim.id.startswith(WRONG[make]) for r in found.report.failures)
+
+
+@pytest.mark.parametrize("make", named(SAID, quick=len(SAID)))
+def test_what_is_not_judged_is_said(make):
+    assert SAID[make] in audit_step(make()).reason
+
+
+def test_the_prior_is_said_to_be_learned():
+    prior = audit_step(with_a_prior_for_each_label()).found["prior"]
+    assert prior.startswith("a Gaussian that is learned")
+
+
+def test_the_first_codes_of_a_sequence_are_judged():
+    found = audit_step(over_time()).found
+    assert found["judged"] == "the first 3 of 4 codes"
+    assert found["weights"] == "1 of the reconstruction, 1 of the KL"

@@ -1,0 +1,164 @@
+"""Find a Gaussian prior that is learned, by what the divergence is when its numbers are held.
+
+The KL of a latent from N(m, s^2), with a weight w, is
+
+    w / 2 ((sigma^2 + (mu - m)^2) / s^2 - log sigma^2 + log s^2 - 1),
+
+which is linear in mu^2, mu, sigma^2, log sigma^2 and 1. What m and s are computed from is held at
+one number everywhere; then m and s^2 follow from the coefficients.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vae_ref.conformance.auditing.graph import REFUSED, at
+from vae_ref.conformance.auditing.pieces import Pieces, uniform
+
+__all__ = ["UnknownPriorError", "at_one_number", "with_learned_prior"]
+
+_POINTS = 9
+_SHIFTS = (0.25, 0.5)
+"""What is added to the recorded averages of the learned numbers, so that they are not special."""
+
+_SAME = 1e-7
+"""By how much two numbers may differ, relatively, that differ by rounding alone."""
+
+
+_TERMS: dict[float, Callable[[Tensor, Tensor], tuple[Tensor, ...]]] = {
+    1: lambda m, v: (m**2, m, v.exp(), v),
+    2: lambda m, v: (m**2, m, (2 * v).exp(), v),
+    0.5: lambda m, v: (m**2, m, (v / 2).exp(), v),
+    -1: lambda m, v: (m**2 * (-v).exp(), m * (-v).exp(), (-v).exp(), v),
+}
+"""What a divergence is a sum of, beside a constant.
+
+The first is right. The others are wrong, and are judged to be: log sigma for log sigma^2, or the
+other way round, and the divergence of the prior from the posterior.
+"""
+
+
+class UnknownPriorError(ValueError):
+    """The divergence depends on what is learned as it does on no mean and variance of a prior."""
+
+
+class _Held(NamedTuple):
+    """What a divergence is while the learned numbers are held.
+
+    Attributes:
+        held: The numbers.
+        values: The divergence at some points.
+        mean: The mean of the prior that it is from.
+        variance: Its variance.
+        offset: A constant that it has beside the KL.
+    """
+
+    held: dict[int, Tensor]
+    values: Tensor
+    mean: float
+    variance: float
+    offset: float
+
+
+def with_learned_prior(pieces: Pieces) -> Pieces:
+    """Return the pieces with the learned numbers held, and with the prior that they make.
+
+    The pieces stay the same if these numbers move neither mean nor variance of a prior.
+
+    Raises:
+        UnknownPriorError: If what is learned is not mean and variance of a Gaussian.
+    """
+    if not pieces.anatomy.beside:
+        return pieces
+    first, second = (_held(pieces, shift) for shift in _SHIFTS)
+    ratios = second.values / first.values
+    if _same(ratios, ratios[:1]):  # a weight is learned, and no prior
+        return pieces
+    if any(not 0 < each.variance < torch.inf for each in (first, second)):
+        raise UnknownPriorError
+    if _same(*(_numbers(each.mean, each.variance) for each in (first, second))):
+        return pieces
+    if not _is_quadratic(pieces.changed(held=at_one_number(pieces, spread=1.0))):
+        raise UnknownPriorError
+    of = f"the KL is that from N({first.mean:.4g}, {first.variance:.4g}), with its numbers held"
+    same_offset = _same(_numbers(first.offset), _numbers(second.offset))
+    return pieces.changed(
+        held=first.held,
+        prior=(first.mean, math.log(first.variance)),
+        offset=first.offset if same_offset else 0.0,
+        flows=None,
+        notes={"prior": f"a Gaussian that is learned ({_line(pieces)}): {of}"},
+    )
+
+
+def _held(pieces: Pieces, shift: float) -> _Held:
+    """Hold the learned numbers at their averages, shifted; find mean and variance of the prior.
+
+    A variance of NaN says that there is none.
+    """
+    held = at_one_number(pieces, shift)
+    other, places = pieces.changed(held=held), pieces.code_places
+    points = [
+        (2 * uniform(f"mu {i}", places) - 1, 2 * uniform(f"logvar {i}", places) - 1)
+        for i in range(_POINTS)
+    ]
+    try:
+        with torch.no_grad():
+            values = torch.stack([other.divergence(m, v) for m, v in points]).double()
+    except REFUSED as refused:
+        raise UnknownPriorError from refused
+    for power, terms in _TERMS.items():
+        sums = torch.stack(
+            [torch.stack([t.sum() for t in (*terms(m, v), torch.ones_like(v))]) for m, v in points]
+        )
+        found = torch.linalg.lstsq(sums, values).solution
+        squares, means, variances, logs, constant = found.tolist()
+        if squares > 0 and _same(sums @ found, values):
+            mean = -means / (2 * squares)
+            if power < 0:
+                return _Held(held, values, mean, variances / squares - mean**2, 0.0)
+            variance = -logs / squares
+            if variance <= 0:
+                break
+            expected = -logs * (mean**2 / variance - 1 + math.log(variance))
+            return _Held(held, values, mean, variance, (constant - expected) * places)
+    return _Held(held, values, torch.nan, torch.nan, torch.nan)
+
+
+def at_one_number(
+    pieces: Pieces, shift: float = _SHIFTS[0], spread: float = 0.0
+) -> dict[int, Tensor]:
+    """Return what is held: the learned numbers, each near its average in the step."""
+    held = dict(pieces.held)
+    for value in pieces.anatomy.beside:
+        recorded = pieces.recorded(value)
+        numbers = recorded.mean() + shift + spread * uniform(f"held {value}", recorded.numel())
+        held[value] = pieces.graph.shaped(value, numbers)
+    return held
+
+
+def _is_quadratic(pieces: Pieces) -> bool:
+    """Whether a divergence is one from a Gaussian: quadratic in mu, as that of no mixture is."""
+    mu = 2 * uniform("a direction", pieces.code_places) - 1
+    logvar = torch.zeros_like(mu)
+    with torch.no_grad():
+        values = torch.stack([pieces.divergence(t * mu, logvar) for t in range(-3, 4)])
+    cubes = values.diff(n=3)
+    return bool((cubes.abs() <= _SAME * values.abs().sum()).all())
+
+
+def _numbers(*numbers: float) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+def _line(pieces: Pieces) -> str:
+    """Return the first line that takes a learned number."""
+    users, beside = pieces.graph.users(), pieces.anatomy.beside
+    return at(next((o.place for v in beside for o in users.get(v, ()) if o.place), None))
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return bool(((a - b).abs() <= _SAME * (a.abs() + b.abs() + 1e-3)).all())
