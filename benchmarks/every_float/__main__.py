@@ -60,8 +60,12 @@ def main(words: list[str] | None = None) -> int:
             )
             return 2
         state = found
-    run(state, partial, options.workers)
-    del state["blocks"]
+    try:
+        run(state, partial, options.workers)
+    except KeyboardInterrupt:
+        print(f"\nInterrupted; {partial} has what is done. Run the same again to go on.")
+        return 130
+    del state["blocks"], state["of_blocks"]
     write(options.json, state)
     partial.unlink(missing_ok=True)
     show(state)
@@ -75,6 +79,7 @@ def begin(stride: int) -> dict[str, Any]:
         "environment": provenance.record(threads=1),
         "stride": stride,
         "blocks": 0,
+        "of_blocks": sum(1 for _ in blocks(stride)),
         "functions": {
             name: {who: {} for who in contestants} for name, contestants in CONTESTANTS.items()
         },
@@ -85,6 +90,8 @@ def different(found: dict[str, Any], state: dict[str, Any]) -> str | None:
     """Name in what an interrupted run differs from one that begins now, if in anything."""
     if found["stride"] != state["stride"]:
         return "stride"
+    if found["of_blocks"] != state["of_blocks"]:
+        return "division into blocks"
     if any(list(found["functions"].get(f, ())) != list(c) for f, c in CONTESTANTS.items()):
         return "list of contestants"
     environments = (one["environment"] for one in (found, state))

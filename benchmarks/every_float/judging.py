@@ -1,5 +1,6 @@
 """Judge the contestants block by block; the tallies of blocks are added up."""
 
+import signal
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from vae_ref.support.platform import constants_in_memory
 __all__ = ["ORDERS", "Block", "blocks", "judge", "merge", "prepare"]
 
 ORDERS = ("value", "derivative")
-_BLOCK = 2**25  # inputs after which the state of a run is written
+_BLOCK = 2**24  # inputs after which the state of a run is written
 _CHUNK = 2**16  # inputs that are computed at once; their arrays fit into a cache
 
 Tallies = dict[str, dict[str, dict[str, Any]]]  #: by contestant and order
@@ -37,6 +38,7 @@ def blocks(stride: int) -> Iterator[Block]:
 
 def prepare() -> None:
     """Prepare a process, which computes on one core."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command ends its processes
     torch.set_num_threads(1)
     constants_in_memory()
 
