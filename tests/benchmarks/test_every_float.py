@@ -284,7 +284,7 @@ def test_an_interrupted_run_goes_on_where_it_was(short, tmp_path, monkeypatch, c
 
 
 def test_another_run_is_not_continued(short, tmp_path, monkeypatch, capsys):
-    state = command.begin(3)
+    state = command.begin(2**25 + 3)
     with replacing(tmp_path / "found.partial") as file:
         file.write(json.dumps(state).encode())
     assert command.main(short) == 2
