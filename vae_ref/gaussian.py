@@ -65,7 +65,8 @@ def kl_to_standard_normal(mu: Codes, logvar: Codes) -> PerExample:
     The function computes the second form. None of its terms is negative, so they do not cancel
     each other. The result is correct to a few units in the last place for every ``mu`` and
     ``logvar``, even near the prior, where the first form loses all digits. It is finite whenever
-    the true value can be represented. Nothing is clamped.
+    the true value can be represented. Nothing is clamped. The terms of ``logvar`` are computed in
+    double precision, and rounded once.
 
     Args:
         mu: The means :math:`\mu`, shape ``(*batch, latent)``.
