@@ -188,9 +188,9 @@ def _scaled(distance: Tensor, logvar: Tensor) -> Tensor:
 
 def _divergence_of_scale_value(logvar: Tensor) -> Tensor:
     h = logvar.double() / 2
-    series = torch.ones_like(h)
+    one = series = torch.ones_like(h)
     for n in range(16, 2, -1):  # h**k / k! is below half an ulp of h**2 / 2 for k > 16
-        series = 1 + h / n * series
+        series = torch.addcmul(one, h, series, value=1 / n)
     sigma_minus_1 = torch.expm1(h)
     expm1_minus = torch.where(h.abs() < 0.5, 0.5 * h * h * series, sigma_minus_1 - h)
     return (0.5 * sigma_minus_1 * sigma_minus_1 + expm1_minus).to(logvar)
