@@ -20,20 +20,22 @@ Tallies = dict[str, dict[str, dict[str, Any]]]  #: by contestant and order
 
 
 class Block(NamedTuple):
-    """Some inputs of a function: those with the bits start, start + stride, ..."""
+    """Inputs of a function, with the bits start, start + stride, ..., and who is judged."""
 
     function: str
+    contestants: tuple[str, ...]
     start: int
     stride: int
     count: int
 
 
 def blocks(stride: int) -> Iterator[Block]:
-    """Divide the inputs of all functions."""
-    for name, function in FUNCTIONS.items():
-        total = -(-function.inputs // stride)
-        for at in range(0, total, _BLOCK):
-            yield Block(name, at * stride, stride, min(_BLOCK, total - at))
+    """Divide the inputs of all functions; the reference is judged before the others."""
+    for who in (slice(1), slice(1, None)):
+        for name, function in FUNCTIONS.items():
+            contestants, total = tuple(CONTESTANTS[name])[who], -(-function.inputs // stride)
+            for at in range(0, total, _BLOCK):
+                yield Block(name, contestants, at * stride, stride, min(_BLOCK, total - at))
 
 
 def prepare() -> None:
@@ -44,8 +46,8 @@ def prepare() -> None:
 
 
 def judge(block: Block) -> Tallies:
-    """Judge all contestants by the inputs of a block."""
-    contestants = CONTESTANTS[block.function]
+    """Judge contestants by the inputs of a block."""
+    contestants = {who: CONTESTANTS[block.function][who] for who in block.contestants}
     tallies = {who: (Tally(), Tally()) for who in contestants}
     for at in range(0, block.count, _CHUNK):
         start, size = block.start + at * block.stride, min(_CHUNK, block.count - at)

@@ -218,8 +218,9 @@ def single():
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_the_reference_is_as_accurate_as_is_said(function, single):
     stride = -(-FUNCTIONS[function].inputs // COUNT) | 1
-    found = judging.judge(judging.Block(function, 0, stride, FUNCTIONS[function].inputs // stride))
-    assert list(found) == list(CONTESTANTS[function])
+    everybody, total = tuple(CONTESTANTS[function]), FUNCTIONS[function].inputs // stride
+    found = judging.judge(judging.Block(function, everybody, 0, stride, total))
+    assert tuple(found) == everybody
     assert next(iter(found)) == REFERENCE
     for order, limit in zip(ORDERS, LIMITS[function], strict=True):
         tally = found[REFERENCE][order]
