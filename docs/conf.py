@@ -116,6 +116,7 @@ def _conventions_table() -> str:
 
 def _substitute(app: Any, config: Any) -> None:
     import claims
+    import every_float
     import performance
     import text
 
@@ -126,6 +127,7 @@ def _substitute(app: Any, config: Any) -> None:
         **claims.substitutions(),
         **text.substitutions(),
         **performance.substitutions(),
+        **every_float.substitutions(),
     }
 
 

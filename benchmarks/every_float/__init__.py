@@ -1,0 +1,1 @@
+"""Compare functions of one float with correctly rounded answers, for every float there is."""
