@@ -75,8 +75,10 @@ def judged(package: Package, environment: Path) -> dict[str, Any]:
 
 def reconfirmed(package: Package, environment: Path) -> dict[str, Any]:
     """Run the scripts of the findings once more, and keep all else that is stored."""
+    if (found := result(package)) is None:
+        raise ValueError("it was not judged yet")
     python = installed(package, environment)
-    return result(package) | {"findings": [confirmed(one, python) for one in package.findings]}
+    return found | {"findings": [confirmed(one, python) for one in package.findings]}
 
 
 def installed(package: Package, environment: Path) -> Path:

@@ -66,6 +66,7 @@ class Package:
         name: Its name at PyPI.
         requires: What else its subjects need.
         home: Where it lives.
+        modules: What it is imported as, if that is not its name.
         note: What a reader has to know of it.
         subjects: What is judged.
         findings: What was confirmed.
@@ -75,6 +76,7 @@ class Package:
     home: str
     subjects: list[Subject]
     requires: list[str] = field(default_factory=list)
+    modules: list[str] = field(default_factory=list)
     note: str = ""
     findings: list[Finding] = field(default_factory=list)
 
@@ -92,7 +94,7 @@ def packages() -> list[Package]:
     ]
 
 
-def result(package: Package) -> dict[str, Any]:
-    """Read what was stored of a package."""
-    content: dict[str, Any] = json.loads((RESULTS / f"{package.name}.json").read_text())
-    return content
+def result(package: Package) -> dict[str, Any] | None:
+    """Read what was stored of a package, if it was judged."""
+    file = RESULTS / f"{package.name}.json"
+    return json.loads(file.read_text()) if file.exists() else None
