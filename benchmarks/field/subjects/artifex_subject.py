@@ -1,5 +1,6 @@
 """The VAE losses of Artifex, which are functions of JAX."""
 
+import jax
 from artifex.generative_models.core.losses.vae import (
     vae_elbo_terms,
     vae_kl_components,
@@ -10,6 +11,7 @@ from vae_ref.conformance import Conventions, Subject, from_jax
 
 
 def with_likelihood(kind, family):
+    @jax.jit
     def loss(outputs, x, mu, logvar):
         terms = vae_elbo_terms(
             reconstructed=outputs,
@@ -20,12 +22,13 @@ def with_likelihood(kind, family):
         )
         return terms["total_loss"]
 
+    @jax.jit
     def nll(outputs, x):
         return vae_reconstruction_loss(outputs, x, loss_type=kind)
 
     return Subject(
         name=f"artifex, {kind}",
-        kl=from_jax(lambda mu, logvar: vae_kl_components(mu, logvar)[1]),
+        kl=from_jax(jax.jit(lambda mu, logvar: vae_kl_components(mu, logvar)[1])),
         nll=from_jax(nll),
         loss=from_jax(loss),
         conventions=Conventions(likelihood=family, dtype="float32"),

@@ -19,11 +19,13 @@ def fresh():
     return key
 
 
+@jax.jit
 def kl(mu, sigma):
     prior = distrax.MultivariateNormalDiag(jnp.zeros_like(mu), jnp.ones_like(mu))
     return distrax.MultivariateNormalDiag(mu, sigma).kl_divergence(prior)
 
 
+@jax.jit
 def nll(logits, x):
     return -distrax.Independent(distrax.Bernoulli(logits=logits), 1).log_prob(x)
 

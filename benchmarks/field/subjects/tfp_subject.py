@@ -22,12 +22,14 @@ def posterior(mu, sigma):
     return tfd.MultivariateNormalDiag(mu, sigma)
 
 
+@jax.jit
 def kl(mu, sigma):
     zero = jax.numpy.zeros_like(mu)
     return tfd.kl_divergence(posterior(mu, sigma), posterior(zero, zero + 1))
 
 
 def with_likelihood(name, family, likelihood):
+    @jax.jit
     def nll(outputs, x):
         return -tfd.Independent(likelihood(outputs), 1).log_prob(x)
 
