@@ -21,10 +21,12 @@ def fresh():
     return key
 
 
+@jax.jit
 def kl(mu, sigma):
     return dist.kl_divergence(dist.Normal(mu, sigma), dist.Normal(0.0, 1.0)).sum(1)
 
 
+@jax.jit
 def nll(logits, x):
     return -dist.Bernoulli(logits=logits).log_prob(x).sum(1)
 
