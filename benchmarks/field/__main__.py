@@ -77,7 +77,9 @@ def reconfirmed(package: Package, environment: Path) -> dict[str, Any]:
     """Run the scripts of the findings once more, and keep all else that is stored."""
     if (found := result(package)) is None:
         raise ValueError("it was not judged yet")
-    python = installed(package, environment)
+    python = environment / "bin" / "python"
+    if not python.exists():
+        python = installed(package, environment)
     return found | {"findings": [confirmed(one, python) for one in package.findings]}
 
 
