@@ -117,6 +117,7 @@ def _conventions_table() -> str:
 def _substitute(app: Any, config: Any) -> None:
     import claims
     import every_float
+    import field_report
     import performance
     import text
 
@@ -125,6 +126,7 @@ def _substitute(app: Any, config: Any) -> None:
         "conventions": _conventions_table(),
         "subject": _subject_table(),
         **claims.substitutions(),
+        **field_report.substitutions(),
         **text.substitutions(),
         **performance.substitutions(),
         **every_float.substitutions(),

@@ -652,10 +652,13 @@ class Pieces:
         total = torch.zeros((), dtype=outputs.dtype)
         nothing = self._nothing(self.anatomy.penalties)
         count = 0
-        for a, b in zip(_padded(outputs, places, 0.5), _padded(x, places, 0.5), strict=True):
+        rest = 0.0 if ((x == 0) | (x == 1)).all() else 0.5  # bits are filled up with a bit
+        for a, b in zip(_padded(outputs, places, 0.5), _padded(x, places, rest), strict=True):
             if places < all_places:
-                full = torch.full((all_places,), 0.5, dtype=a.dtype)
-                pair = full.index_put((slots,), a), full.index_put((slots,), b)
+                both = (torch.full((all_places,), half, dtype=a.dtype) for half in (0.5, rest))
+                pair = tuple(
+                    full.index_put((slots,), part) for full, part in zip(both, (a, b), strict=True)
+                )
             else:
                 pair = a, b
             given = {
@@ -666,8 +669,8 @@ class Pieces:
             total = total + (self._loss(given | nothing) - self._constant).reshape(())
             count += places
         if surplus := count - outputs.numel():
-            half = torch.full((places,), 0.5, dtype=outputs.dtype)
-            total = total - self.reconstruction(half, half).detach() * (surplus / places)
+            filling = (torch.full((places,), part, dtype=outputs.dtype) for part in (0.5, rest))
+            total = total - self.reconstruction(*filling).detach() * (surplus / places)
         return total
 
 

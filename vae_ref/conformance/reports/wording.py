@@ -79,7 +79,7 @@ def example(counterexample: Mapping[str, Any]) -> str:
         if counterexample.get(key) not in (None, [])
     ]
     if "tolerance" in counterexample:
-        rest.append(f"tolerance {counterexample['tolerance']:.2g}")
+        rest.append(f"tolerance {float(counterexample['tolerance']):.2g}")  # it may be "inf"
     return "; ".join(", ".join(part) for part in (inputs, rest) if part)
 
 
