@@ -6,6 +6,7 @@ the server, whose forked child goes on as Python would, and they end as this chi
 
 import atexit
 import contextlib
+import fcntl
 import gc
 import json
 import os
@@ -98,10 +99,10 @@ def keep(caller: socket.socket) -> list[str]:
 def become(folder, environment, descriptors, caller) -> None:
     """Take over the caller's directory, environment and open files."""
     caller.close()
-    high = {number: os.dup(given) for number, given in descriptors.items()}
-    for number, given in high.items():
-        os.dup2(given, number)
-    for extra in {*high.values(), *descriptors.values()} - descriptors.keys():
+    above = {n: fcntl.fcntl(given, fcntl.F_DUPFD, 500) for n, given in descriptors.items()}
+    for number, copy in above.items():  # which no number is in the way of
+        os.dup2(copy, number)
+    for extra in {*above.values(), *descriptors.values()} - descriptors.keys():
         os.close(extra)
     os.chdir(folder)
     own = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -139,7 +140,7 @@ def go_on(words: list[str]) -> None:
 
 
 def end_of(words: list[str]) -> int:
-    """Go on, and return the status; Python's own end would clear all of torch away, slowly."""
+    """Go on, and return the status. Python's own end would clear all of torch away, slowly."""
     try:
         go_on(words)
     except SystemExit as stop:
