@@ -28,7 +28,7 @@ RIGHT = {"held": "out.parameters()", "seed": "pass", "reduction": "sum"}
 
 
 @pytest.fixture
-def run(vae_ref_command, tmp_path):
+def run(vae_ref_command, forked, tmp_path):
     def run(*arguments, **changes):
         (tmp_path / "train.py").write_text(SCRIPT.format(**RIGHT | changes))
         status, output, errors = vae_ref_command("run", *arguments)

@@ -41,7 +41,9 @@ class Sampler:
             for numbers in (mu, logvar)
         )
         z = self._draws(m, v)
-        order = places[~filler].argsort()
+        filled = places[~filler]
+        order = torch.empty_like(filled)
+        order[filled] = torch.arange(len(filled))
         return z[~filler][order].reshape(mu.shape)
 
     def _places(self, mu: Tensor) -> Tensor:

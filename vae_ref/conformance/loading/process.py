@@ -240,11 +240,11 @@ def _end_of(running: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
 
 
 def _written(array: Any) -> Array:
-    numbers = [
-        value if math.isfinite(value) else str(value)
-        for value in np.asarray(array, dtype=np.float64).ravel().tolist()
-    ]
-    return {"shape": list(np.shape(array)), "numbers": numbers}
+    values = np.asarray(array, dtype=np.float64)
+    numbers: list[Any] = values.ravel().tolist()
+    if not np.isfinite(values).all():
+        numbers = [n if math.isfinite(n) else str(n) for n in numbers]
+    return {"shape": list(values.shape), "numbers": numbers}
 
 
 def read_array(given: object, what: str) -> Any:
@@ -267,7 +267,7 @@ def read_array(given: object, what: str) -> Any:
             f"{what} has {len(numbers)} numbers, and the shape {excerpt(shape)}"
         )
     try:
-        found = [exchange.number(number) for number in numbers]
+        found = exchange.numbers(numbers)
     except ValueError as error:
         raise AnswerOfProcessError(f"{what}: a number {error}") from None
     try:
