@@ -292,6 +292,7 @@ def of_weights_that_differ():
 
 SAID = {
     with_a_mixture_for_a_prior: "as that of a flow or of a mixture",
+    with_the_largest_weight: "the draws of an example are combined as neither",
     of_weights_that_differ: "the KLs of the codes have other weights",
 }
-"""Right ones that are not judged in full -> what is said."""
+"""What is not judged in full -> what is said."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
-from steps import conditional, masked, mean_for_sum, textbook, with_a_sampled_kl
+from steps import categorical, conditional, masked, mean_for_sum, textbook, with_a_sampled_kl
 from test_diagram import (
     conditional_prior,
     hierarchy,
@@ -266,7 +266,7 @@ def test_an_audit_writes_its_page(tmp_path):
 
 def test_what_cannot_be_judged_is_drawn_too(tmp_path):
     torch.set_default_dtype(torch.float32)
-    audit_step(two_codes()).write_html(tmp_path / "report.html")
+    audit_step(categorical()).write_html(tmp_path / "report.html")
     page = Page((tmp_path / "report.html").read_text())
-    assert "code 2" in page.text
-    assert "only one is judged yet" in page.text
+    assert "encoder" in page.text
+    assert "discrete codes are not judged yet" in page.text

@@ -63,7 +63,10 @@ def test_the_prior_is_said_to_be_learned():
         (with_the_average_of_several_draws, "averaged"),
         (with_draws_side_by_side, "averaged"),
         (importance_weighted, "in the importance-weighted bound"),
-        (with_the_largest_weight, "combined in a way that is not known"),
+        (
+            with_the_largest_weight,
+            "combined as neither an average nor the importance-weighted bound",
+        ),
     ],
 )
 def test_how_draws_are_combined_is_said(make, how):

@@ -64,7 +64,7 @@ class Codes(Pieces):
             UnknownPriorError: If a prior is learned, and is not a Gaussian.
         """
         found = self._beside(self.each)
-        for _ in range(2 if self.anatomy.beside else 0):  # at first, no prior is known
+        for _ in range(2 if self.beside else 0):  # at first, no prior is known
             found = [with_learned_prior(code) for code in self._beside(found)]
         if self._rest:
             found = [_zero_at_prior(code) for code in found]
@@ -108,11 +108,13 @@ class Codes(Pieces):
 
     @property
     def wrong(self) -> Pieces | None:
-        """The first code whose divergence is no KL."""
-        for number, (code, weight) in enumerate(zip(self.each, self.weights, strict=True), 1):
-            if weight is None or not any(self.weights):
-                return code.changed(notes={"judged": f"code {number}, since its KL is wrong"})
-        return None
+        """The first code whose divergence is no KL, or the first if none has a divergence."""
+        first = 0 if not any(self.weights) else -1
+        number = self.weights.index(None) if None in self.weights else first
+        if number < 0:
+            return None
+        notes = {"judged": f"code {number + 1}, since its KL is wrong"}
+        return self.each[number].changed(notes=notes)
 
     @property
     def has_one_weight(self) -> bool:
@@ -133,6 +135,11 @@ class Codes(Pieces):
     def code_places(self) -> int:
         """How many numbers the codes have in a step."""
         return sum(len(code.code_slots) for code, _ in self._penalised)
+
+    @property
+    def beside(self) -> tuple[int, ...]:
+        """What the divergences are computed from beside mu and sigma, and that is learned."""
+        return tuple(dict.fromkeys(v for code in self.each for v in code.beside))
 
     @property
     def draws(self) -> int:
@@ -211,7 +218,8 @@ def _weight(code: Pieces) -> float | None:
     divergence = terms.Term(code.divergence, differentiable=True)
     mu, logvar = (uniform(name, 2, code.code_places) for name in ("mu", "logvar"))
     with torch.no_grad():
-        if float(divergence(mu, logvar).abs() / oracles.kl(mu, logvar).sum()) < _NONE:
+        moved = divergence(mu, logvar) - divergence(0 * mu, 0 * logvar)
+        if float(moved.abs() / oracles.kl(mu, logvar).sum()) < _NONE:
             return 0.0
     return terms.kl_weight(divergence, uniform, _SIZES)
 

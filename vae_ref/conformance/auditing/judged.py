@@ -11,7 +11,7 @@ from vae_ref.conformance.auditing.addends import apart
 from vae_ref.conformance.auditing.codes import Codes
 from vae_ref.conformance.auditing.graph import at
 from vae_ref.conformance.auditing.likelihood import fitted
-from vae_ref.conformance.auditing.pieces import Pieces, uniform
+from vae_ref.conformance.auditing.pieces import AVERAGED, BOUND, Pieces, uniform
 from vae_ref.conformance.auditing.prior import UnknownPriorError, with_learned_prior
 from vae_ref.conformance.probe import terms
 from vae_ref.conformance.records import NotApplicable
@@ -125,12 +125,17 @@ def _networks(pieces: Pieces, roots: Sequence[nn.Module]) -> tuple[dict[str, Any
     return networks, {part: _MIXED for part, is_judged in judged.items() if not is_judged}
 
 
+def _averages_weights(pieces: Pieces) -> bool:
+    """Whether the loss is a logarithm of a mean of weights, or something like it."""
+    return pieces.draws > 1 and pieces.combination != AVERAGED
+
+
 def _rounding(pieces: Pieces) -> float:
     """Return how many times the rounding errors of a plain formula the terms may have.
 
     The logarithm of a mean of weights is rounded like the logarithm of the largest of them.
     """
-    if pieces.is_sampled and pieces.draws > 1:
+    if _averages_weights(pieces):
         return 10 * _MOST_WEIGHED
     return 1e6 if pieces.is_sampled or pieces.held else 64.0
 
@@ -211,8 +216,6 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
             f"{abs(nll_weight):.4g} of the reconstruction, {abs(kl_weight):.4g} of the KL"
         )
 
-    averages_weights = pieces.is_sampled and pieces.draws > 1
-
     def kl(mu: Tensor, logvar: Tensor) -> Tensor:
         if averages_weights and max(logvar.exp().max(), mu.square().max()) > _MOST_WEIGHED:
             raise NotApplicable("the logarithm of a mean of weights loses so large a KL")
@@ -225,8 +228,11 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
         whole = pieces.reconstruction(outputs, x) + pieces.divergence(mu, logvar)
         return whole / scale
 
+    averages_weights = _averages_weights(pieces)
     if pieces.draws > 1:
-        found["draws"] = f"{pieces.draws} for each example, {pieces.combination()}"
+        found["draws"] = f"{pieces.draws} for each example, {pieces.combination}"
+    if averages_weights and pieces.combination != BOUND:
+        undecided = undecided or f"the draws of an example are {pieces.combination}"
     networks, said = _networks(pieces, roots)
     found |= said
     if family and family.name in get_args(Family):

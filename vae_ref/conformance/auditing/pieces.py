@@ -27,7 +27,7 @@ from vae_ref.conformance.auditing.rows import Rows
 from vae_ref.conformance.auditing.sampler import Sampler
 from vae_ref.conformance.guards import seed_everything
 
-__all__ = ["NotReplayableError", "Pieces", "uniform"]
+__all__ = ["AVERAGED", "BOUND", "NotReplayableError", "Pieces", "uniform"]
 
 _NODES = 6  # of the quadrature over the noise: exact for polynomials of degree 11
 _FEW_NODES = 2  # exact for squares, of which a sampled KL of Gaussians is made
@@ -45,6 +45,10 @@ _ROUNDINGS = 100
 Few, since sigma = softplus(raw) + 1e-5 is another parametrisation than softplus(raw).
 """
 
+
+AVERAGED, BOUND = "averaged", "in the importance-weighted bound"
+_UNKNOWN = "combined as neither an average nor the importance-weighted bound"
+"""How several draws for an example are combined."""
 
 _OF_TERMS = {
     *("_nodes", "_constant", "is_sampled", "code_slots", "_codes_reached"),
@@ -67,7 +71,7 @@ class Pieces:
         sign: -1 if the step returns the ELBO, whose negative is the loss.
         prior: Mean and log variance of the prior. The posterior is given relative to it, so that
             its KL is that to N(0, 1), which no shift and scale of both changes.
-        offset: A constant that the divergence has beside the KL, whatever the prior is.
+        offset: What other codes add to the divergence.
         held: Values that are the same in every replay.
         notes: What else there is to say, by name.
     """
@@ -285,6 +289,12 @@ class Pieces:
         found = self.graph.values[value]
         numbers = torch.rand(found.shape, generator=generator, dtype=torch.float64)
         return (0.2 + 1.2 * numbers).to(found.dtype)
+
+    @property
+    def beside(self) -> tuple[int, ...]:
+        """What the divergence is computed from beside mu and sigma, and that is learned."""
+        own = {self.posterior.mu, self.posterior.raw}
+        return tuple(dict.fromkeys((*self.anatomy.beside, *set(self.latent.posterior) - own)))
 
     @property
     def code_places(self) -> int:
@@ -559,6 +569,7 @@ class Pieces:
             raise NotReplayableError("the numbers of a code are not beside each other in z")
         return rows[:, 0]
 
+    @cached_property
     def combination(self) -> str:
         """Say how the loss combines several draws: give all examples one image, each draw its own.
 
@@ -566,7 +577,7 @@ class Pieces:
         """
         rows = self._row_copies
         if rows is None or len(self.anatomy.outputs) != 1 or len(self.anatomy.data) != 1:
-            return "combined in a way that is not looked at"
+            return _UNKNOWN
         (o,), (x,) = self.anatomy.outputs, self.anatomy.data
         each = torch.zeros_like(rows)
         for example in rows.unique():
@@ -582,12 +593,12 @@ class Pieces:
             )
         single = torch.stack(alone)
         if _close(whole, single.mean()):
-            return "averaged"
+            return AVERAGED
         for scale in (1, self.examples):
             bound = math.log(self.draws) - torch.logsumexp(-single / scale, 0)
             if _close(whole, scale * bound):
-                return "in the importance-weighted bound"
-        return "combined in a way that is not known"
+                return BOUND
+        return _UNKNOWN
 
     def _places(self, value: int) -> int:
         """Return how many numbers of an image a value has, each counted once for all draws."""

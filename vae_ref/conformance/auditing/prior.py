@@ -53,14 +53,12 @@ class _Held(NamedTuple):
         values: The divergence at some points.
         mean: The mean of the prior that it is from.
         variance: Its variance.
-        offset: A constant that it has beside the KL.
     """
 
     held: dict[int, Tensor]
     values: Tensor
     mean: float
     variance: float
-    offset: float
 
 
 def with_learned_prior(pieces: Pieces) -> Pieces:
@@ -71,7 +69,7 @@ def with_learned_prior(pieces: Pieces) -> Pieces:
     Raises:
         UnknownPriorError: If what is learned is not mean and variance of a Gaussian.
     """
-    if not pieces.anatomy.beside:
+    if not pieces.beside:
         return pieces
     first, second = (_held(pieces, shift) for shift in _SHIFTS)
     ratios = second.values / first.values
@@ -84,11 +82,9 @@ def with_learned_prior(pieces: Pieces) -> Pieces:
     if not _is_quadratic(pieces.changed(held=at_one_number(pieces, spread=1.0))):
         raise UnknownPriorError
     of = f"the KL is that from N({first.mean:.4g}, {first.variance:.4g}), with its numbers held"
-    same_offset = _same(_numbers(first.offset), _numbers(second.offset))
     return pieces.changed(
         held=first.held,
         prior=(first.mean, math.log(first.variance)),
-        offset=first.offset if same_offset else 0.0,
         flows=None,
         notes={"prior": f"a Gaussian that is learned ({_line(pieces)}): {of}"},
     )
@@ -115,17 +111,12 @@ def _held(pieces: Pieces, shift: float) -> _Held:
             [torch.stack([t.sum() for t in (*terms(m, v), torch.ones_like(v))]) for m, v in points]
         )
         found = torch.linalg.lstsq(sums, values).solution
-        squares, means, variances, logs, constant = found.tolist()
+        squares, means, variances, logs, _ = found.tolist()
         if squares > 0 and _same(sums @ found, values):
             mean = -means / (2 * squares)
-            if power < 0:
-                return _Held(held, values, mean, variances / squares - mean**2, 0.0)
-            variance = -logs / squares
-            if variance <= 0:
-                break
-            expected = -logs * (mean**2 / variance - 1 + math.log(variance))
-            return _Held(held, values, mean, variance, (constant - expected) * places)
-    return _Held(held, values, torch.nan, torch.nan, torch.nan)
+            variance = -logs / squares if power > 0 else variances / squares - mean**2
+            return _Held(held, values, mean, variance)
+    return _Held(held, values, torch.nan, torch.nan)
 
 
 def at_one_number(
@@ -133,7 +124,7 @@ def at_one_number(
 ) -> dict[int, Tensor]:
     """Return what is held: the learned numbers, each near its average in the step."""
     held = dict(pieces.held)
-    for value in pieces.anatomy.beside:
+    for value in pieces.beside:
         recorded = pieces.recorded(value)
         numbers = recorded.mean() + shift + spread * uniform(f"held {value}", recorded.numel())
         held[value] = pieces.graph.shaped(value, numbers)
@@ -156,7 +147,7 @@ def _numbers(*numbers: float) -> Tensor:
 
 def _line(pieces: Pieces) -> str:
     """Return the first line that takes a learned number."""
-    users, beside = pieces.graph.users(), pieces.anatomy.beside
+    users, beside = pieces.graph.users(), pieces.beside
     return at(next((o.place for v in beside for o in users.get(v, ()) if o.place), None))
 
 
