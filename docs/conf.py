@@ -115,6 +115,7 @@ def _conventions_table() -> str:
 
 
 def _substitute(app: Any, config: Any) -> None:
+    import cheaters
     import claims
     import every_float
     import performance
@@ -125,6 +126,7 @@ def _substitute(app: Any, config: Any) -> None:
         "conventions": _conventions_table(),
         "subject": _subject_table(),
         **claims.substitutions(),
+        **cheaters.substitutions(),
         **text.substitutions(),
         **performance.substitutions(),
         **every_float.substitutions(),

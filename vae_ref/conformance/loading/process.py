@@ -121,6 +121,12 @@ class Process:
         told = self.about.get("accepts")
         return isinstance(told, list) and what in told
 
+    def write(self, array: Any) -> Array:
+        """Return an array in the form that the process takes."""
+        single = self.accepts("dtype") and array.dtype == np.float32
+        form = written(array, packed=self.accepts("base64"))
+        return form | {"dtype": "float32"} if single else form
+
     def start(self) -> None:
         """Start the process, and ask what it is."""
         if self._starts > _STARTS:
@@ -400,29 +406,26 @@ def _function(
     """
     names, results = FUNCTIONS[name], RESULTS.get(name)
 
-    def write(array: Any) -> Array:
-        return written(array, packed=process.accepts("base64"))
-
     def linearize(*arrays: Any) -> tuple[Any, Callable[[Any], Sequence[Any]]]:
-        inputs = dict(zip(names, map(write, arrays), strict=True))
+        inputs = dict(zip(names, map(process.write, arrays), strict=True))
         more: dict[str, Any] = {"seed": _seed()} if name in _SEEDED else {}
         if name in _MODAL and process.accepts("training"):
             more["training"] = elsewhere.training
-        if process.accepts("dtype"):
-            more["dtype"] = str(arrays[0].dtype)
+        precision = np.result_type(*arrays)
         reply = process.case(name, inputs, **more)
         if results:
             found = read_arrays(reply.get("value"), "value", results)
-            value: Any = tuple(array.astype(arrays[0].dtype) for array in found)
+            value: Any = tuple(array.astype(precision) for array in found)
         else:
-            value = read_array(reply.get("value"), "value").astype(arrays[0].dtype)
+            value = read_array(reply.get("value"), "value").astype(precision)
             if memory is not None:
                 memory.keep(_Answer(name, arrays, more, value))
 
         def pull(cotangent: Any) -> Sequence[Any]:
-            asked = write(cotangent)
             if results:
-                asked = dict(zip(results, map(write, cotangent), strict=True))
+                asked = dict(zip(results, map(process.write, cotangent), strict=True))
+            else:
+                asked = process.write(cotangent)
             of = {"of": reply["id"]} if process.accepts("of") else {}
             answer = process.case(name, inputs, cotangent=asked, **more, **of)
             slopes = read_arrays(answer.get("slopes"), "slopes", names)
@@ -481,9 +484,7 @@ class Memory:
             rows = (
                 np.arange(n) if "seed" in answer.more else np.array(self._draw.sample(range(n), n))
             )
-            arrays = [
-                written(a[rows], packed=self._process.accepts("base64")) for a in answer.arrays
-            ]
+            arrays = [self._process.write(array[rows]) for array in answer.arrays]
             inputs = dict(zip(FUNCTIONS[answer.name], arrays, strict=True))
             reply = self._process.case(answer.name, inputs, **answer.more)
             found = read_array(reply.get("value"), "value")

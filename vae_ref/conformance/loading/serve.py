@@ -39,16 +39,26 @@ class Server:
     """Answers requests with the functions of a subject.
 
     Args:
-        subject: What is asked.
+        load: Returns the subject; it is called when the first request comes.
     """
 
-    def __init__(self, subject: Subject) -> None:
-        self._subject = _with_logvar(subject)
+    def __init__(self, load: Callable[[], Subject]) -> None:
+        self._load = load
         self._values: dict[object, tuple[tuple[Tensor, ...], list[Tensor]]] = {}
 
+    def reply(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer a request, whatever the subject does."""
+        try:
+            with torch.enable_grad():
+                return self.case(request) if request["do"] == "case" else self.start()
+        except UserError as error:
+            return {"error": str(error)}
+        except (Exception, SystemExit) as error:
+            return {"id": request.get("id"), "error": guards.kind_and_message(error)}
+
     def start(self) -> dict[str, Any]:
-        """Say what the subject is."""
-        subject = self._subject
+        """Load the subject, and say what it is."""
+        subject = self._subject = _with_logvar(self._load())
         supports = [name for name in FUNCTIONS if getattr(subject, name) is not None]
         weights = [] if subject.module is None else list(subject.module.parameters())
         told = {
@@ -92,21 +102,19 @@ class Server:
     def _computed(self, request: Mapping[str, Any]) -> tuple[tuple[Tensor, ...], list[Tensor]]:
         """Return the values of a function, and the leaves that they depend on."""
         name, subject = request["function"], self._subject
-        dtype = getattr(torch, request.get("dtype", "float64"))
+        arrays = [request["inputs"][n] for n in FUNCTIONS[name]]
+        dtypes = [getattr(torch, array.get("dtype", "float64")) for array in arrays]
         if subject.module is not None:
             subject.module.train(request.get("training", True))
             if name in ("encode", "decode", "forward"):
-                dtype = next((p.dtype for p in subject.module.parameters()), dtype)
+                dtypes = [next((p.dtype for p in subject.module.parameters()), dtypes[0])]
         leaves = [
-            torch.tensor(read_array(request["inputs"][n], n, trusted=True))
-            .to(dtype)
-            .requires_grad_()
-            for n in FUNCTIONS[name]
+            torch.tensor(read_array(array, "an input", trusted=True)).to(dtype).requires_grad_()
+            for array, dtype in zip(arrays, dtypes, strict=True)
         ]
         if "seed" in request:
             subject.seed(request["seed"])
-        with torch.enable_grad():
-            answer = getattr(subject, name)(*leaves)
+        answer = getattr(subject, name)(*leaves)
         several = len(RESULTS.get(name, ("value",)))
         entries = list(answer) if isinstance(answer, tuple | list) else [answer]
         if len(entries) != several or not all(isinstance(entry, Tensor) for entry in entries):
@@ -200,19 +208,9 @@ def main() -> None:
     os.dup2(2, 1)
     limit_memory(told["memory"])
     warnings.simplefilter("ignore")
-    server: Server | None = None
+    server = Server(lambda: _loaded(told["target"], told["declarations"]))
     with denormals_flushed(), guards.one_thread():
         for request in _requests(requests):
-            try:
-                if server is None:
-                    server = Server(_loaded(told["target"], told["declarations"]))
-                    reply = server.start()
-                else:
-                    reply = server.case(request)
-            except UserError as error:
-                reply = {"id": request.get("id"), "error": str(error)}
-            except (Exception, SystemExit) as error:
-                reply = {"id": request.get("id"), "error": guards.kind_and_message(error)}
-            replies.write(json.dumps(reply).encode() + b"\n")
+            replies.write(json.dumps(server.reply(request)).encode() + b"\n")
             replies.flush()
     os._exit(0)  # what the target has left to do at the end of its process is not waited for

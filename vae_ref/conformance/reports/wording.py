@@ -79,7 +79,8 @@ def example(counterexample: Mapping[str, Any]) -> str:
         if counterexample.get(key) not in (None, [])
     ]
     if "tolerance" in counterexample:
-        rest.append(f"tolerance {counterexample['tolerance']:.2g}")
+        tolerance = float(counterexample["tolerance"])  # of another process, nan is text
+        rest.append(f"tolerance {tolerance:.2g}")
     return "; ".join(", ".join(part) for part in (inputs, rest) if part)
 
 
