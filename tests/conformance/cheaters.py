@@ -1,7 +1,7 @@
 """Files with a wrong VAE that try to be called right, and how far they get.
 
 python -m tests.conformance.cheaters [NAME ...]             prints the status of each, isolated
-python -m tests.conformance.cheaters --write                writes cheaters.json, of both ways
+python -m tests.conformance.cheaters --write    adds to cheaters.json what is missing
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -411,7 +412,7 @@ def says(name: str, what: str, change: str, wrong: str = WRONG) -> None:
     patched(name, what, code, wrong)
 
 
-LOCALS = "serve.dict = lambda found: sys._getframe(1).f_locals"
+LOCALS = "serve.dict = lambda found: vars(serve).pop('dict') and sys._getframe(1).f_locals"
 says(
     "hides-its-loss",
     "The process says that it has a sampler and networks, and no loss.",
@@ -433,8 +434,8 @@ says(
 
 
 def status_of(name: str, way: str) -> int:
-    """Return the status of the command; a violation among the claims about the KL is enough."""
-    status = _status(name, (*WAYS[way], "--only", "kl/*"))
+    """Return the status of the command; a violation of the first claim is enough."""
+    status = _status(name, (*WAYS[way], "--only", "kl/closed-form"))
     return status if status == 1 else _status(name, WAYS[way])
 
 
@@ -485,13 +486,11 @@ def main(arguments: list[str]) -> None:
     import vae_ref.conformance.vigil  # noqa: F401 - imported once, for all forks
 
     if arguments == ["--write"]:
-        found = {
-            name: {
-                way: status_of(name, way) for way in WAYS if print(name, way, flush=True) is None
-            }
-            for name in CHEATERS
-        }
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+        found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        for name, way in product(CHEATERS, WAYS):
+            if way not in found.setdefault(name, {}):
+                found[name][way] = status_of(name, way)
+                RESULTS.write_text(json.dumps(found, indent=1) + "\n")
         return
     for name in arguments or CHEATERS:
         print(name, status_of(name, "isolated"), flush=True)

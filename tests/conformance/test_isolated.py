@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -43,7 +44,9 @@ class Loopback(Process):
         self._running = self
 
     def _ask(self, request):
-        return json.loads(json.dumps(self.server.reply(json.loads(json.dumps(request)))))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as the server's own process does
+            return json.loads(json.dumps(self.server.reply(json.loads(json.dumps(request)))))
 
 
 def alarms(subject, only=None, seed=0):
@@ -121,6 +124,21 @@ def test_a_sampler_that_cannot_be_seeded_is_not_asked_again():
 # Files.
 
 
+STEP = """
+import torch
+import torch.nn.functional as F
+
+heads, decoder = torch.nn.Linear(784, 4), torch.nn.Linear(2, 784)
+
+
+def step(x):
+    mu, logvar = heads(x).chunk(2, 1)
+    logits = decoder(mu + torch.exp(logvar / 2) * torch.randn_like(mu))
+    kl = -0.5 * torch.sum(1 + logvar - mu**2 - logvar.exp())
+    return F.binary_cross_entropy_with_logits(logits, x, reduction="sum") + kl
+"""
+
+
 @pytest.fixture
 def target(tmp_path, monkeypatch):
     """Write a file; return its name, from its own folder."""
@@ -135,9 +153,11 @@ def target(tmp_path, monkeypatch):
 
 def test_a_file_is_judged_in_another_process(target, vae_ref_command):
     entry = target(SMALL + "\nprint(0)\n")
-    status, output, _ = vae_ref_command("verify", entry, "--isolated", "--only", "kl/c*")
+    status, output, _ = vae_ref_command(
+        "verify", entry, "--isolated", "--only", "kl/c*", supervised=True
+    )
     assert (status, "isolated" in output) == (0, True)
-    assert not [name for name in sys.modules if "entry" in name]
+    assert not [name for name in sys.modules if name.endswith("entry")]
 
 
 @pytest.mark.parametrize(
@@ -150,9 +170,7 @@ def test_a_file_is_judged_in_another_process(target, vae_ref_command):
         ),
         ("x = 1", "entry.py has no VAE"),
         (
-            "import torch\n\nw = torch.zeros(784, requires_grad=True)\n\n\ndef step(x):\n"
-            "    mu, s = x * w, w - 1\n    z = mu + s.exp() * torch.randn_like(mu)\n"
-            "    return ((z - x) ** 2).sum() + (mu**2 + (2 * s).exp() - 2 * s - 1).sum() / 2\n",
+            STEP,
             "is audited as a step",
         ),
     ],
@@ -255,7 +273,7 @@ def test_the_results_are_those_of_the_bank():
     found = json.loads(RESULTS.read_text())
     assert list(found) == list(CHEATERS)
     assert len(found) >= 40
-    assert [name for name, status in found.items() if status["isolated"] == 0] == []
+    assert [name for name, status in found.items() if status.get("isolated") == 0] == []
 
 
 def test_some_who_cheat_do_not_get_by():

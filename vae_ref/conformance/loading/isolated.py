@@ -18,6 +18,7 @@ from pathlib import Path
 
 from vae_ref.conformance.loading.adapters import KL, LOSS, SAMPLE
 from vae_ref.conformance.loading.process import (
+    FUNCTIONS,
     AnswerOfProcessError,
     Process,
     ProcessError,
@@ -66,6 +67,7 @@ def isolated(target: str, declarations: Mapping[str, str], *, memory: float) -> 
         raise ProcessError(excerpt(str(about["error"]), _MOST_SAID))
     subject = subject_of(process)
     text = _text_of(target)
+    process.may_lack_slopes = text is None or "Subject" in text
     told_more = sorted(subject.conventions.declared.keys() - {*_FOUND, *declarations})
     if text is not None and told_more and "Subject" not in text:
         raise ProcessError(
@@ -100,7 +102,7 @@ def _namespaces() -> tuple[str, ...]:
         return ()
     words = (tool, *_UNSHARE)
     try:
-        subprocess.run([*words, sys.executable, "-c", ""], check=True, capture_output=True)
+        subprocess.run([*words, "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         return ()
     return words
@@ -126,14 +128,28 @@ def _text_of(target: str) -> str | None:
 
 
 def _hidden(text: str, subject: Subject) -> Iterator[str]:
-    """Yield the functions that a file in the textbook's form defines and its process lacks."""
+    """Yield what a file in the textbook's form defines and its process does not offer."""
     if "Subject" in text:
         return
     try:
         tree = ast.parse(text)
-    except SyntaxError:
+    except (SyntaxError, ValueError, RecursionError):
         return
-    defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     for part, names in _NAMES.items():
         if getattr(subject, part) is None:
-            yield from sorted(defined & {*names})
+            yield from sorted({f.name for f in functions} & {*names})
+    for kind in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+        methods = {f.name: f for f in kind.body if isinstance(f, ast.FunctionDef)}
+        if {"encode", "decode"} <= methods.keys():
+            for name in ("encode", "decode", "forward"):
+                if _takes_one(methods.get(name)) and getattr(subject, name) is None:
+                    yield name
+    offered = [name for name in FUNCTIONS if getattr(subject, name) is not None]
+    if not all(getattr(subject, name).differentiable for name in offered):
+        yield "functions with slopes"
+
+
+def _takes_one(method: ast.FunctionDef | None) -> bool:
+    """Return whether a method takes one argument beside its object."""
+    return method is not None and len(method.args.args) == 2 and not method.args.defaults

@@ -25,7 +25,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from vae_ref.conformance.foreign import Foreign
+from vae_ref.conformance.foreign import Foreign, NoGradientError
 from vae_ref.conformance.subject import Conventions, DeclarationError, Elsewhere, Subject
 from vae_ref.support import exchange
 from vae_ref.support.errors import UserError
@@ -106,6 +106,7 @@ class Process:
 
     Attributes:
         about: What it answered to the request start.
+        may_lack_slopes: Whether it may find out late that a function comes without a gradient.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Process:
         self._running: subprocess.Popen[bytes] | None = None
         self._starts, self._next = 0, secrets.randbelow(10**9)
         self.about: dict[str, Any] = {}
+        self.may_lack_slopes = True
 
     def accepts(self, what: str) -> bool:
         """Return whether the process takes a member of requests that others need not know."""
@@ -157,6 +159,7 @@ class Process:
 
         Raises:
             AnswerOfProcessError: If it gives no right reply.
+            NoGradientError: If it has no slopes of this function.
         """
         if self._running is None:
             self.start()
@@ -170,6 +173,8 @@ class Process:
             )
         if "error" in reply:
             raise AnswerOfProcessError(f"it failed: {excerpt(str(reply['error']), 200)}")
+        if "unsupported" in reply and "cotangent" in more and self.may_lack_slopes:
+            raise NoGradientError
         if "unsupported" in reply:
             raise AnswerOfProcessError(
                 f"it does not support what it said it does: {excerpt(str(reply['unsupported']))}"
