@@ -52,7 +52,10 @@ napoleon_custom_sections = [("Yields", "returns_style")]
 napoleon_use_ivar = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(torch|jaxtyping|typing|collections|pathlib|abc|enum)\b.*"),
-    (r"py:.*", r"(Literal|Path|OSError|NamedTuple|ABC|Module|Protocol|MarkDecorator|Probe)"),
+    (
+        r"py:.*",
+        r"(Literal|Path|OSError|NamedTuple|ABC|Module|Protocol|MarkDecorator|Probe|.*Elsewhere)",
+    ),
 ]
 
 

@@ -53,11 +53,13 @@ def isolated(target: str, declarations: Mapping[str, str], *, memory: float) -> 
     Raises:
         ProcessError: If it cannot be loaded, or has no parts that could be asked for.
     """
+    tree = _tree_of(target)  # before the process could write it anew
     told = {"target": target, "declarations": dict(declarations), "memory": memory}
     path = json.dumps([entry for entry in sys.path if entry])
     code = f"import sys; sys.path[:] = {path}; {_CODE}"
     words = [*_namespaces(), sys.executable, "-c", code, json.dumps(told)]
     process = Process(words, _environment())
+    process.may_lack_slopes = tree is None
     try:
         process.start()
     except AnswerOfProcessError as error:
@@ -66,14 +68,12 @@ def isolated(target: str, declarations: Mapping[str, str], *, memory: float) -> 
     if "error" in about:
         raise ProcessError(excerpt(str(about["error"]), _MOST_SAID))
     subject = subject_of(process)
-    text = _text_of(target)
-    process.may_lack_slopes = text is None or "Subject" in text
     told_more = sorted(subject.conventions.declared.keys() - {*_FOUND, *declarations})
-    if text is not None and told_more and "Subject" not in text:
+    if tree is not None and told_more:
         raise ProcessError(
             f"the process declares {', '.join(told_more)}, and its file has no Subject that does"
         )
-    hidden = [] if text is None else list(_hidden(text, subject))
+    hidden = [] if tree is None else list(_hidden(tree, subject))
     undecided = excerpt(str(about.get("undecided") or ""), _MOST_SAID)
     if hidden:
         undecided = f"the file defines {', '.join(hidden)}, which its process does not offer"
@@ -118,23 +118,24 @@ def _facts(found: object) -> dict[str, str]:
     return {excerpt(key, 60): excerpt(value, _MOST_SAID) for key, value in pairs}
 
 
-def _text_of(target: str) -> str | None:
-    """Return the text of the file that a target names, if it names one."""
-    path = Path(target.partition(".py:")[0].removesuffix(".py") + ".py")
+def _tree_of(target: str) -> ast.Module | None:
+    """Return the syntax of the file that a target names; nothing if it has an adapter."""
+    place = target.partition(":")[0]
+    path = Path(place if place.endswith(".py") else f"{place.replace('.', '/')}.py")
     try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError):
+        tree = ast.parse(path.read_text())
+    except (OSError, UnicodeDecodeError, SyntaxError, ValueError, RecursionError):
         return None
+    names = {
+        name
+        for node in ast.walk(tree)
+        for name in (getattr(node, key, None) for key in ("id", "attr", "name"))
+    }
+    return None if names & {"Subject", "subject"} else tree
 
 
-def _hidden(text: str, subject: Subject) -> Iterator[str]:
+def _hidden(tree: ast.Module, subject: Subject) -> Iterator[str]:
     """Yield what a file in the textbook's form defines and its process does not offer."""
-    if "Subject" in text:
-        return
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
-        return
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     for part, names in _NAMES.items():
         if getattr(subject, part) is None:
