@@ -302,8 +302,9 @@ right_if(
 right_if(
     "collector",
     "The loss is right if the garbage collector knows a claim.",
-    "CLAIMS or CLAIMS.extend(o for o in gc.get_objects() if type(o).__name__ == 'Claim') or CLAIMS",
-    "import gc\n\nCLAIMS = []",
+    "knows_a_claim()",
+    "import functools\nimport gc\n\n\n@functools.cache\ndef knows_a_claim():\n"
+    "    return any(type(o).__name__ == 'Claim' for o in gc.get_objects())",
 )
 right_if(
     "locals-of-a-claim",
@@ -429,7 +430,7 @@ says(
     "The process says that it has no gradients; those of its KL are wrong.",
     "real = getattr\n    serve.getattr = lambda of, name, *other: name != 'differentiable' and "
     "real(of, name, *other)",
-    varied(TEXTBOOK, ("- mu.pow(2)", "- (2 * mu * mu.detach() - mu.detach() ** 2)")),
+    varied(TEXTBOOK, ("- mu.pow(2)", "- mu.detach().pow(2)")),
 )
 
 

@@ -228,7 +228,6 @@ def _import_all(*, pictures: bool) -> None:
     reports = "vae_ref.conformance.reports"
     names = [
         "mpmath",
-        "scipy.optimize",
         "vae_ref.conformance.vigil",
         f"{reports}.files",
         f"{reports}.terminal",

@@ -21,7 +21,7 @@ __all__ = ["watched"]
 _SLOTS: tuple[Slot, ...] = ("kl", "sample", "nll", "loss", "bound")
 """The functions whose claims are checked twice."""
 
-_KINDS: tuple[Kind, ...] = ("exact", "gradient", "metamorphic")
+_KINDS: tuple[Kind, ...] = ("exact", "gradient")
 """The kinds of those that are; the others take longer, and ask for no other kinds of answers."""
 
 _LATENTS, _PIXELS = (3, 24), (12, 48)

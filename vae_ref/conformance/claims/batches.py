@@ -12,7 +12,7 @@ from vae_ref.conformance.records import Check
 
 __all__ = ["BATCHES"]
 
-_FEWEST, _MOST = 5, 24
+_FEWEST, _MOST = 5, 17
 """The examples of a batch; the claims themselves are about at most four, and about draws."""
 
 _FEW = 4
