@@ -10,7 +10,7 @@ from vae_ref.conformance.diagnosis.explain import kill_matrix
 from vae_ref.conformance.mutants import BANK, Mutant
 from vae_ref.conformance.records import Claim, Part
 
-__all__ = ["substitutions"]
+__all__ = ["link", "substitutions", "text"]
 
 PITCH, MARGIN = 15, 6  # of a picture's rows and columns, in pixels
 LETTER = 6.1  # the width of a letter in a label, roughly
@@ -53,8 +53,8 @@ def _name(part: Part) -> str:
     return NAMES.get(part, part)
 
 
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:]
+def _sentence(words: str) -> str:
+    return words[0].upper() + words[1:]
 
 
 def _anchor(identifier: str) -> str:
@@ -62,7 +62,7 @@ def _anchor(identifier: str) -> str:
     return identifier.replace("/", "-") if "/" in identifier else f"bug-{identifier}"
 
 
-def _text(plain: str) -> str:
+def text(plain: str) -> str:
     """Escape a text, so that Markdown shows it as it is."""
     return re.sub(r"([\\`*_{}\[\]<>$|^~#])", r"\\\1", plain)
 
@@ -71,7 +71,7 @@ def _code(plain: str) -> str:
     return f"`{plain}`".replace("|", r"\|")
 
 
-def _link(identifier: str) -> str:
+def link(identifier: str) -> str:
     return f"[`{identifier}`](#{_anchor(identifier)})"
 
 
@@ -100,16 +100,16 @@ def _sections(claims: Iterable[Claim]) -> Iterator[Iterator[str]]:
 
 def _claim(claim: Claim) -> Iterator[str]:
     yield from (f"({_anchor(claim.id)})=", f"### {claim.id}", "")
-    yield from (_text(claim.statement), "", "$$", claim.formula, "$$", "")
+    yield from (text(claim.statement), "", "$$", claim.formula, "$$", "")
     label = "Finds" if claim.kind == "statistical" else "Tolerance"
     needs = (" or ".join(f"`{n}`" for n in need.split("|")) for need in claim.needs)
-    yield f":Source: {_text(claim.source)}"
+    yield f":Source: {text(claim.source)}"
     yield f":Kind: {claim.kind}"
-    yield f":{label}: {_text(claim.tolerance)}"
+    yield f":{label}: {text(claim.tolerance)}"
     yield f":Needs: {'; '.join(needs)}"
-    yield f":Must notice: {', '.join(map(_link, claim.kills))}"
+    yield f":Must notice: {', '.join(map(link, claim.kills))}"
     if claim.builds_on:
-        yield f":Builds on: {', '.join(map(_link, claim.builds_on))}"
+        yield f":Builds on: {', '.join(map(link, claim.builds_on))}"
     yield f":Level: {claim.level}, at most {claim.seconds:g} s of CPU time"
     yield ""
 
@@ -123,7 +123,7 @@ def _bank(bugs: Iterable[Mutant]) -> Iterator[str]:
         yield "|---|---|"
         for bug in members:
             name = f"[`{bug.id}`]{{#{_anchor(bug.id)}}}"
-            lines = [f"{_text(_sentence(bug.explanation))}.", _code(bug.wrong)]
+            lines = [f"{text(_sentence(bug.explanation))}.", _code(bug.wrong)]
             if bug.seen:
                 lines.append(f"Seen in {', '.join(map(_seen, bug.seen))}.")
             yield f"| {name} | {'<br>'.join(lines)} |"
@@ -139,10 +139,10 @@ def _seen(place: str) -> str:
     """Link to a repository or one of its threads; return any other place as it is."""
     match = re.match(r"([\w.-]+/[\w.-]+)(?:#(\d+))?", place)
     if not match:
-        return _text(place)
+        return text(place)
     thread = f"/issues/{match[2]}" if match[2] else ""
     address = f"https://github.com/{match[1]}{thread}"
-    return f"[{_text(match[0])}]({address}){_text(place[match.end() :])}"
+    return f"[{text(match[0])}]({address}){text(place[match.end() :])}"
 
 
 def _picture(part: Part, bugs: list[Mutant]) -> str:

@@ -54,7 +54,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(torch|jaxtyping|typing|collections|pathlib|abc|enum)\b.*"),
     (
         r"py:.*",
-        r"(Literal|Path|OSError|NamedTuple|ABC|Module|Protocol|MarkDecorator|Probe|.*Elsewhere)",
+        r"(Literal|Path|OSError|NamedTuple|ABC|Module|Protocol|MarkDecorator|Probe)",
     ),
 ]
 
@@ -121,6 +121,7 @@ def _substitute(app: Any, config: Any) -> None:
     import cheaters
     import claims
     import every_float
+    import field_report
     import performance
     import text
 
@@ -130,6 +131,7 @@ def _substitute(app: Any, config: Any) -> None:
         "subject": _subject_table(),
         **claims.substitutions(),
         **cheaters.substitutions(),
+        **field_report.substitutions(),
         **text.substitutions(),
         **performance.substitutions(),
         **every_float.substitutions(),

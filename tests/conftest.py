@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from tests import forks
 from tests.conformance.strangers import MEAN_KL, SMALL, kl_that
 
 
@@ -13,6 +14,20 @@ def small():
     from vae_ref import glyphs
 
     return glyphs(600), glyphs(200, seed=1)
+
+
+@pytest.fixture(scope="session")
+def forking_commands():
+    with forks.started() as directory:
+        yield directory
+
+
+@pytest.fixture
+def forked(request, monkeypatch):
+    """Let processes that a test starts begin with torch imported, where that can be."""
+    if sys.platform == "linux":
+        python = request.getfixturevalue("forking_commands") / "python"
+        monkeypatch.setattr(sys, "executable", str(python))
 
 
 @pytest.fixture

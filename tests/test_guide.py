@@ -7,7 +7,7 @@ import pytest
 
 import vae_ref.conformance
 from tests import transcripts
-from tests.transcripts import GUIDE, PAGES, ROOT, VECTORS, files
+from tests.transcripts import GUIDE, PAGES, README, ROOT, VECTORS, files
 from vae_ref.conformance import Conventions, Subject, load, verify
 from vae_ref.conformance.reports.wording import STATUS
 
@@ -23,8 +23,10 @@ LONG = [
 
 
 @pytest.mark.parametrize("page", LONG)
-def test_sessions_go_as_shown(page, tmp_path):
+def test_sessions_go_as_shown(page, tmp_path, request):
     """If they rightly go otherwise, run `python -m tests.transcripts`."""
+    if page != README:  # where Python and the commands are as users have them
+        request.getfixturevalue("forked")
     answers = transcripts.run(page, tmp_path)
     for session, answered in zip(transcripts.sessions(page), answers, strict=True):
         for shown, found in zip(transcripts.steps(session), answered, strict=True):
@@ -33,6 +35,7 @@ def test_sessions_go_as_shown(page, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_the_drawing_is_that_of_the_guides_first_file():
     """If it rightly changes, run `python -m tests.transcripts`."""
     assert transcripts.drawing() == transcripts.DRAWING.read_text()

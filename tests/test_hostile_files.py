@@ -28,12 +28,14 @@ from typing import get_args
 
 import pytest
 import torch
+import typer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
 from vae_ref import InputError, Recipe, Run, cli, fashion_mnist
 from vae_ref.bridge.weights import load_weights
+from vae_ref.cli.app import app
 from vae_ref.cli.judge import _expected
 from vae_ref.cli.verify import _seed
 from vae_ref.conformance import Conventions, Subject
@@ -594,6 +596,12 @@ def call(folder: Path, option: tuple[str, str, str]) -> None:
 ACCEPTED = ("The data are not here.", "no does not exist or is not a file.")
 
 
+@functools.cache
+def command():
+    """Return what Typer would build of the functions anew for every call."""
+    return typer.main.get_command(app)
+
+
 def _call(folder: Path, arguments: list[str]) -> None:
     """Call the command, which ends where it would read its data or its checkpoint."""
 
@@ -604,6 +612,7 @@ def _call(folder: Path, arguments: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(errors):
         patch.setattr(sys, "argv", ["vae-ref", *arguments])
         patch.setattr("vae_ref.cli.train._load", absent)
+        patch.setattr("vae_ref.cli.app.app", command())
         patch.chdir(folder)
         with pytest.raises(SystemExit) as stop:
             cli.main()

@@ -1,5 +1,7 @@
 """``vae-ref run``: the step of a script is audited, without touching the script."""
 
+import json
+
 import pytest
 
 SCRIPT = """
@@ -26,7 +28,7 @@ RIGHT = {"held": "out.parameters()", "seed": "pass", "reduction": "sum"}
 
 
 @pytest.fixture
-def run(vae_ref_command, tmp_path):
+def run(vae_ref_command, forked, tmp_path):
     def run(*arguments, **changes):
         (tmp_path / "train.py").write_text(SCRIPT.format(**RIGHT | changes))
         status, output, errors = vae_ref_command("run", *arguments)
@@ -36,8 +38,10 @@ def run(vae_ref_command, tmp_path):
 
 
 def test_a_right_script_holds_and_is_stopped(run, tmp_path):
-    status, text = run("train.py", "50")
+    status, text = run("--json", "report.json", "train.py", "50")
     assert (status, "no bug found: " in text) == (0, True), text
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["subject"], report["verdict"]) == ("train.py", "partial")
     assert not (tmp_path / "trained").exists()
 
 
@@ -50,9 +54,10 @@ def test_a_page_with_a_drawing_is_written(run, tmp_path):
     assert "train.py:12" in page
 
 
+@pytest.mark.parametrize("option", ["--html", "--json"])
 @pytest.mark.parametrize("file", ["train.py", "missing/page.html"])
-def test_a_page_that_cannot_be_written_is_said_first(run, tmp_path, file):
-    status, text = run("--html", file, "train.py", "50")
+def test_a_file_that_cannot_be_written_is_said_first(run, tmp_path, option, file):
+    status, text = run(option, file, "train.py", "50")
     assert (status, "Traceback" in text) == (2, False)
     assert "import sys, torch" in (tmp_path / "train.py").read_text()
 

@@ -29,7 +29,7 @@ def kl_divergence(mu, logvar):
 
 
 @pytest.fixture
-def judged(tmp_path, monkeypatch):
+def judged(tmp_path, monkeypatch, forked):
     """Judge a KL that does something beside, in a child; return the report."""
     monkeypatch.setattr(supervision, "_FIRST", 600.0)
 

@@ -49,7 +49,9 @@ def test_a_target_with_a_colon_in_its_name_is_found(vae_ref_command, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_module_beside_the_target_is_not_taken_for_one_of_the_reports(vae_ref_command, tmp_path):
+def test_a_module_beside_the_target_is_not_taken_for_one_of_the_reports(
+    vae_ref_command, forked, tmp_path
+):
     """The pages are made in the process that never looks there; see test_supervision."""
     (tmp_path / "jinja2.py").write_text("raise RuntimeError")
     arguments = ["right_kl.py", "--only", "kl/closed-form", "--html", "report.html"]

@@ -131,13 +131,8 @@ def test_counts_are_the_same_in_every_process(base, workload):
     assert first == second
     assert first["counts"]["flops"] > 0
     assert first["counts"]["imports"] > 500
-
-
-@pytest.mark.slow
-def test_the_eager_workload_differentiates(base):
-    """Even if another engine is chosen by default."""
-    [found] = paired.count(SETTINGS, "eager", base)
-    assert found["counts"]["saved_tensors"] > 4 * 10
+    if workload == "eager":  # it differentiates, even if another engine is chosen by default
+        assert first["counts"]["saved_tensors"] > 4 * 10
 
 
 @pytest.fixture(scope="module")

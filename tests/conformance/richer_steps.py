@@ -150,6 +150,19 @@ def with_the_average_of_several_draws(count=K, noise=torch.randn_like):
     return step
 
 
+def with_draws_side_by_side():
+    """Several codes for each example, one after the other along the batch."""
+    enc, dec, x = encoder(), decoder(), images()
+
+    def step():
+        mu, logvar = enc(x).chunk(2, 1)
+        z = drawn(mu.repeat_interleave(K, 0), logvar.repeat_interleave(K, 0))
+        nll = (dec(z).reshape(B, K, X) - x[:, None]).square().sum(-1) / 2
+        return (nll.mean(1) + gaussian_kl(mu, logvar).sum(1)).mean()
+
+    return step
+
+
 def importance_weighted(factor=1.0, mean=lambda log_w: torch.logsumexp(log_w, 0) - math.log(K)):
     """The bound of Burda and others, of several codes for each example."""
     enc, dec, x = encoder(), decoder(), images()
@@ -191,6 +204,10 @@ def over_time(noise=torch.randn_like):
     return step
 
 
+def with_the_largest_weight():
+    return importance_weighted(mean=lambda log_w: log_w.max(0).values)
+
+
 RIGHT = [
     with_two_layers_of_codes,
     with_a_prior_for_each_label,
@@ -199,6 +216,9 @@ RIGHT = [
     with_two_codes,
     with_a_code_without_a_kl,
     with_a_ladder,
+    with_the_average_of_several_draws,
+    importance_weighted,
+    with_draws_side_by_side,
 ]
 
 
@@ -240,7 +260,22 @@ def of_a_learned_prior_of_half_a_weight():
     return with_a_sampled_kl_to_a_learned_prior(factor=0.5)
 
 
+def of_draws_that_are_summed():
+    return with_the_average_of_several_draws(count=1)
+
+
+def of_uniform_draws():
+    return with_the_average_of_several_draws(noise=torch.rand_like)
+
+
+def of_half_the_divergence_in_the_weights():
+    return importance_weighted(factor=0.5)
+
+
 WRONG = {
+    of_draws_that_are_summed: "objective/beta",
+    of_uniform_draws: "reparameterization/",
+    of_half_the_divergence_in_the_weights: "objective/beta",
     of_a_prior_in_the_wrong_place: "kl/",
     of_a_prior_that_multiplies: "kl/",
     of_layers_without_a_variance: "kl/",
@@ -258,7 +293,5 @@ def of_weights_that_differ():
 SAID = {
     with_a_mixture_for_a_prior: "as that of a flow or of a mixture",
     of_weights_that_differ: "the KLs of the codes have other weights",
-    with_the_average_of_several_draws: "several draws are not judged yet",
-    importance_weighted: "several draws are not judged yet",
 }
 """Right ones that are not judged in full -> what is said."""

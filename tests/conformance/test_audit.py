@@ -129,15 +129,26 @@ def test_the_parts_are_named_with_their_lines():
     assert found["compared with"] == "an input (5, 12)"
 
 
+def of_two_classes(logits, x):
+    """It takes the data for bits, x > 1/2."""
+    return F.softplus(torch.where(x > 0.5, -1.0, 1.0) * logits).sum(-1)
+
+
+def infinite_off_its_support(logits, x):
+    """As with the distributions of NumPyro."""
+    nll = F.softplus(logits) - x * logits
+    return torch.where((x == 0) | (x == 1), nll, torch.inf).sum(-1)
+
+
+@pytest.mark.parametrize("likelihood", [of_two_classes, infinite_off_its_support])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_likelihood_of_bits_is_not_accused(sign):
-    """It takes the data for bits, x > 1/2, whatever the step returns: the loss or the ELBO."""
+def test_a_likelihood_of_bits_is_not_accused(sign, likelihood):
+    """Whatever the step returns: the loss or the ELBO."""
     net, x = Textbook(), images().round()
 
     def step():
         mu, logvar = net.encoder(x).chunk(2, -1)
-        logits = net.decoder(net.sample(mu, logvar))
-        nll = F.softplus(torch.where(x > 0.5, -1.0, 1.0) * logits).sum(-1)
+        nll = likelihood(net.decoder(net.sample(mu, logvar)), x)
         return sign * (nll + gaussian_kl(mu, logvar).sum(-1)).mean()
 
     found = audit_step(step)
@@ -145,6 +156,32 @@ def test_a_likelihood_of_bits_is_not_accused(sign):
     assert found.found["likelihood"].startswith("bernoulli-logits")
     assert "for data of 0 and 1" in found.found["reconstruction"]
     assert ("sign" in found.found) is (sign < 0)
+
+
+def test_a_function_with_a_gradient_of_its_own_is_recorded():
+    """It may be the step's, or one of torch's, such as a draw from a beta distribution."""
+
+    class Halved(torch.autograd.Function):
+        @staticmethod
+        def forward(context, x):
+            return x / 2
+
+        @staticmethod
+        def backward(context, slope):
+            return slope / 2
+
+    net, x = Textbook(), images()
+
+    def step():
+        torch.distributions.Beta(2.0, 3.0).rsample()
+        mu, logvar = net.encoder(x).chunk(2, -1)
+        logits = Halved.apply(net.decoder(net.sample(mu, logvar)))
+        bce = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+        return bce + gaussian_kl(mu, logvar).sum()
+
+    found = audit_step(step)
+    assert (found.reason, found.report.failures) == ("", ())
+    assert found.report.counts["pass"] > 40
 
 
 def test_an_input_that_weighs_the_loss_is_named():

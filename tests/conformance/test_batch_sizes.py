@@ -6,9 +6,21 @@ import pytest
 import torch
 from steps import Textbook, gaussian_kl, images
 
-from vae_ref.conformance import audit_step
+from vae_ref.conformance import Subject, audit_step, verify
 
 pytestmark = pytest.mark.usefixtures("user")
+
+
+def test_a_loss_without_a_kl_is_said_once():
+    """Twice nothing is nothing: the batch does not change its weight."""
+    nll = torch.nn.functional.binary_cross_entropy
+    report = verify(Subject(name="no KL", loss=lambda p, x, mu, logvar: nll(p, x)))
+    assert "objective/beta" in [result.claim.id for result in report.failures]
+    (one,) = [r for r in report.results if r.claim.id == "objective/one-reduction"]
+    assert (one.status, one.message) == (
+        "not-applicable",
+        "the loss has no KL; see objective/beta",
+    )
 
 
 def squared(reduce, divergence):

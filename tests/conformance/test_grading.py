@@ -160,3 +160,17 @@ def test_a_wrong_answer_is_described(tmp_path, outputs, message):
 @pytest.mark.parametrize("text", ["0x1.8p+1", "3", "3.0", 3, 3.0, "30e-1"])
 def test_numbers_are_read_in_all_their_forms(text):
     assert exchange.number(text) == 3
+
+
+@pytest.mark.parametrize("others", [[], ["2.5"]])
+@pytest.mark.parametrize("one", [3.0, 3, -0.0, 5e-324, 2**80, 1e308])
+def test_many_numbers_are_read_as_one_is(one, others):
+    assert [repr(n) for n in exchange.numbers([one, *others])] == [
+        repr(exchange.number(n)) for n in [one, *others]
+    ]
+
+
+@pytest.mark.parametrize("one", [float("inf"), 10**400, True, None, "1e", "1_0", [1]])
+def test_among_many_numbers_one_that_is_none_is_refused(one):
+    with pytest.raises(ValueError, match="is"):
+        exchange.numbers([1.0, one, 2])

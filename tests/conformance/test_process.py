@@ -14,6 +14,7 @@ import torch
 from tests.conformance.piped import command, through_a_pipe
 from tests.transcripts import ROOT
 from vae_ref.conformance import guards, verify
+from vae_ref.conformance.diagnosis.explain import kill_matrix
 from vae_ref.conformance.loading import process
 from vae_ref.conformance.loading.process import ProcessError, subject_of_process
 from vae_ref.conformance.mutants.specimen import specimen
@@ -27,22 +28,20 @@ def statuses(report):
     return {r.claim.id: r.status for r in report.results if r.claim.part in parts}
 
 
-@pytest.mark.slow
-def test_a_right_process_is_judged_as_without_one():
-    piped = statuses(through_a_pipe())
-    assert piped == statuses(verify(specimen()))
-    assert set(piped.values()) == {"pass"}
-
-
+MATRIX = kill_matrix()
 BUGS = ["kl-no-half", "z-half-exp-logvar", "nll-mean-over-pixels", "loss-beta-4", "z-detached-mu"]
 BUGS += ["iw-mean-of-logs", "kl-detached-logvar", "z-uniform-noise"]
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_bug_is_named_through_a_pipe(bug):
-    """All of them: python -m tests.conformance.piped --tally."""
-    (failure,) = through_a_pipe(bug).failures
+    """By the claims about its part, but for the one that draws most; the examples show that all
+    claims can be judged. All of both: python -m tests.conformance.piped --tally.
+    """
+    part, _, _ = next(iter(MATRIX[bug])).partition("/")
+    (failure,) = through_a_pipe(bug, only=f"{part}/[!u]*").failures
     assert failure.diagnosis.bug == bug
 
 
@@ -263,7 +262,9 @@ def built(language, folder):
 def test_an_example_holds_and_its_bug_is_named(language, tmp_path):
     words = built(language, tmp_path)
     right = verify(subject_of_process(words))
-    assert right.failures == ()
+    assert statuses(right) == statuses(verify(specimen()))
+    assert set(statuses(right).values()) == {"pass"}
+    assert set(right.counts) == {"pass", "not-applicable"}
     assert right.counts["pass"] >= 50
     (failure,) = verify(subject_of_process(f"{words} bug"), only="kl/*").failures
     assert failure.diagnosis.bug == "kl-no-half"
@@ -275,7 +276,7 @@ def test_an_example_is_short(language):
     assert len(file.read_text().splitlines()) <= 150
 
 
-def test_the_command_judges_a_process(vae_ref_command, monkeypatch):
+def test_the_command_judges_a_process(vae_ref_command, forked, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     status, output, _ = vae_ref_command(

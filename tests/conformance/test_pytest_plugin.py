@@ -6,6 +6,7 @@ import sys
 from functools import partial
 
 import pytest
+import torch
 
 from vae_ref.conformance import Subject, parametrize_with_claims
 from vae_ref.conformance.claims import all_claims
@@ -46,6 +47,23 @@ def pytest_run(pytester):
     """Run pytest anew, as its user would, in a directory that holds some subjects."""
     pytester.makepyfile(subjects=SUBJECTS)
     return partial(pytester.runpytest_subprocess, *RUN)
+
+
+@pytest.fixture(scope="module")
+def all_imported():
+    """Pytester unloads what is imported in its tests, such as what the plugin imports late."""
+    import vae_ref.conformance.diagnosis.explain
+    import vae_ref.conformance.loading.recognition
+    import vae_ref.conformance.reports.wording  # noqa: F401
+
+
+@pytest.fixture
+def pytest_run_here(all_imported, pytester):
+    """The same in this process, which has imported torch."""
+    pytester.makepyfile(subjects=SUBJECTS)
+    pytester.syspathinsert()
+    torch.set_default_dtype(torch.float32)
+    return partial(pytester.runpytest_inprocess, *RUN)
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +129,9 @@ def test_subjects_need_no_test_file(pytest_run):
 
 
 @pytest.mark.slow
-def test_options_of_pytest_apply_and_the_seed_is_handed_on(pytest_run, pytester, examples):
+def test_options_of_pytest_apply_and_the_seed_is_handed_on(pytest_run_here, pytester, examples):
     pytester.makepyfile(test_other="def test_sum(): pass\ndef test_else(): pass")
-    run = pytest_run("--vae-subject=subjects:wrong", "--vae-seed=2", "-k", "sum", "-q")
+    run = pytest_run_here("--vae-subject=subjects:wrong", "--vae-seed=2", "-k", "sum", "-q")
     run.assert_outcomes(passed=1, failed=1, deselected=17)
     assert [example in run.outlines for example in examples] == [False, False, True]
 
@@ -127,8 +145,8 @@ def test_options_of_pytest_apply_and_the_seed_is_handed_on(pytest_run, pytester,
         ("subjects:empty", "no claim applies to empty"),
     ],
 )
-def test_a_bad_target_is_one_line(pytest_run, target, message):
-    run = pytest_run("--vae-subject", target)
+def test_a_bad_target_is_one_line(pytest_run_here, target, message):
+    run = pytest_run_here("--vae-subject", target)
     run.stderr.fnmatch_lines([f"ERROR: --vae-subject {target}: {message}"])
     assert len(list(filter(None, run.errlines))) == 1
     assert run.ret == pytest.ExitCode.USAGE_ERROR
@@ -138,9 +156,9 @@ def test_a_bad_target_is_one_line(pytest_run, target, message):
 
 
 @pytest.mark.slow
-def test_a_decorated_test_is_one_for_each_claim(pytest_run, pytester):
+def test_a_decorated_test_is_one_for_each_claim(pytest_run_here, pytester):
     pytester.makepyfile(test_mine=OWN_TESTS)
-    run = pytest_run("-ra")
+    run = pytest_run_here("-ra")
     run.stdout.fnmatch_lines(
         [
             "expected to fail: an old bug (mine unexpectedly fulfils kl/quadrature)",

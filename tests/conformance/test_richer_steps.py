@@ -2,7 +2,17 @@
 
 import pytest
 import torch
-from richer_steps import RIGHT, SAID, WRONG, over_time, with_a_prior_for_each_label
+from richer_steps import (
+    RIGHT,
+    SAID,
+    WRONG,
+    importance_weighted,
+    over_time,
+    with_a_prior_for_each_label,
+    with_draws_side_by_side,
+    with_the_average_of_several_draws,
+    with_the_largest_weight,
+)
 
 from vae_ref.conformance import audit_step
 
@@ -45,6 +55,19 @@ def test_what_is_not_judged_is_said(make):
 def test_the_prior_is_said_to_be_learned():
     prior = audit_step(with_a_prior_for_each_label()).found["prior"]
     assert prior.startswith("a Gaussian that is learned")
+
+
+@pytest.mark.parametrize(
+    ("make", "how"),
+    [
+        (with_the_average_of_several_draws, "averaged"),
+        (with_draws_side_by_side, "averaged"),
+        (importance_weighted, "in the importance-weighted bound"),
+        (with_the_largest_weight, "combined in a way that is not known"),
+    ],
+)
+def test_how_draws_are_combined_is_said(make, how):
+    assert audit_step(make()).found["draws"] == f"4 for each example, {how}"
 
 
 def test_the_first_codes_of_a_sequence_are_judged():

@@ -7,6 +7,7 @@ from steps import Textbook, images
 from torch import nn
 
 from vae_ref.conformance import Subject, audit_step, verify
+from vae_ref.conformance.answers.multinomial import multinomial
 from vae_ref.conformance.answers.oracles import FAMILIES
 from vae_ref.conformance.answers.robust import robust_loss
 from vae_ref.conformance.answers.weighed import weighed_loss
@@ -54,10 +55,17 @@ WEIGHED = {
 }
 MEANT = [(name, nll) for name, nll in ROBUST.items()]
 MEANT += [(name, nll) for name, terms in WEIGHED.items() for nll in terms]
+MEANT += [
+    ("the likelihood of a multinomial distribution", nll)
+    for nll in (
+        lambda o, x: -(F.log_softmax(o, 1) * x).sum(),
+        lambda o, x: -(F.log_softmax(o, 1) * x).sum(1).mean(),
+    )
+]
 
 
 def recognised(nll):
-    return robust_loss(nll, draw, 7) or weighed_loss(nll, draw, 7)
+    return robust_loss(nll, draw, 7) or weighed_loss(nll, draw, 7) or multinomial(nll, draw, 7)
 
 
 def draw(name, *shape):
@@ -98,6 +106,22 @@ def test_a_vae_with_one_is_not_accused(name, nll, user):
     left = {r.claim.id: r.message for r in report.results}
     assert name in left["likelihood/named"]
     assert name in left["likelihood/value"]
+
+
+@pytest.mark.parametrize("softmax", [torch.softmax, lambda o, dim: o.softmax(dim) + 1e-10])
+def test_the_audit_of_a_softmax_accuses_nobody(softmax, user):
+    """With probabilities, too: their logits tell which likelihood it is."""
+    net, x = Textbook(), images().round()
+
+    def step():
+        mu, logvar = net.encoder(x).chunk(2, dim=-1)
+        p = softmax(net.decoder(net.sample(mu, logvar)), dim=1)
+        return -(x * p.log()).sum() + net.kl(mu, logvar)
+
+    found = audit_step(step)
+    assert "multinomial" in found.reason
+    assert found.report.failures == ()
+    assert found.report.counts["pass"] > 30
 
 
 @pytest.mark.slow

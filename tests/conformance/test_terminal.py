@@ -128,6 +128,13 @@ def test_failure_is_shown_whole():
     ]
 
 
+def test_an_infinite_tolerance_is_shown():
+    """It is a text, as it came from the process that judged."""
+    counterexample = {"inputs": {}, "expected": "inf", "got": 1.0, "tolerance": "inf"}
+    output = shown(made(failed(0, counterexample=counterexample)))
+    assert "expected inf, got 1, tolerance inf" in output
+
+
 @pytest.mark.parametrize(
     ("status", "heading"),
     [("error", "ERROR"), ("timeout", "TIMEOUT"), ("unexpected-pass", "UNEXPECTEDLY HOLDS")],

@@ -256,6 +256,24 @@ def kl_mean_declared() -> Subject:
     )
 
 
+@variant
+def infinite_off_its_support() -> Subject:
+    """As with the distributions of NumPyro: a grey pixel has no probability."""
+
+    def of_bits(logits: Tensor, x: Tensor) -> Tensor:
+        terms = F.softplus(logits) - x * logits
+        return torch.where((x == 0) | (x == 1), terms, torch.inf).sum(1)
+
+    return built(
+        "a likelihood of bits, as declared",
+        real(),
+        kl=kls,
+        nll=of_bits,
+        loss=lambda logits, x, mu, logvar: of_bits(logits, x) + kls(mu, logvar),
+        conventions=Conventions(likelihood="bernoulli-logits"),
+    )
+
+
 # The KL and the sampler, written in other ways.
 
 

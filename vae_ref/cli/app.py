@@ -6,6 +6,7 @@ from typing import Any
 import typer
 
 from vae_ref.cli.adapt import adapt_command
+from vae_ref.cli.badge import badge_command
 from vae_ref.cli.output import complain, streams_opened
 from vae_ref.cli.run import run_command
 from vae_ref.cli.train import evaluate_command, sample_command, train_command
@@ -31,6 +32,7 @@ app.command("run", context_settings={"allow_interspersed_args": False, "allow_ex
     run_command
 )
 app.command("adapt")(adapt_command)
+app.command("badge")(badge_command)
 app.command("claims")(claims_command)
 app.command("vectors")(vectors_command)
 app.command("grade")(grade_command)

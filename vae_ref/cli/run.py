@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vae_ref.cli.files import require_outputs, write_files
 from vae_ref.cli.output import Output
-from vae_ref.support.atomic import require_writable
 from vae_ref.support.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ def run_command(
         Path, typer.Argument(metavar="SCRIPT", help="A script that trains, as python runs it.")
     ],
     *,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the report there as JSON."),
+    ] = None,
     html: Annotated[
         Path | None,
         typer.Option(
@@ -48,26 +52,13 @@ def run_command(
     """
     if not script.is_file():
         raise InputError("SCRIPT", "be a file", script, "Name a Python script.")
-    if html is not None:
-        if html.resolve() == script.resolve():
-            raise InputError("--html", "not be the script", html, "Name another file.")
-        if not html.exists() or html.is_file():
-            require_writable(html)
+    require_outputs({"--json": json_file, "--html": html}, [script])
     report = _watch(script, context.args, go_on=go_on)
-    if html is not None:
-        _write(report, html)
+    write_files(report, [], json_file=json_file, junit=None, html=html)
     from vae_ref.conformance.reports.terminal import show
 
     show(report, Output())
     raise typer.Exit(report.exit_status)
-
-
-def _write(report: "Report", file: Path) -> None:
-    """Write the page before anything is shown: a terminal may be gone."""
-    from vae_ref.conformance.reports.files import write
-    from vae_ref.conformance.reports.html import as_html
-
-    write(file, as_html(report))
 
 
 def _watch(script: Path, arguments: list[str], *, go_on: bool) -> "Report":

@@ -1,6 +1,5 @@
 """The commands ``vae-ref verify`` and ``vae-ref claims``."""
 
-import json
 import secrets
 import sys
 from collections.abc import Iterator
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from vae_ref.cli.files import require_outputs, write_files
 from vae_ref.cli.judge import Request, judge
 from vae_ref.cli.output import Output, complain
 from vae_ref.cli.supervision import supervise
 from vae_ref.conformance.records import Report, Result
 from vae_ref.names import CourseName, LevelName
-from vae_ref.support.atomic import require_writable
 from vae_ref.support.errors import InputError
 
 if TYPE_CHECKING:
@@ -151,7 +150,7 @@ def verify_command(
     Try: vae-ref verify my_model.py --html report.html
     """
     outputs = {"--json": json_file, "--junit": junit, "--html": html}
-    _require_writable(outputs, [target, checkpoint, expect_failures])
+    require_outputs(outputs, [target, checkpoint, expect_failures])
     named = target or command
     if command is not None and (target or batch or train or checkpoint):
         other = target or "--batch, --train or --checkpoint"
@@ -191,7 +190,7 @@ def verify_command(
     except KeyboardInterrupt:
         complain("stopped")
         raise typer.Exit(130) from None
-    _write(report, pictures, json_file=json_file, junit=junit, html=html)
+    write_files(report, pictures, json_file=json_file, junit=junit, html=html)
     from vae_ref.conformance.reports.terminal import show
 
     show(report, Output(), measures=measures)
@@ -231,43 +230,6 @@ def judge_here(
 
     with denormals_flushed():
         return judge(request, progress=say)
-
-
-def _write(
-    report: Report,
-    pictures: "list[Picture]",
-    *,
-    json_file: Path | None,
-    junit: Path | None,
-    html: Path | None,
-) -> None:
-    """Write the files, before anything is shown: a terminal may be gone."""
-    from vae_ref.conformance.reports.files import as_json, as_junit, write
-
-    if json_file:
-        write(json_file, json.dumps(as_json(report), indent=1, allow_nan=False) + "\n")
-    if junit:
-        write(junit, as_junit(report))
-    if html:
-        from vae_ref.conformance.reports.html import as_html
-
-        write(html, as_html(report, pictures))
-
-
-def _require_writable(outputs: dict[str, Path | None], inputs: list[str | Path | None]) -> None:
-    """Raise, before the work is done, if a report cannot be written or would replace an input."""
-    named = {option: path for option, path in outputs.items() if path}
-    read = {Path(path).resolve() for path in inputs if path}
-    taken: dict[Path, str] = {}
-    for option, path in named.items():
-        place = path.resolve()
-        if place in read:
-            raise InputError(option, "not be a file that is read", path, "Name another.")
-        if place in taken and not path.is_char_device():
-            raise InputError(option, f"not be that of {taken[place]}", path, "Name another.")
-        taken[place] = option
-        if not path.exists() or path.is_file():
-            require_writable(path)
 
 
 def claims_command(

@@ -1,9 +1,12 @@
 """Read the JSON of strangers: strictly, and numbers in every form that keeps all their digits."""
 
+import contextlib
 import json
 import math
+from collections.abc import Sequence
+from typing import Any
 
-__all__ = ["number", "parsed"]
+__all__ = ["number", "numbers", "parsed"]
 
 _LONGEST = 100  # characters of a number; the longest double has fewer than 30
 
@@ -43,3 +46,15 @@ def number(given: object) -> float:
     if math.isinf(found) and "inf" not in text.lower():
         raise ValueError("is larger than any float")
     return found
+
+
+def numbers(given: Sequence[Any]) -> list[float]:
+    """Read many numbers: quickly, if all of them are finite numbers of JSON.
+
+    Raises:
+        ValueError: If one of them is none, or no float represents it.
+    """
+    with contextlib.suppress(OverflowError):
+        if {*map(type, given)} <= {float, int} and all(map(math.isfinite, given)):
+            return [*map(float, given)]
+    return [number(one) for one in given]

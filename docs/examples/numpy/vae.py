@@ -4,6 +4,7 @@ With the argument "bug", its KL lacks the 1/2.
 """
 
 import json
+import math
 import sys
 
 import numpy as np
@@ -56,12 +57,12 @@ ARGUMENTS = {
 
 
 def read(array):
-    return np.array([float(n) for n in array["numbers"]]).reshape(array["shape"])
+    return np.array(array["numbers"], dtype=float).reshape(array["shape"])
 
 
 def write(array):
     """Write an array; numbers that JSON cannot hold are strings."""
-    numbers = [n if np.isfinite(n) else str(n) for n in np.ravel(array).tolist()]
+    numbers = [n if math.isfinite(n) else str(n) for n in np.ravel(array).tolist()]
     return {"shape": list(np.shape(array)), "numbers": numbers}
 
 

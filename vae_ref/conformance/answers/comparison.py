@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,7 +54,8 @@ def require_agreement(
     if not bool(wrong.any()):
         return
     error = torch.where(torch.isfinite(got), (got - expected).abs() / allowed, torch.inf)
-    index = tuple(int(i) for i in torch.unravel_index(error.argmax(), error.shape))
+    # NumPy's, because torch's imports SymPy, for seconds.
+    index = tuple(int(i) for i in np.unravel_index(int(error.argmax()), error.shape))
     at = f" at {list(index)}" if index else ""
     raise Violation(
         f"{what} is {got[index].item():.9g}{at}, not {expected[index].item():.9g}",

@@ -229,6 +229,8 @@ class _Dissection:
             latent.posterior = self._posterior(latent, is_only=len(latents) == 1)
         anatomy.outputs, anatomy.earlier = self._outputs(latents)
         anatomy.data = self._data(anatomy.outputs)
+        if not anatomy.data and len(latents) == 1 and (draws := self._draws(latents[0])) > 1:
+            anatomy.data = self._data(anatomy.outputs, draws)
         anatomy.unmapped = self._unmapped(anatomy.data)
         anatomy.penalties, anatomy.distortions = self._terms(anatomy)
         anatomy.asides = tuple(anatomy.of_parameters())
@@ -457,10 +459,19 @@ class _Dissection:
         chain = [v for v in near if v not in outputs and values[v].numel == size and alone(v)]
         return tuple(sorted(chain, reverse=True))
 
-    def _data(self, outputs: tuple[int, ...]) -> tuple[int, ...]:
-        """Return what meets the outputs: values without weights or noise, of their size."""
+    def _draws(self, latent: Latent) -> int:
+        """Return how many codes are drawn for each example, if mu and sigma are of one size."""
+        sizes = {self.graph.values[v].numel for v in latent.posterior}
+        whole = self.graph.values[latent.z].numel
+        return whole // min(sizes) if len(sizes) == 1 and whole % min(sizes) == 0 else 1
+
+    def _data(self, outputs: tuple[int, ...], draws: int = 1) -> tuple[int, ...]:
+        """Return what meets the outputs: values without weights or noise, of their size.
+
+        Where several codes are drawn, it may have the size of one draw.
+        """
         below = self.graph.descendants(outputs)
-        size = max(self.graph.values[v].numel for v in outputs)
+        size = max(self.graph.values[v].numel for v in outputs) // draws
         region = {
             value.index
             for value in self.graph.values

@@ -134,6 +134,11 @@ class Codes(Pieces):
         """How many numbers the codes have in a step."""
         return sum(len(code.code_slots) for code, _ in self._penalised)
 
+    @property
+    def draws(self) -> int:
+        """How many codes of a kind are drawn for each example, at most."""
+        return max(code.draws for code in self.each)
+
     @cached_property
     def posterior(self) -> Posterior:
         """How the raw numbers of the first code stand for mu and sigma."""

@@ -14,6 +14,7 @@ from vae_ref.conformance.auditing.likelihood import fitted
 from vae_ref.conformance.auditing.pieces import Pieces, uniform
 from vae_ref.conformance.auditing.prior import UnknownPriorError, with_learned_prior
 from vae_ref.conformance.probe import terms
+from vae_ref.conformance.records import NotApplicable
 from vae_ref.conformance.subject import Conventions, Family, Subject, Weights
 
 __all__ = ["subject_of"]
@@ -25,6 +26,9 @@ _NEAR = 1e-6
 _MOST_WEIGHTS = 20_000_000
 """The weights from which saving and changing them for every claim takes too long."""
 
+
+_MOST_WEIGHED = 1e10
+"""The largest sigma^2 and mu^2 whose KL is judged by the logarithm of a mean of weights."""
 
 _MIXED = (
     "not judged: what becomes of an example depends on the others of its batch, or they cannot be "
@@ -97,6 +101,8 @@ def _networks(pieces: Pieces, roots: Sequence[nn.Module]) -> tuple[dict[str, Any
     """Return encode, decode and module of a subject, and what is said of those not judged."""
     if len(pieces.anatomy.latents) > 1:
         return {}, {"networks": "not judged, since there are several codes"}
+    if pieces.draws > 1:
+        return {}, {"networks": "not judged, since several codes are drawn for each example"}
     module = _module(pieces, roots)
     if module is None:
         return {}, {}
@@ -117,6 +123,16 @@ def _networks(pieces: Pieces, roots: Sequence[nn.Module]) -> tuple[dict[str, Any
         "decode": decode if decodes else None,
     }
     return networks, {part: _MIXED for part, is_judged in judged.items() if not is_judged}
+
+
+def _rounding(pieces: Pieces) -> float:
+    """Return how many times the rounding errors of a plain formula the terms may have.
+
+    The logarithm of a mean of weights is rounded like the logarithm of the largest of them.
+    """
+    if pieces.is_sampled and pieces.draws > 1:
+        return 10 * _MOST_WEIGHED
+    return 1e6 if pieces.is_sampled or pieces.held else 64.0
 
 
 def _conventions(pieces: Pieces, likelihood: Family | None) -> Conventions:
@@ -195,7 +211,11 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
             f"{abs(nll_weight):.4g} of the reconstruction, {abs(kl_weight):.4g} of the KL"
         )
 
+    averages_weights = pieces.is_sampled and pieces.draws > 1
+
     def kl(mu: Tensor, logvar: Tensor) -> Tensor:
+        if averages_weights and max(logvar.exp().max(), mu.square().max()) > _MOST_WEIGHED:
+            raise NotApplicable("the logarithm of a mean of weights loses so large a KL")
         return pieces.divergence(mu, logvar) / (kl_weight or scale)
 
     def nll(outputs: Tensor, x: Tensor) -> Tensor:
@@ -205,6 +225,8 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
         whole = pieces.reconstruction(outputs, x) + pieces.divergence(mu, logvar)
         return whole / scale
 
+    if pieces.draws > 1:
+        found["draws"] = f"{pieces.draws} for each example, {pieces.combination()}"
     networks, said = _networks(pieces, roots)
     found |= said
     if family and family.name in get_args(Family):
@@ -219,7 +241,7 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
         **networks,
         conventions=_conventions(pieces, likelihood),
         weights=_weights(pieces, nll_weight, None if is_uneven else kl_weight),
-        rounding=1e6 if pieces.is_sampled or pieces.held else 64.0,
+        rounding=_rounding(pieces),
         found=found,
         seed=pieces.seed,
     )

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from vae_ref.conformance.answers.multinomial import multinomial
 from vae_ref.conformance.answers.oracles import Likelihood
 from vae_ref.conformance.answers.robust import robust_loss
 from vae_ref.conformance.answers.weighed import weighed_loss
@@ -49,7 +50,7 @@ def fitted(pieces: Pieces) -> Fit:
         other = _recognised(robust_loss, pieces)
         if not other and (found := _family(pieces, uniform)):
             return Fit(found, is_judged=True)
-        if other or (other := _recognised(weighed_loss, pieces)):
+        if other or (other := _recognised(weighed_loss, pieces) or _of_counts(pieces)):
             reason = f"the reconstruction is {other}"
             return Fit(None, is_judged=False, undecided=f"{reason}, which is not judged")
         if reason := _of_another_kind(pieces, set(outputs)):
@@ -77,6 +78,22 @@ def _recognised(which: Callable[..., str], pieces: Pieces) -> str:
         return which(pieces.nll, uniform, _pixels(pieces))
     except NotReplayableError:
         return ""
+
+
+def _of_counts(pieces: Pieces) -> str:
+    """Say whether the reconstruction is that of a softmax, whose logits may be the outputs."""
+    outputs, data = pieces.anatomy.outputs, pieces.anatomy.data
+    if len(outputs) != 1:
+        return ""
+    found = ""
+    for candidate in [*outputs, *pieces.anatomy.earlier]:
+        pieces.take((candidate,), data)
+        try:  # with all pixels of the step, since a softmax is of all of an example's
+            found = found or multinomial(pieces.nll, uniform, len(pieces.pixel_slots))
+        except REFUSED:
+            continue
+    pieces.take(outputs, data)
+    return found
 
 
 def _pixels(pieces: Pieces) -> int:

@@ -207,7 +207,7 @@ class Pieces:
 
         That of a sampled KL is log q(z | x) - log p(z), as a function of z and the numbers.
         """
-        size = self.code_places
+        size = self.graph.values[self.latent.z].numel
         heads = [v for v in self.latent.posterior if self.graph.values[v].numel == size]
         points = [
             tuple(uniform(f"{part} {i}", size) for part in ("mu", "logvar", "eps"))
@@ -242,16 +242,9 @@ class Pieces:
     def _from_sampler(self) -> Posterior:
         cut, z = self.latent.posterior, self.latent.z
         size = self.graph.values[z].numel
-        whole = [v for v in cut if self.graph.values[v].numel == size]
-        if len(whole) < len(cut) or not whole:
+        sizes = {self.graph.values[v].numel for v in cut}
+        if len(sizes) != 1 or size % min(sizes):
             shapes = ", ".join(str(self.graph.values[v].shape) for v in cut)
-            few = {self.graph.values[v].numel for v in cut}
-            if len(few) == 1 and size % min(few) == 0:
-                raise NotReplayableError(
-                    f"the step draws {size // min(few)} codes for each example: z has the shape "
-                    f"{self.graph.values[z].shape}, mu and sigma are made of {shapes}; several "
-                    "draws are not judged yet"
-                )
             raise NotReplayableError(
                 f"mu and sigma of z, shape {self.graph.values[z].shape}, are made of numbers of "
                 f"shape {shapes}, not of one each"
@@ -268,13 +261,25 @@ class Pieces:
         if len(moves["mu"]) != 1 or len(moves["sigma"]) != 1 or moves["mu"] == moves["sigma"]:
             raise NotReplayableError("mu and sigma are not functions of one number each")
         (m,), (raw,) = moves["mu"], moves["sigma"]
-        if not _close(mu.flatten(), base[m].flatten()):
+        copies = None if {size} == sizes else self._copies(m, base)
+        taken = slice(None) if copies is None else copies
+        if not _close(mu.flatten(), base[m].flatten()[taken]):
             raise NotReplayableError("the mean of z is not what the encoder outputs as such")
-        numbers = base[raw].flatten()
+        numbers = base[raw].flatten()[taken]
         for name, (to_sigma, from_logvar) in SPREADS.items():
             if _close(sigma.flatten().abs(), to_sigma(numbers)):
-                return Posterior(m, raw, name, from_logvar)
+                return Posterior(m, raw, name, from_logvar, copies=copies)
         raise NotReplayableError("sigma is no usual function of what the encoder outputs")
+
+    def _copies(self, mu: int, base: dict[int, Tensor]) -> Tensor:
+        """Return which number of mu each number of z is drawn from, if there are several draws."""
+        size = self.graph.values[mu].numel
+        numbers = self.graph.shaped(mu, torch.arange(size))
+        copies = self.z(base | {mu: numbers}, 0.0).flatten().round().long()
+        counts = copies.clamp(0, size).bincount(minlength=size)
+        if len(counts) > size or counts.min() != counts.max():
+            raise NotReplayableError("what z is drawn from is no mu of an example each")
+        return copies
 
     def _random(self, value: int, generator: torch.Generator) -> Tensor:
         found = self.graph.values[value]
@@ -283,8 +288,13 @@ class Pieces:
 
     @property
     def code_places(self) -> int:
-        """How many numbers of a code there are in a step."""
-        return self.graph.values[self.latent.z].numel
+        """How many numbers of a code there are in a step, each counted once for all draws."""
+        return self.graph.values[self.posterior.mu].numel
+
+    @property
+    def draws(self) -> int:
+        """How many codes are drawn for each example."""
+        return self.graph.values[self.latent.z].numel // self.code_places
 
     def posterior_values(self, mu: Tensor, raw: Tensor) -> dict[int, Tensor]:
         """Return the values that are mu and the raw number of sigma, as these are."""
@@ -362,6 +372,8 @@ class Pieces:
         if not self.posterior.by_density:
             return self._noise(float(eps.flatten()[0]))
         z = mu + eps * torch.exp(logvar / 2)
+        if self.posterior.copies is not None:
+            z = z[self.posterior.copies]
         return {self.latent.z: self.graph.shaped(self.latent.z, z)}
 
     def _nothing(self, values: tuple[int, ...]) -> dict[int, Tensor]:
@@ -398,7 +410,8 @@ class Pieces:
         fixed = self._nothing(self.anatomy.distortions)
         z = self.z(given, 1.0) if self.is_sampled else self.recorded(self.latent.z)
         value = self._loss(given | fixed | {self.latent.z: z})
-        return self._reached(value, [given[found.mu], given[found.raw]], self.latent.z)
+        kind = self.latent.z if found.copies is None else found.mu
+        return self._reached(value, [given[found.mu], given[found.raw]], kind)
 
     def _reached(self, value: Tensor, numbers: list[Tensor], kind: int) -> Tensor:
         """Return where a value has a slope, in the shape of a value of the step.
@@ -413,7 +426,7 @@ class Pieces:
                     reached |= (slope != 0).reshape(shape)
         if not reached.any():
             return ~reached
-        is_flat_code = kind == self.latent.z and len(shape) == 2
+        is_flat_code = kind not in self.anatomy.outputs and len(shape) == 2
         return reached.any(1, keepdim=True).expand(shape) if is_flat_code else reached
 
     @staticmethod
@@ -438,7 +451,7 @@ class Pieces:
             return True  # which is not judged
         mu, logvar = uniform("mu of a sum", places), uniform("logvar of a sum", places)
         images = {
-            v: self.graph.shaped(v, 0.2 + 0.6 * uniform(f"image {v}", self.graph.values[v].numel))
+            v: self._image(v, 0.2 + 0.6 * uniform(f"image {v}", self._places(v)))
             for v in (*anatomy.outputs, *anatomy.data)
         }
         code = self.posterior_values(mu, self.posterior.inverse(logvar))
@@ -465,7 +478,8 @@ class Pieces:
     @property
     def examples(self) -> int:
         """How many examples the step has: the first axis of z."""
-        shape = self.graph.values[self.latent.z].shape
+        found = self.posterior
+        shape = self.graph.values[self.latent.z if found.copies is None else found.mu].shape
         return shape[0] if len(shape) > 1 else 1
 
     @cached_property
@@ -531,8 +545,66 @@ class Pieces:
 
     @property
     def pixel_places(self) -> int:
-        """How many pixels there are in a step."""
-        return sum(self.graph.values[v].numel for v in self.anatomy.outputs)
+        """How many pixels there are in a step, each counted once for all draws."""
+        return sum(self._places(v) for v in self.anatomy.outputs)
+
+    @cached_property
+    def _row_copies(self) -> Tensor | None:
+        """Which example each row of z is drawn for, if there are several draws."""
+        copies, latents = self.posterior.copies, self.code_places // self.examples
+        if copies is None:
+            return None
+        rows = copies.reshape(-1, latents) // latents
+        if not torch.equal(rows, rows[:, :1].expand_as(rows)):
+            raise NotReplayableError("the numbers of a code are not beside each other in z")
+        return rows[:, 0]
+
+    def combination(self) -> str:
+        """Say how the loss combines several draws: give all examples one image, each draw its own.
+
+        It is compared with the losses of which all draws have one image.
+        """
+        rows = self._row_copies
+        if rows is None or len(self.anatomy.outputs) != 1 or len(self.anatomy.data) != 1:
+            return "combined in a way that is not looked at"
+        (o,), (x,) = self.anatomy.outputs, self.anatomy.data
+        each = torch.zeros_like(rows)
+        for example in rows.unique():
+            each[rows == example] = torch.arange(self.draws)
+        pixels = self.graph.values[o].numel // len(rows)
+        images = 0.2 + 0.6 * uniform("images of draws", self.draws, pixels)
+        data = self._image(x, 0.2 + 0.6 * uniform("an image", pixels).repeat(self.examples))
+        nothing = self._nothing(self.anatomy.penalties) | {x: data}
+        with torch.no_grad():
+            whole, *alone = (
+                self.sign * self._loss(nothing | {o: self.graph.shaped(o, images[which])}).sum()
+                for which in (each, *(torch.full_like(each, n) for n in range(self.draws)))
+            )
+        single = torch.stack(alone)
+        if _close(whole, single.mean()):
+            return "averaged"
+        for scale in (1, self.examples):
+            bound = math.log(self.draws) - torch.logsumexp(-single / scale, 0)
+            if _close(whole, scale * bound):
+                return "in the importance-weighted bound"
+        return "combined in a way that is not known"
+
+    def _places(self, value: int) -> int:
+        """Return how many numbers of an image a value has, each counted once for all draws."""
+        size, rows = self.graph.values[value].numel, self._row_copies
+        if rows is None:
+            return size
+        whole = self.graph.values[self.anatomy.outputs[0]].numel
+        if whole % len(rows):
+            raise NotReplayableError("the outputs are not one image for each code that is drawn")
+        return size // self.draws if size == whole else size
+
+    def _image(self, value: int, numbers: Tensor) -> Tensor:
+        """Return numbers as outputs or data, the same for all draws of an example."""
+        rows = self._row_copies
+        if rows is not None and len(numbers) < self.graph.values[value].numel:
+            numbers = numbers.reshape(self.examples, -1)[rows].flatten()
+        return self.graph.shaped(value, numbers)
 
     @cached_property
     def pixel_slots(self) -> Tensor:
@@ -545,12 +617,15 @@ class Pieces:
         if len(self.anatomy.outputs) != 1:
             return torch.ones(1, self.pixel_places, dtype=torch.bool)
         (o,), places = self.anatomy.outputs, self.pixel_places
-        outputs = self.graph.shaped(o, 0.1 + 0.8 * uniform("outputs", places)).requires_grad_()
+        outputs = self._image(o, 0.1 + 0.8 * uniform("outputs", places)).requires_grad_()
         nothing = self._nothing(self.anatomy.penalties)
+        everywhere = torch.ones(outputs.shape, dtype=torch.bool)
+        if self._row_copies is not None:
+            return everywhere.flatten()[:places].reshape(self.examples, -1)
         try:
             value = self._loss(nothing | {o: outputs})
         except REFUSED:  # it takes no such outputs, and shows no padding
-            return torch.ones(outputs.shape, dtype=torch.bool)
+            return everywhere
         return self._reached(value, [outputs], o)
 
     def nll(self, outputs: Tensor, x: Tensor) -> Tensor:
@@ -565,8 +640,8 @@ class Pieces:
             )
         if not self.anatomy.data:
             raise NotReplayableError("the outputs are compared with nothing of their size")
-        values, pairs = self.graph.values, (self.anatomy.outputs, self.anatomy.data)
-        sizes, others = ([values[v].numel for v in part] for part in pairs)
+        pairs = self.anatomy.outputs, self.anatomy.data
+        sizes, others = ([self._places(v) for v in part] for part in pairs)
         if sizes != others:
             raise NotReplayableError(
                 f"{len(sizes)} outputs are compared with {len(others)} tensors of their size, not "
@@ -577,22 +652,25 @@ class Pieces:
         total = torch.zeros((), dtype=outputs.dtype)
         nothing = self._nothing(self.anatomy.penalties)
         count = 0
-        for a, b in zip(_padded(outputs, places, 0.5), _padded(x, places, 0.5), strict=True):
+        rest = 0.0 if ((x == 0) | (x == 1)).all() else 0.5  # bits are filled up with a bit
+        for a, b in zip(_padded(outputs, places, 0.5), _padded(x, places, rest), strict=True):
             if places < all_places:
-                full = torch.full((all_places,), 0.5, dtype=a.dtype)
-                pair = full.index_put((slots,), a), full.index_put((slots,), b)
+                both = (torch.full((all_places,), half, dtype=a.dtype) for half in (0.5, rest))
+                pair = tuple(
+                    full.index_put((slots,), part) for full, part in zip(both, (a, b), strict=True)
+                )
             else:
                 pair = a, b
             given = {
-                value: self.graph.shaped(value, numbers)
+                value: self._image(value, numbers)
                 for part, all_numbers in zip(pairs, pair, strict=True)
                 for value, numbers in zip(part, all_numbers.split(sizes), strict=True)
             }
             total = total + (self._loss(given | nothing) - self._constant).reshape(())
             count += places
         if surplus := count - outputs.numel():
-            half = torch.full((places,), 0.5, dtype=outputs.dtype)
-            total = total - self.reconstruction(half, half).detach() * (surplus / places)
+            filling = (torch.full((places,), part, dtype=outputs.dtype) for part in (0.5, rest))
+            total = total - self.reconstruction(*filling).detach() * (surplus / places)
         return total
 
 

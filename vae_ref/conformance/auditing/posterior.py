@@ -25,7 +25,7 @@ def _softplus_inverse(sigma: Tensor) -> Tensor:
     return sigma + torch.log(-torch.expm1(-sigma))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Posterior:
     """How the raw numbers of a posterior stand for mu and sigma.
 
@@ -35,6 +35,8 @@ class Posterior:
         spread: What that is, as `SPREADS` names it.
         inverse: From log sigma^2 to the raw number.
         by_density: Whether the density of a sampled KL says so, and not the sampler.
+        copies: Of several draws for each example, which number of mu each number of z is drawn
+            from; None of one draw.
     """
 
     mu: int
@@ -42,3 +44,4 @@ class Posterior:
     spread: str
     inverse: Callable[[Tensor], Tensor]
     by_density: bool = False
+    copies: Tensor | None = None

@@ -405,7 +405,7 @@ def recording() -> Iterator[Recorder]:
     def recorded(cls: Any, *args: Any, **kwargs: Any) -> Any:
         def call(*a: Any, **k: Any) -> Any:
             with torch._C.DisableTorchFunction():
-                return apply.__func__(cls, *a, **k)
+                return apply.__get__(None, cls)(*a, **k)
 
         call.__name__ = cls.__name__
         return recorder.__torch_function__(call, (), args, kwargs)

@@ -27,7 +27,8 @@ class Sampler:
         self._graph, self._codes, self._examples = graph, codes, examples
         self._noise = sorted({n for latent, _ in codes for n in latent.noise})
         self._targets = [latent.z for latent, _ in codes]
-        self._sizes = [graph.values[z].numel for z in self._targets]
+        self._sizes = [graph.values[how.mu].numel for _, how in codes]
+        self._taken = [_first_draws(how) for _, how in codes]
         self._size = sum(self._sizes)
         self._can_be_mapped = True
 
@@ -40,7 +41,9 @@ class Sampler:
             for numbers in (mu, logvar)
         )
         z = self._draws(m, v)
-        order = places[~filler].argsort()
+        filled = places[~filler]
+        order = torch.empty_like(filled)
+        order[filled] = torch.arange(len(filled))
         return z[~filler][order].reshape(mu.shape)
 
     def _places(self, mu: Tensor) -> Tensor:
@@ -70,8 +73,9 @@ class Sampler:
         parts = []
         for number in range(mu.numel() // self._size):
             one = {value: numbers[number] for value, numbers in given.items()}
-            parts += self._graph.replay(self._targets, one, fresh=True)
-        return torch.cat([part.flatten() for part in parts])
+            codes = self._graph.replay(self._targets, one, fresh=True)
+            parts += [z.flatten()[taken] for z, taken in zip(codes, self._taken, strict=True)]
+        return torch.cat(parts)
 
     def _given(self, mu: Tensor, logvar: Tensor) -> dict[int, Tensor]:
         """Return the values of every posterior, stacked for all batches."""
@@ -97,7 +101,19 @@ class Sampler:
         except (RuntimeError, ValueError, TypeError):
             self._can_be_mapped = False
             return None
-        return torch.cat([z.flatten(1) for z in codes], 1).flatten()
+        drawn = [z.flatten(1)[:, taken] for z, taken in zip(codes, self._taken, strict=True)]
+        return torch.cat(drawn, 1).flatten()
+
+
+def _first_draws(posterior: Posterior) -> Tensor | slice:
+    """Return which numbers of z are the first draws of those of mu, in the order of mu."""
+    if posterior.copies is None:
+        return slice(None)
+    return posterior.copies.sort(stable=True).indices.reshape(-1, _draws(posterior.copies))[:, 0]
+
+
+def _draws(copies: Tensor) -> int:
+    return int((copies == copies[0]).sum())
 
 
 def _filled(numbers: Tensor, multiple: int, axis: int) -> Tensor:

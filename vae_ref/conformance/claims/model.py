@@ -353,6 +353,8 @@ def each_parameter_matters(probe: Probe) -> None:
     assert module is not None  # noqa: S101 - the claim needs it
     networks = Networks.of(probe)
     x = networks.images(32)
+    if probe.is_of_bits:
+        x = x.round()
     probe.subject.seed(probe.number("parameters"))
     outputs, mu, logvar = networks.forward(x)
     if probe.subject.loss is not None:

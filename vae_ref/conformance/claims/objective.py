@@ -250,6 +250,8 @@ def one_reduction(probe: Probe) -> Finding:
     if weights is not None:
         known = _reductions_of_step(weights, ratio_tolerance(probe.dtype))
     first, second = known
+    if first != second and weights is None and probe.weights[1] == 0:
+        raise NotApplicable("the loss has no KL; see objective/beta")
     if first != second or first == "neither":
         raise Violation(
             f"a batch given twice has its reconstruction {_change(first)} and its KL "

@@ -324,11 +324,11 @@ def written(array: Any, *, packed: bool = False, folded: bool = True) -> Array:
             doubles = doubles[0]
         text = base64.b64encode(doubles.tobytes()).decode()
         return {"shape": list(np.shape(array)), "base64": text}
-    numbers = [
-        value if math.isfinite(value) else str(value)
-        for value in np.asarray(array, dtype=np.float64).ravel().tolist()
-    ]
-    return {"shape": list(np.shape(array)), "numbers": numbers}
+    values = np.asarray(array, dtype=np.float64)
+    numbers: list[Any] = values.ravel().tolist()
+    if not np.isfinite(values).all():
+        numbers = [n if math.isfinite(n) else str(n) for n in numbers]
+    return {"shape": list(values.shape), "numbers": numbers}
 
 
 def read_array(given: object, what: str, *, trusted: bool = False) -> Any:
@@ -354,8 +354,9 @@ def read_array(given: object, what: str, *, trusted: bool = False) -> Any:
             f"{what} has {len(numbers)} numbers, and the shape {excerpt(shape)}"
         )
     try:
-        packed = isinstance(numbers, np.ndarray)
-        found = numbers if packed else [exchange.number(number) for number in numbers]
+        found: Any = numbers
+        if isinstance(numbers, list):
+            found = exchange.numbers(numbers)
     except ValueError as error:
         raise AnswerOfProcessError(f"{what}: a number {error}") from None
     try:

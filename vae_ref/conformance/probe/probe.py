@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vae_ref.conformance.ahead import Ahead
+from vae_ref.conformance.answers.multinomial import multinomial
 from vae_ref.conformance.answers.oracles import FAMILIES, Likelihood
 from vae_ref.conformance.answers.robust import robust_loss
 from vae_ref.conformance.answers.weighed import weighed_loss
@@ -397,24 +398,52 @@ class Probe:
     @cached_property
     def found_likelihood(self) -> Likelihood | None:
         """The distribution of a pixel, if it was declared or could be inferred."""
-        if self.conventions.likelihood:
-            return FAMILIES[self.conventions.likelihood]
-        return self.inferred_likelihood
+        declared = self.conventions.likelihood
+        if declared in (None, "bernoulli", "bernoulli-logits") and self.is_of_bits:
+            raise NotApplicable(
+                "the reconstruction is a Bernoulli likelihood for data of 0 and 1, and infinite "
+                "for data between them, which the claims try"
+            )
+        return FAMILIES[declared] if declared else self.inferred_likelihood
+
+    @cached_property
+    def is_of_bits(self) -> bool:
+        """Whether the reconstruction is a Bernoulli's for 0 and 1, and infinite between them."""
+        if (raw := self._raw_nll) is None:
+            return False
+        size = self.pixels[0]
+        outputs, x = (self.uniform(f"bits {name}", 1, size) for name in ("outputs", "x"))
+        try:
+            between = raw(0.05 + 0.9 * outputs, 0.05 + 0.9 * x).detach().sum()
+            if between.isfinite():
+                return False
+            found = terms.family_of(raw, self._bits, size)
+        except (RuntimeError, ValueError, IndexError):
+            return False  # which the claims will say
+        return found is not None and found[0].name.startswith("bernoulli")
+
+    def _bits(self, name: str, *shape: int) -> Tensor:
+        """Draw numbers in [0, 1), but data of 0 and 1 alone."""
+        numbers = self.uniform(name, *shape)
+        return numbers.round() if name == "family x" else numbers
+
+    @property
+    def _raw_nll(self) -> Callable[..., Tensor] | None:
+        if self.subject.nll is not None:
+            return self.nll_as_is
+        return self._nll_from_loss if self.subject.loss is not None else None
 
     @cached_property
     def inferred_likelihood(self) -> Likelihood | None:
         """The distribution of which the reconstruction term is the negative log-likelihood."""
-        if self.subject.nll is not None:
-            raw: Callable[..., Tensor] = self.nll_as_is
-        elif self.subject.loss is not None:
-            raw = self._nll_from_loss
-        else:
+        if (raw := self._raw_nll) is None:
             return None
         size = self.pixels[0]
         other = robust_loss(raw, self.uniform, size)
         if not other and (found := terms.family_of(raw, self.uniform, size)):
             return found[0]
-        if other := other or weighed_loss(raw, self.uniform, size):
+        other = other or weighed_loss(raw, self.uniform, size)
+        if other := other or multinomial(raw, self.uniform, size):
             raise NotApplicable(
                 f"the reconstruction is {other}, and the claims know no such likelihood"
             )

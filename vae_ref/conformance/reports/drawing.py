@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 from vae_ref.conformance.records import Claim, Diagram, Node, Report
 from vae_ref.conformance.reports.wording import printable
 
-__all__ = ["described", "draw", "drawing", "marks"]
+__all__ = ["described", "draw", "drawing", "marks", "share"]
 
 _NAME, _SMALL = 13, 11.5  # the sizes of type
 _WIDEST = 200  # of a box, in pixels
@@ -132,10 +132,11 @@ def _width(text: str, kind: str) -> float:
     """Estimate how wide a text is, rather too wide."""
     size = _NAME if kind == "name" else _SMALL
     bold = 1.0 if kind == "small" else 1.13
-    return sum(map(_share, text)) * size * bold
+    return sum(map(share, text)) * size * bold
 
 
-def _share(character: str) -> float:
+def share(character: str) -> float:
+    """Estimate how wide a character is, as a share of the size of type."""
     if character in _WIDTHS:
         return _WIDTHS[character]
     if not character.isascii():

@@ -79,8 +79,7 @@ def example(counterexample: Mapping[str, Any]) -> str:
         if counterexample.get(key) not in (None, [])
     ]
     if "tolerance" in counterexample:
-        tolerance = float(counterexample["tolerance"])  # of another process, nan is text
-        rest.append(f"tolerance {tolerance:.2g}")
+        rest.append(f"tolerance {float(counterexample['tolerance']):.2g}")  # it may be "inf"
     return "; ".join(", ".join(part) for part in (inputs, rest) if part)
 
 

@@ -93,7 +93,7 @@ def _arrays(number: int, answer: dict[str, Any], part: str) -> dict[str, list[An
 
 def _numbers(where: str, texts: list[Any]) -> list[float]:
     try:
-        return [exchange.number(text) for text in texts]
+        return exchange.numbers(texts)
     except ValueError as error:
         raise AnswerError(f"{where}: a number {error}.") from None
 

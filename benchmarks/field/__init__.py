@@ -1,0 +1,1 @@
+"""The field report: packages that people install, held against the claims."""
