@@ -52,7 +52,10 @@ napoleon_custom_sections = [("Yields", "returns_style")]
 napoleon_use_ivar = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(torch|jaxtyping|typing|collections|pathlib|abc|enum)\b.*"),
-    (r"py:.*", r"(Literal|Path|OSError|NamedTuple|ABC|Module|Protocol|MarkDecorator|Probe)"),
+    (
+        r"py:.*",
+        r"(Literal|Path|OSError|NamedTuple|ABC|Module|Protocol|MarkDecorator|Probe)",
+    ),
 ]
 
 
@@ -115,6 +118,7 @@ def _conventions_table() -> str:
 
 
 def _substitute(app: Any, config: Any) -> None:
+    import cheaters
     import claims
     import every_float
     import field_report
@@ -126,6 +130,7 @@ def _substitute(app: Any, config: Any) -> None:
         "conventions": _conventions_table(),
         "subject": _subject_table(),
         **claims.substitutions(),
+        **cheaters.substitutions(),
         **field_report.substitutions(),
         **text.substitutions(),
         **performance.substitutions(),

@@ -16,6 +16,7 @@ from vae_ref.conformance.mutants import BANK
 from vae_ref.conformance.mutants.specimen import specimen
 from vae_ref.conformance.runner import verify
 
+SERVED = ("kl", "reparameterize", "nll", "loss", "importance_weighted")
 SLOTS = ("kl", "sample", "nll", "loss", "bound")
 
 
@@ -36,7 +37,7 @@ def _start() -> dict:
         "name": "specimen",
         "language": "Python",
         "gradients": True,
-        "supports": list(FUNCTIONS),
+        "supports": list(SERVED),
         "conventions": {"likelihood": "bernoulli", "dtype": "float64"},
     }
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from vae_ref.conformance.claims import all_claims
 from vae_ref.conformance.records import Diagnosis, Note, Report, Result
 from vae_ref.conformance.reports.terminal import show
+from vae_ref.conformance.reports.wording import example
 
 CLAIMS = all_claims()
 DIAGNOSIS = Diagnosis(
@@ -224,3 +225,8 @@ def test_what_a_subject_says_is_shown_literally():
 def test_console_without_unicode_gets_escapes():
     report = made(Result(claim=CLAIMS[0], status="error", message="½ Σ"))
     assert r"found    \xbd \u03a3" in shown(report, encoding="ascii")
+
+
+def test_a_counterexample_from_another_process_may_have_a_tolerance_that_is_no_number():
+    found = {"inputs": {}, "expected": "nan", "got": 1.0, "tolerance": "nan", "index": []}
+    assert example(found) == "expected nan, got 1, tolerance nan"

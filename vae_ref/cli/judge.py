@@ -5,6 +5,8 @@ claim ``checking``, which names the claim and says how long to wait, and ``resul
 ``concluding``; at the end ``report`` and the pictures. Or ``refused``: what the user has to mend.
 """
 
+import contextlib
+import importlib
 import json
 import re
 import sys
@@ -39,6 +41,7 @@ class Request:
         target: What to load; without it, the reference.
         batch: How the input of a step is made.
         command: A command that answers over its standard streams, in the place of a target.
+        isolated: Whether the target answers in a process of its own, and is never loaded here.
         declarations: Pairs ``KEY=VALUE``, the conventions that differ.
         only: A pattern of claim ids.
         seed: The seed of everything that is random.
@@ -66,6 +69,7 @@ class Request:
     earlier: list[dict[str, Any]] = field(default_factory=list)
     batch: str | None = None
     command: str | None = None
+    isolated: bool = False
 
     @property
     def name(self) -> str:
@@ -95,7 +99,14 @@ def judge(
     Raises:
         UserError: If the target, or what comes with it, cannot be loaded.
     """
-    from vae_ref.conformance.runner import conclude, probe_of, require_known, results, select
+    from vae_ref.conformance.runner import (
+        as_expected,
+        conclude,
+        probe_of,
+        require_known,
+        results,
+        select,
+    )
     from vae_ref.conformance.trainings.trained import trained_ahead
     from vae_ref.conformance.transfer import result_from
 
@@ -104,28 +115,38 @@ def judge(
     chosen = select(request.only, request.level)
     require_known(expected)
     subject = _subject(request)
-    probe = probe_of(subject, request.seed, ready=request.checkpoint is not None)
-    claims = {claim.id: claim for claim in chosen}
-    found = [
-        replace(result, claim=claims[result.claim.id])
-        for result in map(result_from, request.earlier)
-    ]
-    done = {result.claim.id for result in found}
-    notes: list[Note] = []
-    begin(conclude(probe, request.level, [], [], seconds=0.0))
-    left = [claim for claim in chosen if claim.id not in done]
-    with trained_ahead(probe, left if ahead else []):
-        for result in results(probe, left, notes, expected, begins=checking):
-            found.append(result)
-            progress(result)
-    concluding()
-    took = time.perf_counter() - start
-    report = conclude(probe, request.level, found, notes, seconds=took)
-    if not request.pictures:
-        return report, []
-    from vae_ref.conformance.reports.charts import pictures
+    with contextlib.ExitStack() as ending:
+        if subject.elsewhere:  # before the report is written
+            ending.callback(subject.elsewhere.end)
+        probe = probe_of(subject, request.seed, ready=request.checkpoint is not None)
+        claims = {claim.id: claim for claim in chosen}
+        found = [
+            replace(result, claim=claims[result.claim.id])
+            for result in map(result_from, request.earlier)
+        ]
+        done = {result.claim.id for result in found}
+        notes: list[Note] = []
+        begin(conclude(probe, request.level, [], [], seconds=0.0))
+        left = [claim for claim in chosen if claim.id not in done]
+        if request.isolated:
+            from vae_ref.conformance.vigil import watched
 
-    return report, pictures(report, probe_of(subject, request.seed))
+            found = [
+                as_expected(result, expected) for result in watched(probe, left, notes, progress)
+            ]
+            left = []
+        with trained_ahead(probe, left if ahead else []):
+            for result in results(probe, left, notes, expected, begins=checking):
+                found.append(result)
+                progress(result)
+        concluding()
+        took = time.perf_counter() - start
+        report = conclude(probe, request.level, found, notes, seconds=took)
+        if not request.pictures:
+            return report, []
+        from vae_ref.conformance.reports.charts import pictures
+
+        return report, pictures(report, probe_of(subject, request.seed))
 
 
 def main() -> None:
@@ -184,6 +205,12 @@ def _loaded(request: Request) -> "Subject":
 
         subject = subject_of_process(request.command)
         return replace(subject, conventions=subject.conventions.declaring(declared))
+    if request.target is not None and request.isolated:
+        from vae_ref.conformance.loading.isolated import close_memory, isolated
+
+        _import_all(pictures=request.pictures)
+        close_memory()
+        return isolated(request.target, declared, memory=request.memory)
     if request.target is not None:
         return load(request.target, declared, batch=request.batch)
     if declared:
@@ -191,6 +218,22 @@ def _loaded(request: Request) -> "Subject":
     from vae_ref.bridge.reference import reference
 
     return reference(seed=request.seed)
+
+
+def _import_all(*, pictures: bool) -> None:
+    """Import now what is otherwise imported where it is used: files may be others later."""
+    from vae_ref.conformance.diagnosis.explain import kill_matrix
+
+    kill_matrix()
+    reports = "vae_ref.conformance.reports"
+    names = [
+        "mpmath",
+        "vae_ref.conformance.vigil",
+        f"{reports}.files",
+        f"{reports}.terminal",
+    ]
+    for name in [*names, *([f"{reports}.charts", f"{reports}.html"] if pictures else [])]:
+        importlib.import_module(name)
 
 
 def _on_course(subject: "Subject", name: CourseName, data: Path) -> "Subject":

@@ -48,11 +48,13 @@ def verify_command(
         str | None, typer.Option(metavar="GLOB", help="Check only these claims, such as 'kl/*'.")
     ] = None,
     seed: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="N|fresh", help="The seed of all draws; fresh draws a new one, and prints it."
+            metavar="N|fresh",
+            help="The seed of all draws; fresh draws a new one, and prints it.",
+            show_default="0, and fresh with --isolated",
         ),
-    ] = "0",
+    ] = None,
     declare: Annotated[
         list[str] | None,
         typer.Option(
@@ -121,6 +123,14 @@ def verify_command(
         float,
         typer.Option(metavar="GIB", min=1.0, help="The memory that the target may use, in GiB."),
     ] = 8.0,
+    isolated: Annotated[
+        bool,
+        typer.Option(
+            "--isolated",
+            help="Load the target in a process that has nothing of the judge, and ask it there: "
+            "it can neither see what is expected nor write the report.",
+        ),
+    ] = False,
     in_process: Annotated[
         bool,
         typer.Option(
@@ -151,7 +161,7 @@ def verify_command(
         batch=batch,
         command=command,
         only=only,
-        seed=_seed(seed),
+        seed=_seed(seed or ("fresh" if isolated else "0")),
         level=level or ("standard" if named and not (train or checkpoint) else "trained"),
         train=train,
         checkpoint=str(checkpoint) if checkpoint else None,
@@ -159,10 +169,24 @@ def verify_command(
         expect_failures=str(expect_failures) if expect_failures else None,
         pictures=html is not None,
         memory=memory,
+        isolated=isolated,
     )
+    if isolated:
+        _require_parts_alone(
+            target,
+            {
+                "--exec": command,
+                "--batch": batch,
+                "--train": train,
+                "--level": level,
+                "--checkpoint": checkpoint,
+                "--in-process": in_process or None,
+            },
+        )
+    here = in_process or isolated  # of which no line runs here
     try:
         with _waiting() as say:
-            report, pictures = judge_here(request, say) if in_process else supervise(request, say)
+            report, pictures = judge_here(request, say) if here else supervise(request, say)
     except KeyboardInterrupt:
         complain("stopped")
         raise typer.Exit(130) from None
@@ -174,6 +198,20 @@ def verify_command(
     if file and not report.judged and not report.broken and Path(file).is_file():
         complain(f"an adapter names the parts: vae-ref adapt {file} > subject.py prints one")
     raise typer.Exit(report.exit_status)
+
+
+def _require_parts_alone(target: str | None, others: dict[str, object]) -> None:
+    """Raise if ``--isolated`` has no target, or comes with what needs the target's own objects."""
+    given = [name for name, value in others.items() if value is not None]
+    if target is None:
+        raise InputError("--isolated", "come with a TARGET", "none", "Name a file or a module.")
+    if given:
+        raise InputError(
+            "--isolated",
+            "stand without options about steps or training",
+            given[0],
+            "Leave it out.",
+        )
 
 
 @contextmanager

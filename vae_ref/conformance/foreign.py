@@ -17,6 +17,8 @@ class NoGradientError(Exception):
 class Foreign:
     """A function of another library, which torch can call but not differentiate by itself.
 
+    One that returns several arrays returns them as a tuple; its gradient takes as many cotangents.
+
     Attributes:
         differentiable: Whether the function comes with a gradient.
     """
@@ -31,16 +33,18 @@ class Foreign:
 
         class Function(torch.autograd.Function):
             @staticmethod
-            def forward(ctx: Any, *tensors: Tensor) -> Tensor:
+            def forward(ctx: Any, *tensors: Tensor) -> Any:
                 value, ctx.pull = linearize(*(_to_array(tensor) for tensor in tensors))
                 ctx.dtypes = [tensor.dtype for tensor in tensors]
-                return _to_tensor(value)
+                ctx.several = isinstance(value, tuple)
+                return tuple(map(_to_tensor, value)) if ctx.several else _to_tensor(value)
 
             @staticmethod
             def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, ...]:
                 if not differentiable:
                     raise NoGradientError
-                gradients = ctx.pull(_to_array(cotangents[0]))
+                arrays = tuple(map(_to_array, cotangents))
+                gradients = ctx.pull(arrays if ctx.several else arrays[0])
                 return tuple(
                     _to_tensor(gradient).to(dtype)
                     for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)

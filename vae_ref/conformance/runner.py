@@ -50,6 +50,8 @@ _MOST_SAID = 1000  # characters of a message
 _HANGING = 0.5
 """The share of a claim's CPU time from which one call of the subject is taken to hang."""
 
+_ELSEWHERE = "the weights are in another process, and are not asked for"
+
 Begins = Callable[[Claim, float], None]
 
 
@@ -107,6 +109,8 @@ def check(
         begins: Called before every try, with the claim and its seconds of CPU time.
     """
     missing = [need for need in claim.needs if not probe.subject.has(need)]
+    if missing == ["module"] and probe.subject.elsewhere:
+        return Result(claim=claim, status="not-applicable", message=_ELSEWHERE)
     if missing:
         lacks = " and ".join(need.replace("|", " or ") for need in missing)
         return Result(claim=claim, status="not-applicable", message=f"there is no {lacks}")

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -15,7 +15,7 @@ from vae_ref.conformance.records import Diagram
 from vae_ref.support.errors import UserError
 from vae_ref.support.excerpt import excerpt
 
-__all__ = ["Conventions", "DeclarationError", "Subject", "Weights"]
+__all__ = ["Conventions", "DeclarationError", "Elsewhere", "Subject", "Weights"]
 
 Spread = Literal["logvar", "log_sigma", "sigma", "variance", "distribution"]
 Reduction = Literal["sum", "mean"]
@@ -174,6 +174,24 @@ class Weights:
         return self.kl / self.nll if self.kl and self.nll else None
 
 
+@dataclass
+class Elsewhere:
+    """A module in another process: its weights are out of reach, its mode is told.
+
+    Attributes:
+        again: Asks some of the questions again; yields each function that gives another answer,
+            and how it differs.
+        end: Ends the process.
+        dtype: The precision of the weights.
+        training: Whether it is to compute as in training, or as in evaluation.
+    """
+
+    again: Callable[[], Iterator[tuple[str, str]]]
+    end: Callable[[], None]
+    dtype: Literal["float64", "float32"] = "float64"
+    training: bool = True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """A VAE under test. A claim does not apply if it needs a part that is left out.
@@ -207,6 +225,7 @@ class Subject:
         weights: The weights of the terms in the loss of a step, where they are known.
         rounding: How many times the rounding errors of a plain formula its terms may have, if
             they are measured, as parts of something larger.
+        elsewhere: The mode of a subject whose functions run in another process.
 
     Example:
         >>> subject = Subject(
@@ -237,6 +256,7 @@ class Subject:
     undecided: str = ""
     weights: Weights | None = None
     rounding: float = 1.0
+    elsewhere: Elsewhere | None = None
 
     def has(self, needs: str) -> bool:
         """Return whether the subject has one of the parts ``a|b|c``."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from vae_ref.conformance.claims import registry
 from vae_ref.conformance.probe.networks import Networks
 from vae_ref.conformance.probe.probe import Probe
-from vae_ref.conformance.records import Violation
+from vae_ref.conformance.records import NotApplicable, Violation
 
 claim = partial(registry.claim, slot="net")
 
@@ -17,6 +17,8 @@ claim = partial(registry.claim, slot="net")
 def _functions(probe: Probe) -> Iterator[tuple[str, Callable[..., object], tuple[Tensor, ...]]]:
     """Yield every function of the subject, with its name and with arguments that it takes."""
     subject, n, latents = probe.subject, 3, probe.latents[0]
+    if subject.elsewhere:
+        raise NotApplicable("another process has copies of the inputs, and a state of its own")
     mu, logvar = probe.normal("mu", n, latents), probe.normal("logvar", n, latents)
     for part in ("kl", "reparameterize"):
         if subject.has(part):

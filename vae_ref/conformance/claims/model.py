@@ -13,6 +13,8 @@ from vae_ref.conformance.probe.networks import Networks, changed
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import NotApplicable, Violation
 
+__all__ = ["evaluating", "require_composition", "require_independent"]
+
 claim = partial(registry.claim, slot="net")
 
 _SOURCE = "Kingma and Welling 2014, appendix C"
@@ -48,7 +50,8 @@ _SAME_IN_DOUBLE = 1e-3
 
 
 @contextlib.contextmanager
-def _evaluating(probe: Probe) -> Iterator[Networks]:
+def evaluating(probe: Probe) -> Iterator[Networks]:
+    """Yield the networks in evaluation mode, without gradients."""
     with probe.mode(training=False), torch.no_grad():
         yield Networks.of(probe)
 
@@ -67,7 +70,7 @@ _NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, n
     kills=("model-one-head", "model-heads-of-other-sizes"),
 )
 def two_heads(probe: Probe) -> None:
-    with _evaluating(probe) as networks:
+    with evaluating(probe) as networks:
         mu, logvar = networks.encode(networks.images(3))
     if mu.shape != logvar.shape or len(mu) != 3:
         raise Violation(
@@ -88,13 +91,13 @@ def _with_larger_weights(
     So a linear layer reaches far on either side. Where the networks raise, nothing is yielded.
     """
     networks, signs = Networks.of(probe), probe.generator("signs")
-    with _evaluating(probe):
+    with evaluating(probe):
         yield outputs(networks)
-    for factor in factors:
+    for factor in factors if probe.subject.module is not None else ():
         for _ in range(_SIGNS):
             with (
                 contextlib.suppress(RuntimeError, ValueError),
-                _evaluating(probe),
+                evaluating(probe),
                 changed(probe.subject.module, factor=factor, signs=signs),
             ):
                 values = outputs(networks)
@@ -113,7 +116,7 @@ def _require_unconstrained(probe: Probe, which: int) -> None:
             zeros = zeros or (factors is _FACTORS and int((values == 0).sum()) > 1)
             if low < -_REACH and high > _REACH:
                 return
-    if probe.subject.module is None and low < 0 < high:
+    if probe.subject.module is None and (low < 0 < high or probe.subject.elsewhere):
         raise NotApplicable("without the module, the weights cannot be enlarged")
     symptom = "never-negative" if low >= 0 else "never-positive" if high <= 0 else "bounded"
     raise Violation(
@@ -168,7 +171,7 @@ def decoder_range(probe: Probe) -> None:
         raise NotApplicable("no likelihood is declared or could be inferred")
     likelihood = probe.found_likelihood
     low, high = torch.inf, -torch.inf
-    with _evaluating(probe) as networks:
+    with evaluating(probe) as networks:
         codes = networks.codes(64, 2.0)
     for outputs in _with_larger_weights(probe, lambda networks: networks.decode(codes)):
         if outputs.numel():
@@ -191,9 +194,10 @@ def decoder_range(probe: Probe) -> None:
         )
 
 
-def _require_independent(what: str, function: Callable[[Tensor], Tensor], rows: Tensor) -> None:
+def require_independent(what: str, function: Callable[[Tensor], Tensor], rows: Tensor) -> None:
     """Raise `Violation` if what is computed from an example depends on the rest of the batch."""
-    together, alone = function(rows), torch.cat([function(rows[i : i + 1]) for i in range(3)])
+    together = function(rows)
+    alone = torch.cat([function(rows[i : i + 1]) for i in range(len(rows))])
     size = 1 + float(together.abs().max())
     if not float((together - alone).abs().max()) <= _SAME * size:
         worst = int((together - alone).abs().amax(1).argmax())
@@ -220,8 +224,8 @@ def _require_independent(what: str, function: Callable[[Tensor], Tensor], rows: 
     builds_on=_HEADS,
 )
 def no_leakage_encoder(probe: Probe) -> None:
-    with _evaluating(probe) as networks:
-        _require_independent(
+    with evaluating(probe) as networks:
+        require_independent(
             "the code", lambda x: torch.cat(networks.encode(x), 1), networks.images(3)
         )
 
@@ -237,8 +241,8 @@ def no_leakage_encoder(probe: Probe) -> None:
     kills=("model-decoder-mixes-batch",),
 )
 def no_leakage_decoder(probe: Probe) -> None:
-    with _evaluating(probe) as networks:
-        _require_independent("the reconstruction", networks.decode, networks.codes(3))
+    with evaluating(probe) as networks:
+        require_independent("the reconstruction", networks.decode, networks.codes(3))
 
 
 @claim(
@@ -280,7 +284,7 @@ def each_pixel_matters(probe: Probe) -> None:
     kills=("model-first-latents-only", "model-decoder-ignores-code"),
 )
 def each_latent_matters(probe: Probe) -> None:
-    with _evaluating(probe) as networks:
+    with evaluating(probe) as networks:
         codes = networks.codes(32)
     effect = _effect(probe, networks.decode, codes)
     if dead := int((~effect).sum()):
@@ -395,9 +399,13 @@ def each_parameter_matters(probe: Probe) -> None:
     builds_on=("reparameterization/reproducible", "model/outputs-in-order"),
 )
 def forward_is_the_composition(probe: Probe) -> None:
+    require_composition(probe, Networks.of(probe).images(3))
+
+
+def require_composition(probe: Probe, x: Tensor) -> None:
+    """Raise `Violation` unless forward encodes, samples and decodes these images."""
     seed = probe.number("composition")
-    with _evaluating(probe) as networks:
-        x = networks.images(3)
+    with evaluating(probe) as networks:
         mu, logvar = networks.encode(x)
         if probe.conventions.evaluation == "sample":
             probe.eps((mu.shape[0], mu.shape[1]), seed)
@@ -428,7 +436,7 @@ def forward_is_the_composition(probe: Probe) -> None:
     builds_on=_HEADS,
 )
 def outputs_in_order(probe: Probe) -> None:
-    with _evaluating(probe) as networks:
+    with evaluating(probe) as networks:
         x = networks.images(3)
         mu, logvar = networks.encode(x)
         _, *posterior = networks.forward(x)
@@ -494,7 +502,7 @@ def posterior_carries_gradients(probe: Probe) -> None:
     builds_on=("reparameterization/samples-in-evaluation", "reparameterization/fresh-noise"),
 )
 def forward_samples_in_evaluation(probe: Probe) -> None:
-    with _evaluating(probe) as networks:
+    with evaluating(probe) as networks:
         x = networks.images(3)
         probe.subject.seed(probe.number("evaluation"))
         first, second = networks.forward(x)[0], networks.forward(x)[0]
@@ -522,7 +530,7 @@ def forward_samples_in_evaluation(probe: Probe) -> None:
     builds_on=_HEADS,
 )
 def double_precision(probe: Probe) -> None:
-    with _evaluating(probe) as networks:
+    with evaluating(probe) as networks:
         x = networks.images(3)
         single = [*networks.encode(x)]
         if probe.subject.decode is not None:

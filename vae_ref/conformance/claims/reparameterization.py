@@ -13,6 +13,8 @@ from vae_ref.conformance.probe.draws import LATENTS, draws
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import Finding, NotApplicable, Violation
 
+__all__ = ["require_affine"]
+
 claim = partial(registry.claim, slot="sample")
 
 _NEEDS = ("reparameterize",)
@@ -28,7 +30,7 @@ def _shape(probe: Probe) -> tuple[int, int]:
     return 3, probe.latents[0]
 
 
-def _require_affine(probe: Probe, mu: Tensor, logvar: Tensor, name: str) -> None:
+def require_affine(probe: Probe, mu: Tensor, logvar: Tensor, name: str) -> None:
     """Raise `Violation` unless z is mu + sigma eps, with the eps of the same seed."""
     seed = probe.number(name)
     eps = probe.eps((mu.shape[0], mu.shape[1]), seed)
@@ -56,10 +58,10 @@ def _require_affine(probe: Probe, mu: Tensor, logvar: Tensor, name: str) -> None
 def affine(probe: Probe) -> None:
     one = torch.ones(1, probe.latents[-1], dtype=probe.dtype)
     for m, s in ((1.0, 0.0), (0.0, 2.0), (0.0, -2.0), (1.0, 1.0)):
-        _require_affine(probe, m * one, s * one, "affine small")
+        require_affine(probe, m * one, s * one, "affine small")
     shape = _shape(probe)
     mu, logvar = probe.normal("mu", *shape), 2 * probe.normal("logvar", *shape)
-    _require_affine(probe, mu, logvar, "affine")
+    require_affine(probe, mu, logvar, "affine")
 
 
 @claim(
@@ -76,7 +78,7 @@ def affine(probe: Probe) -> None:
 def extremes(probe: Probe) -> None:
     one = torch.ones(1, probe.latents[-1], dtype=probe.dtype)
     for s in (-8.0, 8.0, -15.0, 15.0, -30.0, 30.0):
-        _require_affine(probe, 0 * one, s * one, "extremes")
+        require_affine(probe, 0 * one, s * one, "extremes")
 
 
 def _require_derivative(probe: Probe, with_respect_to: str) -> None:

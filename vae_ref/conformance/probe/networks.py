@@ -35,6 +35,8 @@ class Networks:
         """The precision of the weights."""
         module = self.subject.module
         parameters = [] if module is None else list(module.parameters())
+        if self.subject.elsewhere:
+            return getattr(torch, self.subject.elsewhere.dtype)  # type: ignore[no-any-return]
         return parameters[0].dtype if parameters else self.probe.dtype
 
     @cached_property

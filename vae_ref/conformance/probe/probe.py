@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ from vae_ref.conformance.probe.terms import Term
 from vae_ref.conformance.records import Inconclusive, NotApplicable, Violation
 from vae_ref.conformance.subject import Subject, to_spread
 
-__all__ = ["Probe"]
+__all__ = ["Probe", "Sizes"]
 
 _TEXTBOOK_PIXELS = 784
 _LATENTS, _PIXELS = (5, 2, 1), (7, 11)
@@ -32,6 +32,17 @@ _LATENTS, _PIXELS = (5, 2, 1), (7, 11)
 
 They differ from each other, and from the usual numbers of examples: bugs hide where sizes agree.
 """
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The lengths of the first axes of codes and images that are tried; the last code has 1."""
+
+    latents: tuple[int, ...] = _LATENTS
+    pixels: tuple[int, ...] = _PIXELS
+
+
+_USUAL = Sizes()
 
 _ALPHA = 1e-8
 """The level of a claim outside a run, about a claim's share of the budget of a run."""
@@ -51,10 +62,17 @@ class Probe:
         seed: The seed of everything that is random.
         alpha: The level of significance of one statistical claim.
         ready: Whether the module's weights are those of a finished training.
+        sizes: The sizes that are tried.
     """
 
     def __init__(
-        self, subject: Subject, seed: int = 0, *, alpha: float = _ALPHA, ready: bool = False
+        self,
+        subject: Subject,
+        seed: int = 0,
+        *,
+        alpha: float = _ALPHA,
+        ready: bool = False,
+        sizes: Sizes = _USUAL,
     ) -> None:
         self.subject = subject
         self.conventions = subject.conventions
@@ -62,6 +80,7 @@ class Probe:
         self.seed = seed
         self.alpha = alpha
         self.ready = ready
+        self._sizes = sizes
         self.longest_call = 0.0
         self.answers: dict[Hashable, Any] = {}
         self.ahead: Ahead[Any, dict[str, Any]] | None = None
@@ -244,11 +263,14 @@ class Probe:
     @contextlib.contextmanager
     def mode(self, *, training: bool) -> Iterator[None]:
         """Switch the module, if there is one, to training or evaluation, and back."""
-        module = self.subject.module
-        before = [] if module is None else [(m, m.training) for m in module.modules()]
+        module, elsewhere = self.subject.module, self.subject.elsewhere
+        parts = [*(module.modules() if module else ()), *([elsewhere] if elsewhere else ())]
+        before = [(part, part.training) for part in parts]
         try:
             if module is not None:
                 module.train(training)
+            if elsewhere is not None:
+                elsewhere.training = training
             yield
         finally:
             for part, was in before:
@@ -269,7 +291,7 @@ class Probe:
         unit = 1
         for size in (self.conventions.latent_shape or (1,))[1:]:
             unit *= size
-        return tuple(count * unit for count in _LATENTS)
+        return tuple(count * unit for count in self._sizes.latents)
 
     @cached_property
     def pixels(self) -> tuple[int, ...]:
@@ -277,7 +299,7 @@ class Probe:
         unit = 1
         for size in (self.conventions.pixel_shape or (1,))[1:]:
             unit *= size
-        sizes = tuple(count * unit for count in _PIXELS)
+        sizes = tuple(count * unit for count in self._sizes.pixels)
         try:
             for pixels in sizes:
                 self._call_with(pixels)
