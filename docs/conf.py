@@ -118,10 +118,10 @@ def _conventions_table() -> str:
 
 
 def _substitute(app: Any, config: Any) -> None:
-    import cheaters
     import claims
     import every_float
     import field_report
+    import isolated
     import performance
     import text
 
@@ -130,7 +130,7 @@ def _substitute(app: Any, config: Any) -> None:
         "conventions": _conventions_table(),
         "subject": _subject_table(),
         **claims.substitutions(),
-        **cheaters.substitutions(),
+        **isolated.substitutions(),
         **field_report.substitutions(),
         **text.substitutions(),
         **performance.substitutions(),

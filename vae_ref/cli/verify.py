@@ -161,7 +161,7 @@ def verify_command(
         batch=batch,
         command=command,
         only=only,
-        seed=_seed(seed or ("fresh" if isolated else "0")),
+        seed=_seed(seed if seed is not None else "fresh" if isolated else "0"),
         level=level or ("standard" if named and not (train or checkpoint) else "trained"),
         train=train,
         checkpoint=str(checkpoint) if checkpoint else None,
