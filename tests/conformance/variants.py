@@ -695,6 +695,27 @@ def latents_in_images() -> Subject:
     )
 
 
+class ChannelsLast(nn.Module):
+    def forward(self, h: Tensor) -> Tensor:
+        return h.to(memory_format=torch.channels_last)
+
+
+@variant
+def codes_with_channels_last() -> Subject:
+    """As convolutions return them on some machines: torch draws noise in the order of memory."""
+    model = Network(
+        encoder=nn.Sequential(nn.Conv2d(1, 8, 4, stride=4), ChannelsLast()),
+        decoder=nn.Sequential(nn.ConvTranspose2d(4, 1, 4, stride=4), nn.Sigmoid()),
+    )
+    return built(
+        "codes with the channels last",
+        model,
+        kl=kls,
+        loss=lambda p, x, mu, logvar: nll(p, x) + kls(mu, logvar).sum(),
+        conventions=Conventions(latent_shape=(4, 2, 2), pixel_shape=(1, 8, 8)),
+    )
+
+
 @variant
 def single_precision_weights() -> Subject:
     return built("weights in single precision", Network().float())

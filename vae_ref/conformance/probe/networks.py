@@ -119,6 +119,19 @@ class Networks:
             outputs = self.subject.decode(z.reshape(len(z), *shape).clone())
         return outputs.reshape(len(z), -1)
 
+    def composed(self, x: Tensor, seed: int) -> Tensor:
+        """Return decode(reparameterize(*encode(x))) of the subject's own tensors, flat."""
+        encode, sample, decode = (
+            getattr(self.subject, name) for name in ("encode", "reparameterize", "decode")
+        )
+        with self.probe.calling():
+            answer = encode(x.clone())
+            self.subject.seed(seed)
+            whole = self.conventions.spread == "distribution"
+            z = sample(answer) if whole else sample(*answer)
+            outputs: Tensor = decode(z)
+        return outputs.reshape(len(x), -1)
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return (outputs, mu, logvar), flat."""
         assert self.subject.forward is not None  # noqa: S101 - the claim needs it
