@@ -209,8 +209,8 @@ def with_the_largest_weight():
 
 
 RIGHT = [
-    with_two_layers_of_codes,
     with_a_prior_for_each_label,
+    with_two_layers_of_codes,
     with_a_prior_of_parameters,
     with_a_sampled_kl_to_a_learned_prior,
     with_two_codes,

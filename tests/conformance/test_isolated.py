@@ -61,9 +61,9 @@ def alarms(subject, only=None, seed=0):
         pytest.param(
             make,
             id=make.__name__,
-            marks=[pytest.mark.slow] * (index % 24 > 0 or "jax" in make.__name__),
+            marks=[pytest.mark.slow] * (index > 0),
         )
-        for index, make in enumerate(VARIANTS)  # one in 24 by default
+        for index, make in enumerate(VARIANTS[::3])  # all took 5 minutes, and held
     ],
 )
 def test_no_variant_that_is_right_is_refused(make):
@@ -164,15 +164,13 @@ def test_a_file_is_judged_in_another_process(target, vae_ref_command):
     ("text", "message"),
     [
         ("raise ValueError('no')", "importing entry.py raised ValueError: no"),
-        (
+        pytest.param(
             "import os; os._exit(0)",
             "entry.py could not be loaded; the process ended with status 0",
+            marks=pytest.mark.slow,
         ),
         ("x = 1", "entry.py has no VAE"),
-        (
-            STEP,
-            "is audited as a step",
-        ),
+        pytest.param(STEP, "is audited as a step", marks=pytest.mark.slow),
     ],
 )
 def test_what_cannot_be_isolated_is_one_line(target, text, message):
@@ -276,11 +274,7 @@ def test_the_results_are_those_of_the_bank():
     assert [name for name, status in found.items() if status.get("isolated") == 0] == []
 
 
-def test_some_who_cheat_do_not_get_by():
-    assert "0" not in statuses("patched-agreement", "exit-0").values()
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CHEATERS)
+@pytest.mark.parametrize("name", list(CHEATERS)[::6])  # cheaters.json has the results of all
 def test_nobody_who_cheats_gets_by(name):
     assert statuses(name)[name] != "0"

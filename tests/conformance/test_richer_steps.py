@@ -33,7 +33,7 @@ def named(makes, *, quick):
     ]
 
 
-@pytest.mark.parametrize("make", named(RIGHT, quick=2))
+@pytest.mark.parametrize("make", named(RIGHT, quick=1))
 def test_no_right_step_is_accused(make):
     found = audit_step(make())
     assert found.reason == ""
@@ -41,7 +41,7 @@ def test_no_right_step_is_accused(make):
     assert found.report.counts["pass"] > 45
 
 
-@pytest.mark.parametrize("make", named(WRONG, quick=2))
+@pytest.mark.parametrize("make", named(WRONG, quick=1))
 def test_what_is_wrong_is_found(make):
     found = audit_step(make())
     assert any(r.claim.id.startswith(WRONG[make]) for r in found.report.failures)

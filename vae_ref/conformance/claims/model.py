@@ -416,7 +416,7 @@ def require_composition(probe: Probe, x: Tensor) -> None:
         allowed = _SAME * (1 + float(composed.abs().max()))
         if float((outputs - composed).abs().max()) <= allowed:
             return
-        with contextlib.suppress(Exception):  # as the layout in memory decides which noise is where
+        with contextlib.suppress(Exception):  # the layout in memory decides which noise is where
             as_it_is = networks.composed(x, seed)
             if float((outputs - as_it_is).abs().max()) <= allowed:
                 return
