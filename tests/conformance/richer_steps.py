@@ -204,6 +204,21 @@ def over_time(noise=torch.randn_like):
     return step
 
 
+def with_several_draws_of_two_codes():
+    first, other, dec, x = encoder(), encoder(heads=4), decoder(L + 2), images()
+
+    def step():
+        (mu, logvar), (m, s) = first(x).chunk(2, 1), other(x).chunk(2, 1)
+        codes = [
+            drawn(*(head.expand(K, B, -1) for head in pair)) for pair in ((mu, logvar), (m, s))
+        ]
+        out = dec(torch.cat(codes, 2))
+        nll = F.binary_cross_entropy_with_logits(out, x.expand(K, B, X), reduction="sum")
+        return nll / K + gaussian_kl(mu, logvar).sum() + gaussian_kl(m, s).sum()
+
+    return step
+
+
 def with_the_largest_weight():
     return importance_weighted(mean=lambda log_w: log_w.max(0).values)
 
@@ -292,6 +307,7 @@ def of_weights_that_differ():
 
 SAID = {
     with_a_mixture_for_a_prior: "as that of a flow or of a mixture",
+    with_several_draws_of_two_codes: "there are several codes, of which several are drawn",
     with_the_largest_weight: "the draws of an example are combined as neither",
     of_weights_that_differ: "the KLs of the codes have other weights",
 }

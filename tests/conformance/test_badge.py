@@ -47,10 +47,6 @@ def test_claims_that_hold_are_green():
     assert GREEN in colours(svg)
 
 
-def test_a_level_is_shown_where_the_report_has_one():
-    assert texts(badge(report(level=1)))[1] == "level 1, 63 claims hold"
-
-
 @pytest.mark.parametrize(
     ("changed", "text", "colour"),
     [
@@ -103,7 +99,7 @@ def test_texts_are_escaped_and_short():
 
 
 def test_the_parts_do_not_overlap_and_hold_their_texts():
-    svg = ET.fromstring(badge(report(level=12)))
+    svg = ET.fromstring(badge(report()))
     boxes = list(svg.iter(f"{SVG}rect"))
     right = 0.0
     for box, text in zip(boxes, svg.iter(f"{SVG}text"), strict=True):
@@ -136,9 +132,6 @@ def test_the_parts_do_not_overlap_and_hold_their_texts():
         (report(versions={}), "versions"),
         (report(versions={"vae_ref": 1}), "versions"),
         (report(declared=[]), "declared"),
-        (report(level=10**9), "level"),
-        (report(level=True), "level"),
-        (report(level=None), "level"),
     ],
 )
 def test_a_malformed_report_is_refused_with_one_line(content, rule, tmp_path):

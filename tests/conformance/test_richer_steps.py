@@ -13,27 +13,15 @@ from richer_steps import (
     with_the_average_of_several_draws,
     with_the_largest_weight,
 )
+from steps import B, L
+from test_audit import named, single_precision  # noqa: F401 - a fixture
 
 from vae_ref.conformance import audit_step
 
 pytestmark = pytest.mark.usefixtures("user")
 
 
-@pytest.fixture(autouse=True)
-def single_precision():
-    torch.set_default_dtype(torch.float32)
-    torch.manual_seed(0)
-
-
-def named(makes, *, quick):
-    """The first ones by default, all with the slow tests."""
-    return [
-        pytest.param(make, id=make.__name__, marks=[pytest.mark.slow] * (index >= quick))
-        for index, make in enumerate(makes)
-    ]
-
-
-@pytest.mark.parametrize("make", named(RIGHT, quick=1))
+@pytest.mark.parametrize("make", named(RIGHT, quick=len(RIGHT)))
 def test_no_right_step_is_accused(make):
     found = audit_step(make())
     assert found.reason == ""
@@ -41,13 +29,13 @@ def test_no_right_step_is_accused(make):
     assert found.report.counts["pass"] > 45
 
 
-@pytest.mark.parametrize("make", named(WRONG, quick=1))
+@pytest.mark.parametrize("make", named(WRONG, quick=len(WRONG)))
 def test_what_is_wrong_is_found(make):
     found = audit_step(make())
     assert any(r.claim.id.startswith(WRONG[make]) for r in found.report.failures)
 
 
-@pytest.mark.parametrize("make", named(SAID, quick=len(SAID)))
+@pytest.mark.parametrize("make", named(SAID, quick=1))
 def test_what_is_not_judged_is_said(make):
     assert SAID[make] in audit_step(make()).reason
 
@@ -71,6 +59,14 @@ def test_the_prior_is_said_to_be_learned():
 )
 def test_how_draws_are_combined_is_said(make, how):
     assert audit_step(make()).found["draws"] == f"4 for each example, {how}"
+
+
+def test_draws_of_one_noise_are_said_to_be():
+    def noise(mu):
+        return torch.randn(B, L).expand_as(mu)
+
+    found = audit_step(with_the_average_of_several_draws(noise=noise)).found
+    assert found["draws"] == "4 for each example, all with the same noise, averaged"
 
 
 def test_the_first_codes_of_a_sequence_are_judged():

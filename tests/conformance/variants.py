@@ -675,24 +675,28 @@ def images_in_images_out() -> Subject:
     )
 
 
-@variant
-def latents_in_images() -> Subject:
+def of_image_codes(name: str, *after: nn.Module) -> Subject:
     """As in latent diffusion: a code is an image of four channels."""
 
     def kl_of_images(mu: Tensor, logvar: Tensor) -> Tensor:
         return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum([1, 2, 3])
 
     model = Network(
-        encoder=nn.Conv2d(1, 8, 4, stride=4),
+        encoder=nn.Sequential(nn.Conv2d(1, 8, 4, stride=4), *after),
         decoder=nn.Sequential(nn.ConvTranspose2d(4, 1, 4, stride=4), nn.Sigmoid()),
     )
     return built(
-        "codes that are images",
+        name,
         model,
         kl=kl_of_images,
         loss=lambda p, x, mu, logvar: nll(p, x) + kl_of_images(mu, logvar).sum(),
         conventions=Conventions(latent_shape=(4, 2, 2), pixel_shape=(1, 8, 8)),
     )
+
+
+@variant
+def latents_in_images() -> Subject:
+    return of_image_codes("codes that are images")
 
 
 class ChannelsLast(nn.Module):
@@ -703,17 +707,7 @@ class ChannelsLast(nn.Module):
 @variant
 def codes_with_channels_last() -> Subject:
     """As convolutions return them on some machines: torch draws noise in the order of memory."""
-    model = Network(
-        encoder=nn.Sequential(nn.Conv2d(1, 8, 4, stride=4), ChannelsLast()),
-        decoder=nn.Sequential(nn.ConvTranspose2d(4, 1, 4, stride=4), nn.Sigmoid()),
-    )
-    return built(
-        "codes with the channels last",
-        model,
-        kl=kls,
-        loss=lambda p, x, mu, logvar: nll(p, x) + kls(mu, logvar).sum(),
-        conventions=Conventions(latent_shape=(4, 2, 2), pixel_shape=(1, 8, 8)),
-    )
+    return of_image_codes("codes with the channels last", ChannelsLast())
 
 
 @variant

@@ -7,6 +7,7 @@ from torch import Tensor
 __all__ = ["multinomial"]
 
 _SAME = 1e-4
+"""Far more than rounding, relative to what other outputs change, and less than other terms do."""
 
 
 def multinomial(

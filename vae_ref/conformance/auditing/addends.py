@@ -20,8 +20,6 @@ __all__ = ["MOST", "Addends", "addends", "apart"]
 MOST = 3
 """The parts of a kind that are told one by one; more are told together."""
 
-_SIZES = [(3, 4), (2, 5)]
-
 
 @dataclass(frozen=True)
 class Addends:
@@ -89,7 +87,7 @@ def apart(pieces: Pieces) -> Pieces | None:
         return None
     further = [v for v in anatomy.penalties if v not in found.divergence]
     asides = (*anatomy.asides, *further)
-    return pieces.changed(penalties=found.divergence, asides=asides, flows=None)
+    return pieces.with_parts(penalties=found.divergence, asides=asides)
 
 
 def _divergence(pieces: Pieces, found: Addends) -> Addends:
@@ -98,10 +96,9 @@ def _divergence(pieces: Pieces, found: Addends) -> Addends:
     weights = {}
     for value in of:
         rest = tuple(v for v in of if v != value)
-        alone = pieces.changed(penalties=(value,), distortions=(*found.reconstruction, *rest))
+        alone = pieces.with_parts(penalties=(value,), distortions=(*found.reconstruction, *rest))
         with contextlib.suppress(NotReplayableError, *REFUSED):
-            term = terms.Term(alone.divergence, differentiable=True)
-            if weight := terms.kl_weight(term, uniform, _SIZES):
+            if weight := alone.kl_weight():
                 weights[value] = weight
     if len(weights) != 1:
         return found
@@ -116,7 +113,7 @@ def _reconstruction(pieces: Pieces, found: Addends) -> Addends:
     for value in of:
         rest = tuple(v for v in of if v != value)
         above = pieces.graph.ancestors([value])
-        alone = pieces.changed(
+        alone = pieces.with_parts(
             distortions=(value,),
             penalties=(*pieces.anatomy.penalties, *rest),
             outputs=tuple(o for o in pieces.anatomy.outputs if o in above),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import networkx as nx
 
-from vae_ref.conformance.auditing.graph import Graph, Operation, Place
+from vae_ref.conformance.auditing.graph import Graph, Operation
 from vae_ref.support.errors import UserError
 
 __all__ = ["Anatomy", "Latent", "NoVAEError", "dissect"]
@@ -100,8 +100,6 @@ class Anatomy:
         distortions: The last values that depend on the outputs and not on the posterior otherwise.
         asides: Further terms that are left out of whatever is judged: those of parameters that
             reach the rest only by way of the known parts, such as a classifier of the images.
-        flows: The line where the divergence is computed by way of weights, as by a flow or a
-            prior that is learned; None if it is not.
         beside: What the divergence is computed from beside the posterior and that is learned, such
             as mu and sigma of a prior.
         dropped: Random operations that are dropout.
@@ -118,7 +116,6 @@ class Anatomy:
     penalties: tuple[int, ...] = ()
     distortions: tuple[int, ...] = ()
     asides: tuple[int, ...] = ()
-    flows: Place | None = None
     beside: tuple[int, ...] = ()
     dropped: list[Operation] = field(default_factory=list)
     is_graph: bool = False
@@ -512,9 +509,6 @@ class _Dissection:
         above = self.graph.ancestors(
             self._last(penal, of_outputs), through=lambda o: known.isdisjoint(o.outputs)
         )
-        for operation in self.graph.operations:
-            if self.weighted(operation) and above & set(operation.outputs) - known:
-                anatomy.flows = operation.place
         anatomy.beside = self._beside(above - known - of_outputs)
         of_penal = self.graph.descendants(penal)
         distorted = (of_outputs - of_penal) & self.in_loss

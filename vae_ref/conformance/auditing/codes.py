@@ -5,7 +5,7 @@ equal their priors, whose KL is zero.
 """
 
 from collections import ChainMap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import torch
@@ -14,15 +14,13 @@ from torch import Tensor
 from vae_ref.conformance.answers import oracles
 from vae_ref.conformance.auditing.addends import MOST, apart
 from vae_ref.conformance.auditing.anatomy import Anatomy
-from vae_ref.conformance.auditing.pieces import Pieces, uniform
+from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces, uniform
 from vae_ref.conformance.auditing.posterior import Posterior
 from vae_ref.conformance.auditing.prior import at_one_number, with_learned_prior
 from vae_ref.conformance.auditing.sampler import Sampler
-from vae_ref.conformance.probe import terms
 
 __all__ = ["Codes", "pieces_of"]
 
-_SIZES = [(3, 4), (2, 5)]
 _NEAR = 1e-6
 """How near two measured weights are that are the same."""
 
@@ -61,24 +59,28 @@ class Codes(Pieces):
         """Return the pieces with every code alone, beside others whose KL is zero.
 
         Raises:
+            NotReplayableError: If several codes of a kind are drawn for each example.
             UnknownPriorError: If a prior is learned, and is not a Gaussian.
         """
+        if any(code.draws > 1 for code in self.each):
+            raise NotReplayableError(
+                "there are several codes, of which several are drawn for each example: they are "
+                "not judged yet"
+            )
         found = self._beside(self.each)
         for _ in range(2 if self.beside else 0):  # at first, no prior is known
             found = [with_learned_prior(code) for code in self._beside(found)]
         if self._rest:
             found = [_zero_at_prior(code) for code in found]
-        whole = [_alone(code) for code in found]
-        weights = [_weight(code) for code in whole]
+        whole, weights = zip(*map(_without_addends, found), strict=True)
         return self.changed(
-            each=whole,
-            weights=weights,
+            each=list(whole),
+            weights=list(weights),
             held=found[0].held if any(any(code.prior) for code in found) else {},
             notes=self._notes(whole, weights),
-            flows=None,
         )
 
-    def _notes(self, whole: list[Pieces], weights: list[float | None]) -> dict[str, str]:
+    def _notes(self, whole: Sequence[Pieces], weights: Sequence[float | None]) -> dict[str, str]:
         notes = dict[str, str]()
         for number, (code, weight) in enumerate(zip(whole, weights, strict=True), 1):
             notes |= {f"{name} {number}": text for name, text in code.notes.items()}
@@ -109,10 +111,9 @@ class Codes(Pieces):
     @property
     def wrong(self) -> Pieces | None:
         """The first code whose divergence is no KL, or the first if none has a divergence."""
-        first = 0 if not any(self.weights) else -1
-        number = self.weights.index(None) if None in self.weights else first
-        if number < 0:
+        if None not in self.weights and any(self.weights):
             return None
+        number = self.weights.index(None) if None in self.weights else 0
         notes = {"judged": f"code {number + 1}, since its KL is wrong"}
         return self.each[number].changed(notes=notes)
 
@@ -143,8 +144,8 @@ class Codes(Pieces):
 
     @property
     def draws(self) -> int:
-        """How many codes of a kind are drawn for each example, at most."""
-        return max(code.draws for code in self.each)
+        """One: of several codes, several draws are not judged."""
+        return 1
 
     @cached_property
     def posterior(self) -> Posterior:
@@ -215,17 +216,17 @@ def _zero_at_prior(code: Pieces) -> Pieces:
 
 def _weight(code: Pieces) -> float | None:
     """Return the weight of a code's KL; 0 if it has no divergence, None if that is no KL."""
-    divergence = terms.Term(code.divergence, differentiable=True)
     mu, logvar = (uniform(name, 2, code.code_places) for name in ("mu", "logvar"))
     with torch.no_grad():
-        moved = divergence(mu, logvar) - divergence(0 * mu, 0 * logvar)
+        moved = code.divergence(mu, logvar) - code.divergence(0 * mu, 0 * logvar)
         if float(moved.abs() / oracles.kl(mu, logvar).sum()) < _NONE:
             return 0.0
-    return terms.kl_weight(divergence, uniform, _SIZES)
+    return code.kl_weight()
 
 
-def _alone(code: Pieces) -> Pieces:
-    """Return a code without what is added to its KL, if something is."""
-    if _weight(code) is None and len(code.anatomy.penalties) > 1:
-        return apart(code) or code
-    return code
+def _without_addends(code: Pieces) -> tuple[Pieces, float | None]:
+    """Return a code without what is added to its KL, if something is, and the KL's weight."""
+    weight = _weight(code)
+    if weight is None and len(code.anatomy.penalties) > 1 and (alone := apart(code)):
+        return alone, _weight(alone)
+    return code, weight

@@ -11,15 +11,13 @@ from vae_ref.conformance.auditing.addends import apart
 from vae_ref.conformance.auditing.codes import Codes
 from vae_ref.conformance.auditing.graph import at
 from vae_ref.conformance.auditing.likelihood import fitted
-from vae_ref.conformance.auditing.pieces import AVERAGED, BOUND, Pieces, uniform
+from vae_ref.conformance.auditing.pieces import AVERAGED, BOUND, Pieces
 from vae_ref.conformance.auditing.prior import UnknownPriorError, with_learned_prior
-from vae_ref.conformance.probe import terms
 from vae_ref.conformance.records import NotApplicable
 from vae_ref.conformance.subject import Conventions, Family, Subject, Weights
 
 __all__ = ["subject_of"]
 
-_SIZES = [(3, 4), (2, 5)]
 _NEAR = 1e-6
 """How near a measured weight is to a plain one: a jitter of 1e-9 shifts it by less."""
 
@@ -172,14 +170,13 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
     assert pieces.posterior  # noqa: S101 - raises if mu and sigma cannot be told
     try:
         pieces = _with_known_priors(pieces)
-    except UnknownPriorError:
-        where = f" ({pieces.anatomy.flows})" if pieces.anatomy.flows else ""
+    except UnknownPriorError as unknown:
         return Subject(
             name=name,
             reparameterize=pieces.sample,
             seed=pieces.seed,
             undecided="the divergence depends on what is learned, as that of a flow or of a "
-            f"mixture{where}: only the sampler is judged",
+            f"mixture ({unknown}): only the sampler is judged",
         )
     if not pieces.is_sum():
         return Subject(
@@ -189,8 +186,7 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
             undecided="the loss is no sum of a reconstruction and a divergence, since one weighs "
             "the other: only the sampler is judged",
         )
-    divergence = terms.Term(pieces.divergence, differentiable=True)
-    kl_weight = terms.kl_weight(divergence, uniform, _SIZES)
+    kl_weight = pieces.kl_weight()
     fit = fitted(pieces)
     if fit.found is None and kl_weight and kl_weight < 0:
         pieces.sign = -1.0
@@ -230,7 +226,8 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
 
     averages_weights = _averages_weights(pieces)
     if pieces.draws > 1:
-        found["draws"] = f"{pieces.draws} for each example, {pieces.combination}"
+        same = ", all with the same noise" if pieces.has_one_noise else ""
+        found["draws"] = f"{pieces.draws} for each example{same}, {pieces.combination}"
     if averages_weights and pieces.combination != BOUND:
         undecided = undecided or f"the draws of an example are {pieces.combination}"
     networks, said = _networks(pieces, roots)

@@ -26,11 +26,15 @@ from vae_ref.conformance.auditing.posterior import SPREADS, USUAL, Posterior
 from vae_ref.conformance.auditing.rows import Rows
 from vae_ref.conformance.auditing.sampler import Sampler
 from vae_ref.conformance.guards import seed_everything
+from vae_ref.conformance.probe import terms
 
 __all__ = ["AVERAGED", "BOUND", "NotReplayableError", "Pieces", "uniform"]
 
 _NODES = 6  # of the quadrature over the noise: exact for polynomials of degree 11
 _FEW_NODES = 2  # exact for squares, of which a sampled KL of Gaussians is made
+_SIZES = [(3, 4), (2, 5)]
+"""Examples and latents of the points at which the divergence is compared with the KL."""
+
 _SAME_KL = 1e-9
 """By how much a divergence may differ from a multiple of the KL, relatively, to be one.
 
@@ -52,9 +56,12 @@ _UNKNOWN = "combined as neither an average nor the importance-weighted bound"
 
 _OF_TERMS = {
     *("_nodes", "_constant", "is_sampled", "code_slots", "_codes_reached"),
-    *("pixel_slots", "_pixels_reached"),
+    *("pixel_slots", "_pixels_reached", "combination", "_penalised"),
 }
 """What pieces remember of the terms that they have."""
+
+_OF_CODE = {"posterior", "sample", "input", "_row_copies"}
+"""What they remember of the code that they have."""
 
 
 class NotReplayableError(ValueError):
@@ -115,13 +122,17 @@ class Pieces:
             self.graph = self.anatomy.graph = doubled
 
     def changed(self, **attributes: Any) -> Self:
-        """Return the same pieces with other attributes, or with other parts of the anatomy."""
+        """Return the same pieces with other attributes."""
         other = copy.copy(self)
-        parts = {k: attributes.pop(k) for k in list(attributes) if hasattr(self.anatomy, k)}
-        other.__dict__ |= attributes | {"anatomy": replace(self.anatomy, **parts)}
-        of_code = {"posterior", "sample", "input"} if "latent" in attributes else {"_penalised"}
-        for known in _OF_TERMS | of_code:
+        other.__dict__ |= attributes | {"anatomy": replace(self.anatomy)}
+        for known in _OF_TERMS | (_OF_CODE if "latent" in attributes else set()):
             other.__dict__.pop(known, None)
+        return other
+
+    def with_parts(self, **parts: Any) -> Self:
+        """Return the same pieces with other parts of the anatomy."""
+        other = self.changed()
+        other.anatomy = replace(self.anatomy, **parts)
         return other
 
     @property
@@ -306,6 +317,12 @@ class Pieces:
         """How many codes are drawn for each example."""
         return self.graph.values[self.latent.z].numel // self.code_places
 
+    @property
+    def has_one_noise(self) -> bool:
+        """Whether all draws of an example have the same noise, so that they are one draw."""
+        noise = sum(self.graph.values[n].numel for n in self.latent.noise)
+        return noise < self.graph.values[self.latent.z].numel
+
     def posterior_values(self, mu: Tensor, raw: Tensor) -> dict[int, Tensor]:
         """Return the values that are mu and the raw number of sigma, as these are."""
         numbers = {self.posterior.mu: mu, self.posterior.raw: raw}
@@ -339,6 +356,11 @@ class Pieces:
             each = self._divergence(at_prior, at_prior) / places
             total = total - surplus * each
         return total
+
+    def kl_weight(self) -> float | None:
+        """Return the constant weight of the KL in the loss; None if the divergence is no KL."""
+        divergence = terms.Term(self.divergence, differentiable=True)
+        return terms.kl_weight(divergence, uniform, _SIZES)
 
     @cached_property
     def _nodes(self) -> int:
@@ -534,7 +556,7 @@ class Pieces:
     def take(self, outputs: tuple[int, ...], data: tuple[int, ...]) -> None:
         """Let other values be the decoder's outputs, and what they are compared with."""
         self.anatomy.outputs, self.anatomy.data = outputs, data
-        for known in ("pixel_slots", "_pixels_reached"):
+        for known in ("pixel_slots", "_pixels_reached", "combination"):
             self.__dict__.pop(known, None)
 
     def unscaled(self) -> tuple[int, int] | None:

@@ -17,7 +17,7 @@ __all__ = ["BadgeError", "badge", "read"]
 
 _LARGEST = 64 << 20
 """Bytes of a report; one of all claims has less than 1 MiB."""
-_MOST = 1_000_000  # claims, and levels
+_MOST = 1_000_000  # claims
 _HEIGHT, _SIZE, _PAD = 20, 11, 7  # in pixels
 _DARK, _GREEN, _RED, _GREY = "#32383f", "#1a7f37", "#b42318", "#59636e"  # white on them is legible
 
@@ -58,7 +58,6 @@ def read(path: Path) -> dict[str, Any]:
     bad = bool(get("broken")) or any(found["counts"].get(status) for status in BAD)
     require(bad == (get("verdict") == "violated"), "verdict must agree with counts", get("counts"))
     require(isinstance(get("declared"), dict), "declared must be an object", get("declared"))
-    require(_is_level(get("level")), "level must be a number or a name", get("level"))
     versions = get("versions")
     kit = versions.get("vae_ref") if isinstance(versions, dict) else None
     require(isinstance(kit, str), "versions must name that of vae_ref", versions)
@@ -71,10 +70,6 @@ def _are_counts(counts: object) -> bool:
     )
 
 
-def _is_level(level: object) -> bool:
-    return isinstance(level, str) or _is_number(level)
-
-
 def _is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST
 
@@ -82,9 +77,6 @@ def _is_number(value: object) -> bool:
 def badge(report: Mapping[str, Any]) -> str:
     """Return the badge of a report, which `read` or ``as_json`` returned."""
     text, colour = _said(report)
-    level = report["level"]
-    if isinstance(level, int):  # the names of levels say what was run, not which claims there are
-        text = f"level {level}, {text}"
     kit = f"vae_ref {excerpt(printable(report['versions']['vae_ref']), 20)}"
     declared = ", ".join(f"{name} = {brief(v)}" for name, v in report["declared"].items())
     title = f"VAE: {text}{declared and ', as declared: '}{declared}. {kit}"
