@@ -8,7 +8,7 @@ from itertools import groupby
 from vae_ref.conformance.claims import BUDGET, all_claims, significance
 from vae_ref.conformance.diagnosis.explain import kill_matrix
 from vae_ref.conformance.mutants import BANK, Mutant
-from vae_ref.conformance.records import Claim, Part
+from vae_ref.conformance.records import EDITION, Claim, Part
 
 __all__ = ["link", "substitutions", "text"]
 
@@ -39,6 +39,7 @@ def substitutions() -> dict[str, str]:
         "claims_statistical": str(statistical),
         "claims_seconds": _seconds(claims),
         "claims_budget": f"{BUDGET:.0e}".replace("e-0", "e-"),
+        "claims_edition": str(EDITION),
         "claims_share": f"{significance():.0e}".replace("e-0", "e-"),
         "bugs_count": str(len(bugs)),
         "bugs_noticed": noticed,

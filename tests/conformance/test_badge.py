@@ -21,6 +21,7 @@ def report(**changed):
         "verdict": "partial",
         "broken": "",
         "level": "standard",
+        "edition": 1,
         "counts": {"pass": 63, "not-applicable": 6},
         "versions": {"vae_ref": "0.1.0"},
         "declared": {},
@@ -43,7 +44,7 @@ def written(folder, content):
 
 def test_claims_that_hold_are_green():
     svg = badge(report())
-    assert texts(svg) == ["VAE", "63 claims hold", "vae_ref 0.1.0"]
+    assert texts(svg) == ["VAE", "63 claims hold", "vae_ref 0.1.0, edition 1"]
     assert GREEN in colours(svg)
 
 
@@ -84,7 +85,8 @@ def test_what_was_declared_is_in_the_title_and_told_to_those_who_cannot_see():
     svg = ET.fromstring(badge(report(declared={"beta": 4.0, "likelihood": "gaussian"})))
     title = svg.find(f"{SVG}title").text
     assert title == (
-        "VAE: 63 claims hold, as declared: beta = 4, likelihood = gaussian. vae_ref 0.1.0"
+        "VAE: 63 claims hold, as declared: beta = 4, likelihood = gaussian. "
+        "vae_ref 0.1.0, edition 1"
     )
     assert svg.get("aria-label") == title
     assert svg.get("role") == "img"

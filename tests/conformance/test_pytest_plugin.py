@@ -334,4 +334,5 @@ print(sorted(name for name in new if name.partition(".")[0] not in sys.stdlib_mo
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     plugin = "vae_ref.conformance.pytest_plugin"
-    assert run.stdout.strip() == str(["vae_ref", "vae_ref.conformance", plugin])
+    records = "vae_ref.conformance.records"
+    assert run.stdout.strip() == str(["vae_ref", "vae_ref.conformance", plugin, records])

@@ -53,24 +53,25 @@ def held(*indices: int) -> list[Result]:
         (
             made(*held(0, 1, 2)),
             "conformant: 3 of 3 claims hold "
-            "(standard level, seed 0, false-alarm budget 1e-06, 2.1 s)",
+            "(standard level, edition 1, seed 0, false-alarm budget 1e-06, 2.1 s)",
         ),
         (
             made(*held(0), Result(claim=CLAIMS[1], status="not-applicable"), in_level=68, seed=7),
             "no bug found: 1 claims checked; 1 not applicable, 66 not selected "
-            "(standard level, seed 7, false-alarm budget 1e-06, 2.1 s)",
+            "(standard level, edition 1, seed 7, false-alarm budget 1e-06, 2.1 s)",
         ),
         (
             made(*held(0), Result(claim=CLAIMS[1], status="inconclusive", message="slow")),
-            "undecided: 1 of 2 claims hold; 2 ran, 1 inconclusive (standard level, ",
+            "undecided: 1 of 2 claims hold; 2 ran, 1 inconclusive (standard level, edition 1, ",
         ),
         (
             made(*held(0), Result(claim=CLAIMS[1], status="expected-failure", message="known")),
-            "no bug found: 2 claims checked; 1 expected failure (standard level, ",
+            "no bug found: 2 claims checked; 1 expected failure (standard level, edition 1, ",
         ),
         (
             made(*held(0), failed(1), Result(claim=CLAIMS[2], status="timeout", message="slow")),
-            "violated: 1 of 3 claims hold; 3 ran, 1 violated, 1 timeout (standard level, ",
+            "violated: 1 of 3 claims hold; 3 ran, 1 violated, 1 timeout "
+            "(standard level, edition 1, ",
         ),
         (
             made(Result(claim=CLAIMS[0], status="unexpected-pass", message="known"), in_level=2),
@@ -83,7 +84,7 @@ def held(*indices: int) -> list[Result]:
         (
             made(*held(0), in_level=3, broken="the target's process ended with status 0"),
             "violated: 1 of 3 claims hold; 1 ran, 2 not run, "
-            "the target's process ended with status 0 (standard level, ",
+            "the target's process ended with status 0 (standard level, edition 1, ",
         ),
     ],
 )

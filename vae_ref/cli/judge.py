@@ -46,6 +46,7 @@ class Request:
         only: A pattern of claim ids.
         seed: The seed of everything that is random.
         level: The level of the run.
+        edition: The edition of the claims; None for the newest.
         train: The images to train on.
         checkpoint: Trained weights.
         data: A torchvision root.
@@ -60,6 +61,7 @@ class Request:
     only: str | None = None
     seed: int = 0
     level: LevelName = "standard"
+    edition: int | None = None
     train: CourseName | None = None
     checkpoint: str | None = None
     data: str = "data"
@@ -99,6 +101,7 @@ def judge(
     Raises:
         UserError: If the target, or what comes with it, cannot be loaded.
     """
+    from vae_ref.conformance.records import EDITION
     from vae_ref.conformance.runner import (
         as_expected,
         conclude,
@@ -112,13 +115,15 @@ def judge(
 
     start = time.perf_counter()
     expected = _expected(Path(request.expect_failures)) if request.expect_failures else {}
-    chosen = select(request.only, request.level)
+    edition = EDITION if request.edition is None else request.edition
+    chosen = select(request.only, request.level, edition)
     require_known(expected)
     subject = _subject(request)
     with contextlib.ExitStack() as ending:
         if subject.elsewhere:  # before the report is written
             ending.callback(subject.elsewhere.end)
-        probe = probe_of(subject, request.seed, ready=request.checkpoint is not None)
+        ready = request.checkpoint is not None
+        probe = probe_of(subject, request.seed, ready=ready, edition=edition)
         claims = {claim.id: claim for claim in chosen}
         found = [
             replace(result, claim=claims[result.claim.id])
@@ -126,7 +131,7 @@ def judge(
         ]
         done = {result.claim.id for result in found}
         notes: list[Note] = []
-        begin(conclude(probe, request.level, [], [], seconds=0.0))
+        begin(conclude(probe, request.level, [], [], edition=edition, seconds=0.0))
         left = [claim for claim in chosen if claim.id not in done]
         if request.isolated:
             from vae_ref.conformance.vigil import watched
@@ -141,7 +146,7 @@ def judge(
                 progress(result)
         concluding()
         took = time.perf_counter() - start
-        report = conclude(probe, request.level, found, notes, seconds=took)
+        report = conclude(probe, request.level, found, notes, edition=edition, seconds=took)
         if not request.pictures:
             return report, []
         from vae_ref.conformance.reports.charts import pictures

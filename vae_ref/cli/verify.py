@@ -91,6 +91,14 @@ def verify_command(
             help="The level trained also trains the VAE.", show_default="trained for the reference"
         ),
     ] = None,
+    edition: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="The edition of the claims. No claim of an edition ever changes.",
+            show_default="the newest",
+        ),
+    ] = None,
     train: Annotated[
         CourseName | None,
         typer.Option(
@@ -163,6 +171,7 @@ def verify_command(
         only=only,
         seed=_seed(seed if seed is not None else "fresh" if isolated else "0"),
         level=level or ("standard" if named and not (train or checkpoint) else "trained"),
+        edition=edition,
         train=train,
         checkpoint=str(checkpoint) if checkpoint else None,
         data=str(data),
@@ -245,8 +254,9 @@ def claims_command(
     chosen = select(only, "trained")
     if len(chosen) == 1:
         claim = chosen[0]
-        for name in ("id", "statement", "formula", "source", "kind", "tolerance", "level"):
+        for name in ("id", "statement", "formula", "source", "kind", "tolerance"):
             print(f"{name:10} {getattr(claim, name)}")
+        print(f"{'level':10} {claim.level}, since edition {claim.edition}")
         for name in ("needs", "kills", "builds_on"):
             print(f"{name:10} {', '.join(getattr(claim, name))}")
         print(f"{'limit':10} {claim.seconds:g} s")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from vae_ref.conformance.records import EDITION
+
 if TYPE_CHECKING:
     from vae_ref.conformance.probe.probe import Probe
     from vae_ref.conformance.records import Claim, Level, Result
@@ -36,6 +38,7 @@ def parametrize_with_claims(
     expected_failures: Mapping[str, str] | None = None,
     only: str | None = None,
     level: "Level" = "standard",
+    edition: int = EDITION,
     seed: int = 0,
 ) -> pytest.MarkDecorator:
     """Turn a test function with the argument ``check`` into one test for every claim.
@@ -51,10 +54,12 @@ def parametrize_with_claims(
             an xfail. A claim that holds all the same, an error or a time-out is a failure.
         only: A pattern of claim ids, such as ``kl/*``; by default all.
         level: ``trained`` adds the claims that train the subject first.
+        edition: The edition of the claims; by default the newest.
         seed: Of everything that is random.
 
     Raises:
-        InputError: If there is neither subject nor step, or both, or a batch without a step.
+        InputError: If there is neither subject nor step, or both, or a batch without a step, or
+            no such edition.
         NoVAEError: If the step has no VAE that can be judged; the message says why.
         UnknownClaimError: If ``only`` or an expected failure matches no claim.
 
@@ -71,8 +76,9 @@ def parametrize_with_claims(
     from vae_ref.conformance.runner import require_known, select, subject_or_step
 
     require_known(expected_failures or {})
-    trial = _Trial(subject_or_step(subject, step, batch), seed, expected_failures)
-    checks = [pytest.param(partial(_check, trial, c), id=c.id) for c in select(only, level)]
+    chosen = select(only, level, edition)
+    trial = _Trial(subject_or_step(subject, step, batch), seed, expected_failures, edition)
+    checks = [pytest.param(partial(_check, trial, c), id=c.id) for c in chosen]
     return pytest.mark.parametrize("check", checks)
 
 
@@ -94,6 +100,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="trained adds the claims that train the VAE first",
     )
     group.addoption(
+        "--vae-edition",
+        type=int,
+        choices=range(1, EDITION + 1),
+        default=EDITION,
+        help="the edition of the claims; by default the newest",
+    )
+    group.addoption(
         "--vae-seed", type=int, default=0, metavar="N", help="of all that is random in the claims"
     )
 
@@ -107,7 +120,7 @@ def pytest_collection_modifyitems(
     names = [subject.name for subject in subjects.values()]
     for target, subject in subjects.items():
         label = f"vae_ref[{subject.name if names.count(subject.name) == 1 else target}]"
-        trial = _Trial(subject, config.option.vae_seed)
+        trial = _Trial(subject, config.option.vae_seed, edition=config.option.vae_edition)
         claims = trial.applicable(config.option.vae_level)
         if not claims:
             raise pytest.UsageError(f"--vae-subject {target}: no claim applies to {subject.name}")
@@ -161,10 +174,14 @@ class _Trial:
     """A subject on a probe that all of its claims share, and what became of them so far."""
 
     def __init__(
-        self, subject: "Subject", seed: int, expected: Mapping[str, str] | None = None
+        self,
+        subject: "Subject",
+        seed: int,
+        expected: Mapping[str, str] | None = None,
+        edition: int = EDITION,
     ) -> None:
         self.subject = subject
-        self._seed = seed
+        self._seed, self._edition = seed, edition
         self._expected = expected or {}
         self._results: dict[str, Result] = {}
 
@@ -172,14 +189,14 @@ class _Trial:
     def _probe(self) -> "Probe":
         from vae_ref.conformance.runner import probe_of
 
-        return probe_of(self.subject, self._seed)
+        return probe_of(self.subject, self._seed, edition=self._edition)
 
     def applicable(self, level: "Level") -> "list[Claim]":
         """Return the claims about the parts that the subject has."""
         from vae_ref.conformance.runner import select
 
-        has = self.subject.has
-        return [claim for claim in select(None, level) if all(has(need) for need in claim.needs)]
+        has, claims = self.subject.has, select(None, level, self._edition)
+        return [claim for claim in claims if all(has(need) for need in claim.needs)]
 
     def result(self, claim: "Claim") -> "Result":
         """Check a claim, and explain a failure by the claims checked before it."""

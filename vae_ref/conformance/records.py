@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 __all__ = [
     "BAD",
+    "EDITION",
     "Check",
     "Claim",
     "Diagnosis",
@@ -28,6 +29,9 @@ __all__ = [
 Part = Literal["kl", "reparameterization", "likelihood", "objective", "model", "training"]
 Kind = Literal["exact", "gradient", "metamorphic", "identity", "statistical"]
 Level = Literal["standard", "trained"]
+EDITION = 1
+"""The newest edition of the claims."""
+
 Verdict = Literal["conformant", "partial", "undecided", "violated"]
 Slot = Literal["kl", "sample", "nll", "loss", "bound", "net", "train"]
 Status = Literal[
@@ -59,6 +63,7 @@ class Claim:
         kills: The bugs of the bank that this claim alone must notice.
         builds_on: The claims whose failure explains a failure of this one.
         level: ``trained`` claims train the subject first.
+        edition: The first edition of the claims that has it; what it demands never changes.
         trains: The names of the trainings that a trained claim compares with the textbook's.
         seconds: The CPU time that checking it may take.
         check: Raises `Violation` where the claim does not hold; may return a `Finding`.
@@ -76,6 +81,7 @@ class Claim:
     kills: tuple[str, ...]
     builds_on: tuple[str, ...]
     level: Level
+    edition: int
     trains: tuple[str, ...]
     seconds: float
     check: "Check"
@@ -245,7 +251,8 @@ class Report:
         subject: What it is called.
         seed: The seed of everything that was random.
         level: The level of the run.
-        in_level: How many claims the level has.
+        edition: The edition of the claims.
+        in_level: How many claims the level has in the edition.
         results: What became of each claim that was selected.
         facts: What was inferred about the subject.
         notes: What the subject, or the kit, did beside answering.
@@ -263,6 +270,7 @@ class Report:
     level: Level
     in_level: int
     results: tuple[Result, ...]
+    edition: int = EDITION
     facts: dict[str, str] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     declared: dict[str, Any] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from vae_ref.conformance.diagnosis.explain import explain
 from vae_ref.conformance.probe.networks import changed
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import (
+    EDITION,
     Claim,
     Finding,
     Inconclusive,
@@ -63,16 +64,23 @@ class UnknownClaimError(UserError, ValueError):
     """A claim id, or a pattern of ids, that matches nothing."""
 
 
-def select(only: str | None, level: Level = "standard") -> tuple[Claim, ...]:
-    """Return the claims of a level whose id matches a pattern.
+def select(
+    only: str | None, level: Level = "standard", edition: int = EDITION
+) -> tuple[Claim, ...]:
+    """Return the claims of a level and an edition whose id matches a pattern.
 
     Raises:
-        UnknownClaimError: If there is none.
+        InputError: If there is no such edition.
+        UnknownClaimError: If there is no such claim.
     """
-    standing = [c for c in all_claims() if level == "trained" or c.level == "standard"]
+    if not 1 <= edition <= EDITION:
+        editions = " or ".join(map(str, range(1, EDITION + 1)))
+        raise InputError("edition", f"be {editions}", edition, "Leave it out for the newest.")
+    of_edition = [c for c in all_claims() if c.edition <= edition]
+    standing = [c for c in of_edition if level == "trained" or c.level == "standard"]
     chosen = tuple(c for c in standing if only is None or fnmatch.fnmatchcase(c.id, only))
     if not chosen:
-        other = any(fnmatch.fnmatchcase(c.id, only or "") for c in all_claims())
+        other = any(fnmatch.fnmatchcase(c.id, only or "") for c in of_edition)
         raise UnknownClaimError(
             f"no claim matches {excerpt(repr(only))}"
             + (" but at the level trained." if other else "; vae-ref claims lists them.")
@@ -89,9 +97,11 @@ def require_known(expected_failures: Mapping[str, str]) -> None:
         )
 
 
-def probe_of(subject: Subject, seed: int = 0, *, ready: bool = False) -> Probe:
+def probe_of(
+    subject: Subject, seed: int = 0, *, ready: bool = False, edition: int = EDITION
+) -> Probe:
     """Return the probe that all claims of a run share."""
-    return Probe(subject, seed, alpha=significance(), ready=ready)
+    return Probe(subject, seed, alpha=significance(edition), ready=ready)
 
 
 def check(
@@ -268,6 +278,7 @@ def verify(
     only: str | None = None,
     seed: int = 0,
     level: Level = "standard",
+    edition: int = EDITION,
     expected_failures: Mapping[str, str] | None = None,
     ready: bool = False,
     progress: Callable[[Result], None] = lambda result: None,
@@ -281,6 +292,7 @@ def verify(
         only: A pattern of claim ids, such as ``kl/*``; by default all.
         seed: The seed of everything that is random.
         level: ``trained`` adds the claims that train the subject first.
+        edition: The edition of the claims: a later one may demand more. By default the newest.
         expected_failures: Claim ids with the reason why they are known to fail.
         ready: Whether the module's weights are those of a finished training: the claims that
             train take them as they are.
@@ -290,7 +302,8 @@ def verify(
         The report; ``report.verdict`` sums it up.
 
     Raises:
-        InputError: If there is neither subject nor step, or both, or a batch without a step.
+        InputError: If there is neither subject nor step, or both, or a batch without a step, or
+            no such edition.
         NoVAEError: If the step has no VAE that can be judged; the message says why.
         UnknownClaimError: If ``only`` or an expected failure matches no claim.
 
@@ -303,17 +316,24 @@ def verify(
     expected = expected_failures or {}
     require_known(expected)
     subject = subject_or_step(subject, step, batch)
-    chosen, start = select(only, level), time.perf_counter()
-    probe, notes = probe_of(subject, seed, ready=ready), list[Note]()
+    chosen, start = select(only, level, edition), time.perf_counter()
+    probe, notes = probe_of(subject, seed, ready=ready, edition=edition), list[Note]()
     found: list[Result] = []
     for result in results(probe, chosen, notes, expected):
         found.append(result)
         progress(result)
-    return conclude(probe, level, found, notes, seconds=time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return conclude(probe, level, found, notes, edition=edition, seconds=seconds)
 
 
 def conclude(
-    probe: Probe, level: Level, found: Sequence[Result], notes: Sequence[Note], *, seconds: float
+    probe: Probe,
+    level: Level,
+    found: Sequence[Result],
+    notes: Sequence[Note],
+    *,
+    edition: int,
+    seconds: float,
 ) -> Report:
     """Explain the failures, and make the report of a run."""
     explained, more = explain(probe, found)
@@ -324,7 +344,8 @@ def conclude(
         subject=probe.subject.name,
         seed=probe.seed,
         level=level,
-        in_level=len(select(None, level)),
+        edition=edition,
+        in_level=len(select(None, level, edition)),
         results=explained,
         facts=facts,
         notes=_distinct([*notes, *more]),

@@ -9,7 +9,6 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from vae_ref.conformance.claims import significance
 from vae_ref.conformance.claims.batches import BATCHES
 from vae_ref.conformance.guards import kind_and_message
 from vae_ref.conformance.probe.probe import Probe, Sizes
@@ -55,7 +54,7 @@ def watched(
     other = Probe(
         probe.subject,
         secrets.randbelow(2**31),
-        alpha=significance(),
+        alpha=probe.alpha,
         sizes=Sizes(
             latents=(*sorted(draw.sample(range(*_LATENTS), 2), reverse=True), 1),
             pixels=tuple(draw.sample(range(*_PIXELS), 2)),

@@ -17,7 +17,7 @@ from vae_ref.conformance.claims import (
     training,
 )
 from vae_ref.conformance.claims.registry import registered
-from vae_ref.conformance.records import Claim
+from vae_ref.conformance.records import EDITION, Claim
 
 __all__ = ["BUDGET", "all_claims", "significance"]
 
@@ -49,6 +49,10 @@ def all_claims() -> tuple[Claim, ...]:
 
 
 @cache
-def significance() -> float:
-    """Return the level of significance of one statistical claim: its share of the budget."""
-    return BUDGET / sum(claim.kind == "statistical" for claim in all_claims())
+def significance(edition: int = EDITION) -> float:
+    """Return the level of significance of one statistical claim: its share of the budget.
+
+    Args:
+        edition: The claims of this edition share it, so that a later one changes no verdict.
+    """
+    return BUDGET / sum(c.kind == "statistical" and c.edition <= edition for c in all_claims())

@@ -23,6 +23,7 @@ def claim(
     kills: tuple[str, ...],
     builds_on: tuple[str, ...] = (),
     level: Level = "standard",
+    edition: int = 1,
     trains: tuple[str, ...] = (),
     seconds: float | None = None,
 ) -> Callable[[Check], Check]:
@@ -47,6 +48,7 @@ def claim(
             kills=kills,
             builds_on=builds_on,
             level=level,
+            edition=edition,
             trains=trains,
             seconds=seconds or (30.0 if kind == "statistical" else 10.0),
             check=check,

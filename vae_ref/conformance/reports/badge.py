@@ -59,6 +59,8 @@ def read(path: Path) -> dict[str, Any]:
     require(bad == (get("verdict") == "violated"), "verdict must agree with counts", get("counts"))
     require(isinstance(get("declared"), dict), "declared must be an object", get("declared"))
     versions = get("versions")
+    edition = get("edition")
+    require(_is_number(edition) and edition != 0, "edition must be 1 or more", edition)
     kit = versions.get("vae_ref") if isinstance(versions, dict) else None
     require(isinstance(kit, str), "versions must name that of vae_ref", versions)
     return found
@@ -77,7 +79,8 @@ def _is_number(value: object) -> bool:
 def badge(report: Mapping[str, Any]) -> str:
     """Return the badge of a report, which `read` or ``as_json`` returned."""
     text, colour = _said(report)
-    kit = f"vae_ref {excerpt(printable(report['versions']['vae_ref']), 20)}"
+    version = excerpt(printable(report["versions"]["vae_ref"]), 20)
+    kit = f"vae_ref {version}, edition {report['edition']}"
     declared = ", ".join(f"{name} = {brief(v)}" for name, v in report["declared"].items())
     title = f"VAE: {text}{declared and ', as declared: '}{declared}. {kit}"
     title = excerpt(printable(title), 500)

@@ -40,6 +40,7 @@ def as_json(report: Report) -> dict[str, Any]:
             "verdict": report.verdict,
             "broken": report.broken,
             "level": report.level,
+            "edition": report.edition,
             "seed": report.seed,
             "in_level": report.in_level,
             "ran": ran(report),
@@ -73,7 +74,7 @@ def as_junit(report: Report) -> str:
         time=f"{report.seconds:.3f}",
     )
     properties = ElementTree.SubElement(suite, "properties")
-    facts = {"verdict": report.verdict, "level": report.level, "seed": report.seed}
+    facts = {name: getattr(report, name) for name in ("verdict", "level", "edition", "seed")}
     for name, value in {**facts, **report.versions}.items():
         ElementTree.SubElement(properties, "property", name=name, value=printable(str(value)))
     for result in report.results:

@@ -143,9 +143,9 @@ def word(report: Report) -> str:
 
 
 def circumstances(report: Report) -> str:
-    """Return the level and the seed, which repeat a run, with its error budget and its time."""
+    """Return what repeats a run: level, edition and seed; and its error budget and its time."""
     return (
-        f"{report.level} level, seed {report.seed}, "
+        f"{report.level} level, edition {report.edition}, seed {report.seed}, "
         f"false-alarm budget {report.budget:g}, {report.seconds:.1f} s"
     )
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vae_ref.conformance.mutants import BANK
+from vae_ref.conformance.records import EDITION
 from vae_ref.conformance.vectors import network
 from vae_ref.conformance.vectors.answers import Answer, agreement, answered, answered_again
 from vae_ref.conformance.vectors.bugs import caught
@@ -46,6 +47,7 @@ def _head(
     return {
         "$schema": "vectors.schema.json",
         "version": VERSION,
+        "edition": EDITION,
         "quantity": quantity,
         "formula": formula,
         "inputs": meanings,

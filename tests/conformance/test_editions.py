@@ -1,0 +1,102 @@
+"""Editions of the claims: what one demands never changes, and another may only add to it."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.test_badge import report as badge_report
+from tests.conformance.test_badge import texts
+from vae_ref import InputError, cli
+from vae_ref.conformance import claims, runner, verify
+from vae_ref.conformance.claims import all_claims
+from vae_ref.conformance.records import EDITION
+from vae_ref.conformance.reports.badge import badge
+from vae_ref.conformance.reports.files import as_json, as_junit
+from vae_ref.conformance.reports.wording import circumstances
+from vae_ref.conformance.runner import select
+from vae_ref.conformance.subject import Subject
+
+FROZEN = json.loads(Path(__file__).with_name("editions.json").read_text())
+"""What the claims of each edition demand, by edition and id. A line here is never changed."""
+
+
+def right(mu, logvar):
+    return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
+
+
+def demanded(claim):
+    return [claim.kind, claim.level, claim.tolerance]
+
+
+def test_the_claims_of_an_edition_are_frozen():
+    found = {}
+    for claim in all_claims():
+        found.setdefault(str(claim.edition), {})[claim.id] = demanded(claim)
+    assert found == FROZEN
+    assert list(found)[-1] == str(EDITION)
+
+
+@pytest.fixture
+def newer(monkeypatch):
+    """Add a second edition with one more claim, which nothing fulfils."""
+    first = all_claims()
+    shares = claims.significance.__wrapped__
+
+    def fails(probe):
+        raise runner.Violation("nothing fulfils this")
+
+    more = dataclasses.replace(
+        next(c for c in first if c.id == "kl/closed-form"),
+        kind="statistical",
+        id="kl/of-another-edition",
+        edition=2,
+        check=fails,
+    )
+    for module in (claims, runner):
+        monkeypatch.setattr(module, "all_claims", lambda: (*first, more))
+        monkeypatch.setattr(module, "EDITION", 2)
+        monkeypatch.setattr(module, "significance", shares)
+    return more
+
+
+def test_a_new_claim_breaks_nobody_within_an_edition(newer):
+    subject = Subject(name="mine", kl=right)
+    before, after = (verify(subject, only="kl/*", edition=n) for n in (1, 2))
+    assert before.exit_status == 0
+    assert after.failures[0].claim is newer
+    assert (before.edition, after.edition) == (1, 2)
+    assert after.in_level == before.in_level + 1
+
+
+def test_a_run_shares_its_budget_among_the_claims_of_its_edition(newer):
+    statistical = [claim for claim in claims.all_claims() if claim.kind == "statistical"]
+    assert claims.significance(2) == claims.BUDGET / len(statistical)
+    assert claims.significance(1) == claims.BUDGET / (len(statistical) - 1)
+
+
+@pytest.mark.parametrize("edition", [0, EDITION + 1, 10**30])
+def test_an_edition_that_is_none_is_refused(edition):
+    with pytest.raises(InputError, match="edition must be "):
+        select(None, edition=edition)
+
+
+def test_the_command_refuses_it_in_a_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["vae-ref", "verify", "--edition", "7", "--in-process"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert "edition must be 1; got 7" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_reports_name_their_edition():
+    report = verify(Subject(name="mine", kl=right), only="kl/closed-form")
+    assert as_json(report)["edition"] == EDITION
+    assert f'<property name="edition" value="{EDITION}" />' in as_junit(report)
+    assert f"edition {EDITION}" in circumstances(report)
+
+
+def test_a_badge_names_its_edition():
+    assert texts(badge(badge_report(edition=1)))[-1] == "vae_ref 0.1.0, edition 1"
