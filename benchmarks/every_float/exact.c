@@ -147,72 +147,71 @@ static __float128 at_least(__float128 smallest, __float128 x)
     return x == 0 ? x : copysignq(fmaxq(fabsq(x), smallest), x);
 }
 
-static void quadruple(int which, float input, __float128 *value, __float128 *derivative)
+static __float128 value_of(int which, __float128 x)
 {
-    __float128 x = input, size = fabsq(x), t = x * x, e = expq(-size), tail;
+    __float128 size = fabsq(x), t = x * x, rest;
     switch (which) {
     case KL_LOGVAR:
         if (size < 0x1p-20)
-            *value = t / 4 * (1 + x / 3 + t / 12 + t * x / 60 + t * t / 360);
-        else if (x < -50)
-            *value = (-1 - x + fmaxq(e, size * STICKY)) / 2;
-        else
-            *value = (expm1q(x) - x) / 2;
-        if (size < STICKY)
-            *derivative = x / 2 + size * STICKY;
-        else
-            *derivative = x < -50 ? (fmaxq(e, STICKY) - 1) / 2 : expm1q(x) / 2;
-        return;
+            return t / 4 * (1 + x / 3 + t / 12 + t * x / 60 + t * t / 360);
+        return x < -50 ? (-1 - x + fmaxq(expq(x), size * STICKY)) / 2 : (expm1q(x) - x) / 2;
     case KL_MU:
-        *value = t / 2;
-        *derivative = x;
-        return;
-    case BLACK_LOGITS:
-        *value = x > 0 ? x + fmaxq(log1pq(e), x * STICKY) : log1pq(e);
-        if (size < 1)
-            *derivative = 0.5Q + at_least(STICKY, tanhq(x / 2) / 2);
-        else
-            *derivative = x < 0 ? e / (1 + e) : 1 / (1 + fmaxq(e, STICKY));
-        return;
+        return t / 2;
     case WHITE_LOGITS:
-        quadruple(BLACK_LOGITS, -input, value, derivative);
-        *derivative = -*derivative;
-        return;
+        return value_of(BLACK_LOGITS, -x);
+    case BLACK_LOGITS:
+        rest = log1pq(expq(-size));
+        return x > 0 ? x + fmaxq(rest, x * STICKY) : rest;
     case BLACK_PROBS:
-        *value = -log1pq(-x);
-        *derivative = 1 / (1 - x);
-        return;
+        return -log1pq(-x);
     case WHITE_PROBS:
-        *value = -logq(x);
-        *derivative = -1 / x;
-        return;
+        return -logq(x);
     case NORMALISER:
         if (size < STICKY)
-            *value = x / 2 + size * STICKY;
-        else if (size < 0x1p-10)
-            *value = x / 2 + t / 24 - t * t / 2880 + t * t * t / 181440;
-        else
-            *value = fmaxq(x, 0) + logq(-expm1q(-size) / size);
-        tail = 1 / size - at_least(STICKY / size, 1 / expm1q(size));
+            return x / 2 + size * STICKY;
         if (size < 0x1p-10)
-            *derivative = 0.5Q + at_least(STICKY, x / 12)
-                                     * (1 - t / 60 + t * t / 2520 - t * t * t / 100800);
-        else
-            *derivative = x < 0 ? tail : 1 - fmaxq(tail, STICKY);
-        return;
-    case SIGMA:
-        *value = 1 + at_least(STICKY, expm1q(x / 2));
-        if (x < -1)
-            *value = expq(x / 2);
-        *derivative = *value / 2;
+            return x / 2 + t / 24 - t * t / 2880 + t * t * t / 181440;
+        return fmaxq(x, 0) + logq(-expm1q(-size) / size);
+    default: /* SIGMA */
+        return x < -1 ? expq(x / 2) : 1 + at_least(STICKY, expm1q(x / 2));
+    }
+}
+
+static __float128 derivative_of(int which, __float128 x)
+{
+    __float128 size = fabsq(x), t = x * x, e, tail;
+    switch (which) {
+    case KL_LOGVAR:
+        if (size < STICKY)
+            return x / 2 + size * STICKY;
+        return x < -50 ? (fmaxq(expq(x), STICKY) - 1) / 2 : expm1q(x) / 2;
+    case KL_MU:
+        return x;
+    case WHITE_LOGITS:
+        return -derivative_of(BLACK_LOGITS, -x);
+    case BLACK_LOGITS:
+        if (size < 1)
+            return 0.5Q + at_least(STICKY, tanhq(x / 2) / 2);
+        e = expq(-size);
+        return x < 0 ? e / (1 + e) : 1 / (1 + fmaxq(e, STICKY));
+    case BLACK_PROBS:
+        return 1 / (1 - x);
+    case WHITE_PROBS:
+        return -1 / x;
+    case NORMALISER:
+        if (size < 0x1p-10)
+            return 0.5Q + at_least(STICKY, x / 12)
+                              * (1 - t / 60 + t * t / 2520 - t * t * t / 100800);
+        tail = 1 / size - at_least(STICKY / size, 1 / expm1q(size));
+        return x < 0 ? tail : 1 - fmaxq(tail, STICKY);
+    default: /* SIGMA */
+        return value_of(SIGMA, x) / 2;
     }
 }
 
 static __float128 one_of(int which, int is_derivative, float x)
 {
-    __float128 value, derivative;
-    quadruple(which, x, &value, &derivative);
-    return is_derivative ? derivative : value;
+    return is_derivative ? derivative_of(which, x) : value_of(which, x);
 }
 
 /* Round n answers; return how many took quadruple precision. */
