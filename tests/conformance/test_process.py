@@ -241,10 +241,19 @@ TOOLS = {
     "cpp": ("g++", "-O2", "-std=c++17"),
     "javascript": ("node",),
     "numpy": (sys.executable,),
+    "r": ("Rscript",),
     "rust": ("rustc", "-O"),
 }
-OPTIONAL = {"rust"}  # its compiler is not installed everywhere, and large
-LANGUAGES = [name for name in TOOLS if name not in OPTIONAL or shutil.which(TOOLS[name][0])]
+# What is not installed everywhere, and large: how to ask whether it is there.
+OPTIONAL = {"r": ("Rscript", "-e", "library(jsonlite)"), "rust": ("rustc", "--version")}
+
+
+def installed(*words):
+    done = shutil.which(words[0]) and subprocess.run(words, check=False, capture_output=True)
+    return done and done.returncode == 0
+
+
+LANGUAGES = [name for name in TOOLS if name not in OPTIONAL or installed(*OPTIONAL[name])]
 
 
 def built(language, folder):
