@@ -189,6 +189,7 @@ def test_a_process_is_told_to_stop(odd, tmp_path):
         ({}, '"supports" must be a list of some of kl, reparameterize'),
         ({"supports": ["train"]}, '"supports" must be a list of some of'),
         ({"supports": []}, "must not be empty"),
+        ({"error": "there is no jsonlite"}, "^start: there is no jsonlite$"),
         ({"supports": ["kl"], "conventions": 3}, '"conventions" must be an object'),
         ({"supports": ["kl"], "conventions": {"spread": "x"}}, "start: spread must be"),
         ({"supports": ["kl"], "conventions": {"x": 1}}, "there is no convention called 'x'"),

@@ -65,8 +65,6 @@ def isolated(target: str, declarations: Mapping[str, str], *, memory: float) -> 
     except AnswerOfProcessError as error:
         raise ProcessError(f"{target} could not be loaded; {error}.") from None
     about = process.about
-    if "error" in about:
-        raise ProcessError(excerpt(str(about["error"]), _MOST_SAID))
     subject = subject_of(process)
     told_more = sorted(subject.conventions.declared.keys() - {*_FOUND, *declarations})
     if tree is not None and told_more:

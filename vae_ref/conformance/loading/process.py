@@ -538,6 +538,8 @@ def subject_of(process: Process) -> Subject:
         ProcessError: If it does not say what it is.
     """
     about = process.about
+    if "error" in about:
+        raise ProcessError(f"start: {excerpt(str(about['error']), 300)}")
     supports, said = about.get("supports"), about.get("conventions", {})
     if not isinstance(supports, list) or not set(map(str, supports)) <= FUNCTIONS.keys():
         known = ", ".join(FUNCTIONS)
