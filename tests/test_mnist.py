@@ -8,6 +8,7 @@ they find is stated too, and is coarse: a shift of the test loss by 3 nats after
 """
 
 import json
+import re
 from itertools import product
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from scipy import stats
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from vae_ref import VAE, ImageSet, Recipe, Run, fit, log_likelihood, loss_function
+from tests.conformance.test_vectors import trained_network_of
+from vae_ref import VAE, ImageSet, Recipe, Run, fit, log_likelihood, loss_function, negative_elbo
 
 SEEDS = Path(__file__).parents[1] / "benchmarks" / "results" / "mnist_seeds.jsonl"
 EPOCHS = (1, 2, 5, 10, 20)
@@ -132,3 +134,14 @@ def test_the_textbooks_own_loop_trains_unchanged_to_the_same_loss(mnist_root):
     for quantity, value in (("train_loss", train_loss), ("test_loss", test_loss)):
         low, high = interval(quantity, 1)
         assert low <= value <= high
+
+
+def test_the_trained_network_of_the_vectors_has_the_losses_of_its_page(mnist_sets):
+    page = (Path(__file__).parents[1] / "docs" / "vectors.md").read_text()
+    said = re.search(r"reconstruction is ([\d.]+) nats per example, and the KL ([\d.]+)\.", page)
+    model = trained_network_of(torch.float64)
+    x = mnist_sets[1].images.double() / 255
+    mu, logvar = model.encode(x)
+    terms = negative_elbo(x, model.decoder(mu), mu, logvar)
+    for term, number in zip(terms, said.groups(), strict=True):
+        assert abs(term.mean() - float(number)) <= 0.51e-6

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from tests.conformance.test_vectors import REFERENCE, tensors
+from tests.conformance.test_vectors import REFERENCE, answers_of_trained_network, tensors
 from vae_ref import InputError
 from vae_ref.conformance.vectors import grading
 from vae_ref.conformance.vectors.documents import NAMES, load
@@ -19,6 +19,10 @@ def answered(question, functions):
     name, answer = question["quantity"], {"id": question["id"]}
     if name == "training" and name in functions:
         return answer | {"outputs": {"loss": functions[name](question, torch.float64)}}
+    if name == "trained-network" and name in functions:
+        parts = functions[name](question, torch.float64)
+        lists = [{key: flat(value) for key, value in part.items()} for part in parts]
+        return answer | dict(zip(("outputs", "slopes"), lists, strict=True))
     if name not in functions:
         return answer | {"unsupported": "not written yet"}
     given = tensors(question, torch.float64)
@@ -52,14 +56,15 @@ def blind(tmp_path, user):
 
 def test_the_questions_hold_no_answers(blind):
     lines = [json.loads(line) for line in (blind / grading.QUESTIONS).read_text().splitlines()]
-    assert all(line.keys() == {"id", "quantity", "inputs"} for line in lines)
+    assert all(line.keys() - {"weights"} == {"id", "quantity", "inputs"} for line in lines)
     assert len(lines) == sum(len(load(name)["cases"]) for name in NAMES)
     assert [line["id"] for line in lines] != [c["id"] for n in NAMES for c in load(n)["cases"]]
 
 
 @pytest.mark.slow
 def test_the_reference_has_no_wrong_answer(blind):
-    answers(blind, REFERENCE | {"training": trained})
+    whole = {"training": trained, "trained-network": answers_of_trained_network}
+    answers(blind, REFERENCE | whole)
     grades = grade(blind)
     assert {n: of.wrong for n, of in grades.items() if of.wrong} == {}
     counts = sum((of.counts for of in grades.values()), grading.Counter())
@@ -84,6 +89,7 @@ def test_the_command_writes_and_grades(vae_ref_command, tmp_path):
     assert len(list((tmp_path / "golden").glob("*.json"))) == len(NAMES) + 1
     assert vae_ref_command("vectors", "--blind", "there")[0] == 0
     folder = tmp_path / "there"
+    assert (folder / "trained-network.safetensors").is_file()
     answers(folder, {"kl-to-standard-normal": REFERENCE["kl-to-standard-normal"]})
     status, output, _ = vae_ref_command("grade", "there")
     assert status == 0, output

@@ -8,13 +8,14 @@ import warnings
 import jsonschema
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import vae_ref
 from tests.conformance.chained import first_fault
 from vae_ref import Bernoulli, ContinuousBernoulli, InputError
 from vae_ref.conformance.mutants import BANK
 from vae_ref.conformance.vectors import bugs as bugs_of
-from vae_ref.conformance.vectors import documents, make, network
+from vae_ref.conformance.vectors import documents, make, network, trained_network
 from vae_ref.conformance.vectors.documents import NAMES, canonical, faults, load
 from vae_ref.conformance.vectors.make import made, trained
 
@@ -88,7 +89,7 @@ def test_the_reference_gives_the_right_answers(name, dtype, user):
 
 
 def test_every_file_is_read():
-    assert {*REFERENCE, "network-step", "training"} == {*NAMES}
+    assert {*REFERENCE, "network-step", "trained-network", "training"} == {*NAMES}
 
 
 # The files.
@@ -168,7 +169,58 @@ def test_most_bugs_have_a_flag():
     assert len(flagged) >= 0.85 * len(bugs), sorted(bugs - flagged)
 
 
-# A step, and a training.
+# A trained network, a step, and a training.
+
+LAYERS = ("encoder.0", "mu", "logvar", "decoder.0", "decoder.2")
+
+
+def trained_network_of(dtype):
+    """Return the reference with the weights of the vectors."""
+    given = load_file(trained_network.FILE)
+    model = vae_ref.VAE(784, 400, 20).to(dtype)
+    model.load_state_dict(
+        {
+            f"{ours}.{part}": given[f"{layer}.{part}"]
+            for ours, layer in zip(LAYERS, network.LAYERS, strict=True)
+            for part in ("weight", "bias")
+        }
+    )
+    return model
+
+
+def answers_of_trained_network(question, dtype):
+    """Return the outputs and the slopes that the reference gives."""
+    model, given = trained_network_of(dtype), tensors(question, dtype)
+    x, eps = (given[name].detach() for name in ("x", "eps"))
+    mu, logvar = model.encode(x)
+    z = model.reparameterize(mu, logvar, eps)
+    nll, kl = vae_ref.negative_elbo(x, model.decoder(z), mu, logvar)
+    loss = (nll + kl).mean()
+    loss.backward()
+    values = {"mu": mu, "logvar": logvar, "z": z, "loss": loss.view(1, 1)}
+    values |= {"reconstruction": nll[None], "kl": kl[None]}
+    slopes = {
+        f"{layer}.bias": model.get_parameter(f"{ours}.bias").grad[None]
+        for ours, layer in zip(LAYERS, network.LAYERS, strict=True)
+    }
+    return {name: value.detach() for name, value in values.items()}, slopes
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_trained_network_gives_the_right_answers(dtype, user):
+    (case,) = load("trained-network")["cases"]
+    for part, found in zip(
+        ("outputs", "slopes"), answers_of_trained_network(case, dtype), strict=True
+    ):
+        assert found.keys() == case[part].keys()
+        for name, value in found.items():
+            require(value, case[part][name], dtype)
+
+
+def test_the_linter_sees_other_weights():
+    document = json.loads(TEXTS["trained-network"])
+    document["cases"][0]["weights"]["sha256"] = "0" * 64
+    assert any("has another hash" in fault for fault in faults(canonical(document)))
 
 
 def test_torch_takes_the_step():

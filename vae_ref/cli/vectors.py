@@ -24,19 +24,19 @@ def vectors_command(
     from vae_ref.conformance.vectors import documents
     from vae_ref.support.atomic import replacing
 
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [documents.FOLDER / f"{name}.json" for name in documents.NAMES]
+    for source in [*documents.WEIGHTS, *([] if blind else [*files, documents.SCHEMA])]:
+        with replacing(folder / source.name) as file:
+            file.write(source.read_bytes())
     if blind:
         from vae_ref.conformance.vectors import grading  # which imports torch
 
         count = grading.write_questions(folder)
         typer.echo(f"{count} questions in {folder / grading.QUESTIONS}")
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    sources = [documents.FOLDER / f"{name}.json" for name in documents.NAMES]
-    for source in [*sources, documents.SCHEMA]:
-        with replacing(folder / source.name) as file:
-            file.write(source.read_bytes())
     cases = sum(len(documents.load(name)["cases"]) for name in documents.NAMES)
-    typer.echo(f"{len(sources)} files with {cases} cases, and their schema, in {folder}")
+    typer.echo(f"{len(files)} files with {cases} cases, and their schema, in {folder}")
 
 
 def grade_command(

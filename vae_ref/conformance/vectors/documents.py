@@ -17,6 +17,7 @@ __all__ = [
     "FOLDER",
     "NAMES",
     "VERSION",
+    "WEIGHTS",
     "canonical",
     "faults",
     "identifier",
@@ -24,6 +25,7 @@ __all__ = [
     "load",
     "numbers_of",
     "outputs_of",
+    "sha256_of",
     "written",
 ]
 
@@ -41,6 +43,8 @@ _LARGEST = {"float32": 3e38, "float64": 1e308}
 
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
 """The files, by name."""
+WEIGHTS = tuple(sorted(FOLDER.glob("*.safetensors")))
+"""The weights to which a file refers."""
 
 
 def written(array: Array) -> dict[str, Any]:
@@ -92,12 +96,19 @@ def _decimal(value: Any) -> str:
     return text
 
 
-def identifier(quantity: str, inputs: dict[str, Any]) -> str:
+def identifier(
+    quantity: str, inputs: dict[str, Any], weights: dict[str, str] | None = None
+) -> str:
     """Name a case by its question, so that the name never changes while the question does not."""
-    question = json.dumps(
-        [quantity, {name: [entry["shape"], entry["hex"]] for name, entry in inputs.items()}]
-    )
-    return f"{quantity}-{hashlib.sha256(question.encode()).hexdigest()[:12]}"
+    question: list[Any] = [quantity, {n: [e["shape"], e["hex"]] for n, e in inputs.items()}]
+    if weights:
+        question.append(weights["sha256"])
+    return f"{quantity}-{hashlib.sha256(json.dumps(question).encode()).hexdigest()[:12]}"
+
+
+def sha256_of(file: Path) -> str:
+    """Return the hash of a file, in hexadecimal digits."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def canonical(document: Any) -> str:
@@ -138,7 +149,10 @@ def faults(text: str) -> list[str]:
         if name in known:
             found.append(f"{name} is there twice")
         known.add(name)
-        if name != identifier(document["quantity"], case["inputs"]):
+        weights = case.get("weights")
+        if weights and sha256_of(FOLDER / weights["file"]) != weights["sha256"]:
+            found.append(f"{name}: {weights['file']} has another hash")
+        if name != identifier(document["quantity"], case["inputs"], weights):
             found.append(f"{name} is not the id of its inputs")
         for key, entry in case["inputs"].items():
             found += _faults_of_input(f"{name}, {key}", entry)

@@ -20,6 +20,8 @@ from vae_ref.support.excerpt import excerpt
 __all__ = ["ANSWERS", "QUESTIONS", "AnswerError", "Grade", "grade", "write_questions"]
 
 QUESTIONS, ANSWERS = "questions.jsonl", "answers.jsonl"
+_ASKED = ("id", "inputs", "weights")
+"""What of a case is in a question."""
 _MOST_BYTES, _LONGEST = 64 * 2**20, 2**20
 """A file of answers, and a line of it; the longest right ones have about 30 kB."""
 
@@ -49,7 +51,7 @@ def write_questions(folder: Path, seed: int = 0) -> int:
     """Write all questions without their answers, shuffled; return how many."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
-        json.dumps({"id": case["id"], "quantity": name, "inputs": case["inputs"]})
+        json.dumps({key: case[key] for key in _ASKED if key in case} | {"quantity": name})
         for name in NAMES
         for case in load(name)["cases"]
     ]

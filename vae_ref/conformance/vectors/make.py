@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vae_ref.conformance.mutants import BANK
 from vae_ref.conformance.records import EDITION
-from vae_ref.conformance.vectors import network
+from vae_ref.conformance.vectors import network, trained_network
 from vae_ref.conformance.vectors.answers import Answer, agreement, answered, answered_again
 from vae_ref.conformance.vectors.bugs import caught
 from vae_ref.conformance.vectors.cases import CASES, Array
@@ -21,6 +21,7 @@ from vae_ref.conformance.vectors.documents import (
     identifier,
     inputs_of,
     outputs_of,
+    sha256_of,
     written,
 )
 from vae_ref.conformance.vectors.network import LAYERS, Given, Numbers
@@ -111,14 +112,17 @@ def _outputs(numbers: Numbers) -> dict[str, Any]:
     }
 
 
-def _case(quantity: str, comment: str, given: Given) -> dict[str, Any]:
+def _case(
+    quantity: str, comment: str, given: Given, weights: dict[str, str] | None = None
+) -> dict[str, Any]:
     inputs = {name: written(_array(rows)) for name, rows in given.items()}
-    return {
-        "id": identifier(quantity, inputs),
+    case = {
+        "id": identifier(quantity, inputs, weights),
         "comment": comment,
         "flags": [],
         "inputs": inputs,
     }
+    return case | ({"weights": weights} if weights else {})
 
 
 def step_document() -> dict[str, Any]:
@@ -138,8 +142,8 @@ def step_document() -> dict[str, Any]:
             history.append(network.backward(moved, x, eps, network.forward(moved, x, eps)))
         _require_slopes(given, slopes)
         again = network.adam_by_sums(weights, history[:3])
-        values = [n.value for n in _all(again)]
-        _require_agreement("three steps", Answer((), _all(after[3]), {}), Answer((), values, {}))
+        values = [n.value for n in _flat(again)]
+        _require_agreement("three steps", Answer((), _flat(after[3]), {}), Answer((), values, {}))
     entry = _case("network-step", "a step, and the weights after one and three of Adam", given)
     entry["outputs"] = _outputs(found) | {
         f"{name} after {count}": values
@@ -167,7 +171,7 @@ def step_document() -> dict[str, Any]:
     return head | {"source": source, "bugs": {}, "cases": [entry]}
 
 
-def _all(numbers: Numbers) -> list[Any]:
+def _flat(numbers: Numbers) -> list[Any]:
     return [n for rows in numbers.values() for row in rows for n in row]
 
 
@@ -284,7 +288,38 @@ def _loss(weights: dict[str, Tensor], x: Tensor, eps: Tensor) -> Tensor:
     return (bce + kl) / len(x)
 
 
-_OTHERS = {"network-step": step_document, "training": training_document}
+def trained_document() -> dict[str, Any]:
+    """Make the file of the trained network: what it says of three images."""
+    given = trained_network.inputs()
+    found, slopes = trained_network.answers(given)
+    again, (due, difference) = trained_network.answers_again(given, slopes)
+    for name, values in again.items():
+        first = Answer((), _flat({name: found[name]}), {})
+        _require_agreement(name, first, Answer((), values, {}))
+    _require_agreement("slopes", Answer((), [due], {}), Answer((), [difference], {}))
+    weights = {"file": trained_network.FILE.name, "sha256": sha256_of(trained_network.FILE)}
+    entry = _case("trained-network", "three strokes", given, weights)
+    entry["outputs"] = _outputs({name: found[name] for name in again})
+    entry["slopes"] = _outputs(slopes)
+    head = _head(
+        "trained-network",
+        "the network of network-step with 784 pixels, 400 hidden units and 20 latents, and "
+        "weights trained on MNIST; the loss is the mean of Bernoulli + KL over the examples",
+        {"x": "(n, pixels), images", "eps": "(n, latents), the noise"},
+        [
+            "the chain rule",
+            "whole numbers in units of 2^-1200, p log p in the place of logits, cross-entropy "
+            "less entropy; the slopes in one direction by a difference of two losses",
+        ],
+    )
+    return head | {"source": "Kingma and Welling 2014", "bugs": {}, "cases": [entry]}
+
+
+_OTHERS = {
+    "network-step": step_document,
+    "trained-network": trained_document,
+    "training": training_document,
+}
 
 
 def made(name: str) -> dict[str, Any]:

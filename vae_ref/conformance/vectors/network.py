@@ -12,7 +12,9 @@ from vae_ref.conformance.vectors.rounded import Rounded, exp, number, sqrt, tota
 
 __all__ = [
     "ADAM",
+    "LAYERS",
     "POINTS",
+    "Matrix",
     "Numbers",
     "adam",
     "adam_by_sums",
@@ -59,18 +61,31 @@ def _relu(x: Rounded) -> Rounded:
     return x if x.value > 0 else number(0)
 
 
-def forward(weights: Numbers, x: Matrix, eps: Matrix) -> Numbers:
-    """Return all values of a step, by name, down to the loss: the mean over the examples."""
+def forward(
+    weights: Numbers,
+    x: Matrix,
+    eps: Matrix,
+    *,
+    layer: Callable[[Matrix, Matrix, Matrix], Matrix] = _layer,
+) -> Numbers:
+    """Return all values of a step, by name, down to the loss: the mean over the examples.
 
-    def layer(name: str, inputs: Matrix) -> Matrix:
-        return _layer(inputs, weights[f"{name}.weight"], weights[f"{name}.bias"])
+    Args:
+        weights: The weights, by name.
+        x: The images.
+        eps: The noise.
+        layer: Computes a layer from its inputs, weights and biases.
+    """
 
-    found = {"hidden": _each(_relu, layer("encoder", x))}
-    found["mu"] = layer("mu", found["hidden"])
-    found["logvar"] = layer("logvar", found["hidden"])
+    def through(name: str, inputs: Matrix) -> Matrix:
+        return layer(inputs, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    found = {"hidden": _each(_relu, through("encoder", x))}
+    found["mu"] = through("mu", found["hidden"])
+    found["logvar"] = through("logvar", found["hidden"])
     found["z"] = _each(lambda m, v, e: m + e * exp(half(v)), found["mu"], found["logvar"], eps)
-    found["decoded"] = _each(_relu, layer("decoder", found["z"]))
-    found["logits"] = layer("output", found["decoded"])
+    found["decoded"] = _each(_relu, through("decoder", found["z"]))
+    found["logits"] = through("output", found["decoded"])
     terms = _each(lambda a, b: softplus(a) - b * a, found["logits"], x)
     kls = _each(lambda m, v: half(m * m + exp(v) - 1 - v), found["mu"], found["logvar"])
     found["reconstruction"] = [[total(row) for row in terms]]
@@ -91,14 +106,32 @@ def _product(a: Matrix, b: Matrix) -> Matrix:
     ]
 
 
-def backward(weights: Numbers, x: Matrix, eps: Matrix, found: Numbers) -> Numbers:
-    """Return the slopes of the loss, by the name of the weight, by the chain rule."""
+def backward(
+    weights: Numbers,
+    x: Matrix,
+    eps: Matrix,
+    found: Numbers,
+    *,
+    product: Callable[[Matrix, Matrix], Matrix] = _product,
+    by_weight: bool = True,
+) -> Numbers:
+    """Return the slopes of the loss, by the name of the weight, by the chain rule.
+
+    Args:
+        weights: The weights, by name.
+        x: The images.
+        eps: The noise.
+        found: What `forward` returned.
+        product: Multiplies slopes by weights.
+        by_weight: Whether to return the slopes by the weights, too, and not by the biases alone.
+    """
     count, slopes = len(x), Numbers()
 
     def back(name: str, inputs: Matrix, slope: Matrix) -> Matrix:
-        slopes[f"{name}.weight"] = _product(_transposed(slope), inputs)
+        if by_weight:
+            slopes[f"{name}.weight"] = _product(_transposed(slope), inputs)
         slopes[f"{name}.bias"] = [[total(column) for column in zip(*slope, strict=True)]]
-        return _product(slope, weights[f"{name}.weight"])
+        return product(slope, weights[f"{name}.weight"])
 
     def through(values: Matrix, slope: Matrix) -> Matrix:
         return _each(lambda v, s: s if v.value > 0 else number(0), values, slope)
