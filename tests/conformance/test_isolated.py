@@ -15,7 +15,7 @@ from tests.conformance.variants import VARIANTS, kl
 from tests.transcripts import ROOT
 from vae_ref.conformance import Subject
 from vae_ref.conformance.foreign import Foreign
-from vae_ref.conformance.loading import isolated as launcher
+from vae_ref.conformance.loading import spawning
 from vae_ref.conformance.loading.isolated import isolated
 from vae_ref.conformance.loading.process import (
     AnswerOfProcessError,
@@ -113,7 +113,7 @@ def test_a_sampler_that_cannot_be_seeded_is_not_asked_again():
         return mu + torch.exp(logvar / 2) * torch.from_numpy(rng.standard_normal(mu.shape))
 
     rng = np.random.default_rng()
-    conventions = launcher.Subject(name="x").conventions.declaring({"seeded": "false"})
+    conventions = Subject(name="x").conventions.declaring({"seeded": "false"})
     subject = subject_of(
         Loopback(Subject(name="x", reparameterize=sample, conventions=conventions))
     )
@@ -195,7 +195,7 @@ def test_a_process_that_declares_what_its_file_does_not_is_refused(target):
 def test_the_environment_does_not_tell_of_the_judge(monkeypatch):
     monkeypatch.setenv("PYTEST_CURRENT_TEST", "x")
     monkeypatch.setenv("VAE_REF_DATA", "x")
-    kept = launcher._environment()
+    kept = spawning.environment()
     assert "PATH" in kept
     assert not [name for name in kept if name.startswith(("PYTEST", "VAE_REF"))]
 

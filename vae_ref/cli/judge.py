@@ -20,6 +20,8 @@ from vae_ref.names import CourseName, LevelName
 from vae_ref.support.errors import InputError, UserError
 
 if TYPE_CHECKING:
+    import subprocess
+
     from vae_ref.conformance.records import Claim, Note, Report, Result
     from vae_ref.conformance.reports.picture import Picture
     from vae_ref.conformance.subject import Subject
@@ -78,6 +80,19 @@ class Request:
         """What to call it before it is loaded."""
         return self.target or self.command or "the reference"
 
+    @property
+    def declared(self) -> dict[str, str]:
+        """The declarations by their names.
+
+        Raises:
+            InputError: If one is no pair.
+        """
+        pairs = [text.partition("=") for text in self.declarations]
+        if wrong := [key for key, equals, _ in pairs if not equals]:
+            remedy = "For example --declare beta=4."
+            raise InputError("--declare", "be KEY=VALUE", wrong[0], remedy)
+        return {key: value for key, _, value in pairs}
+
 
 def judge(
     request: Request,
@@ -87,6 +102,7 @@ def judge(
     progress: "Callable[[Result], None]" = lambda result: None,
     concluding: Callable[[], None] = lambda: None,
     ahead: bool = False,
+    running: "subprocess.Popen[bytes] | None" = None,
 ) -> "tuple[Report, list[Picture]]":
     """Load the target, check the claims, explain what fails.
 
@@ -97,6 +113,7 @@ def judge(
         progress: Called with every result.
         concluding: Called before failures are explained and pictures drawn.
         ahead: Whether a second process may train meanwhile.
+        running: The process of an isolated target, if it was started before.
 
     Raises:
         UserError: If the target, or what comes with it, cannot be loaded.
@@ -118,7 +135,7 @@ def judge(
     edition = EDITION if request.edition is None else request.edition
     chosen = select(request.only, request.level, edition)
     require_known(expected)
-    subject = _subject(request)
+    subject = _subject(request, running)
     with contextlib.ExitStack() as ending:
         if subject.elsewhere:  # before the report is written
             ending.callback(subject.elsewhere.end)
@@ -186,9 +203,9 @@ def main() -> None:
         messenger.send("fault", message=kind_and_message(error))
 
 
-def _subject(request: Request) -> "Subject":
+def _subject(request: Request, running: "subprocess.Popen[bytes] | None") -> "Subject":
     """Return the subject on its course, with its weights."""
-    subject = _loaded(request)
+    subject = _loaded(request, running)
     if request.train or request.checkpoint:
         subject = _on_course(subject, request.train or "mnist", Path(request.data))
     if request.checkpoint:
@@ -198,24 +215,22 @@ def _subject(request: Request) -> "Subject":
     return subject
 
 
-def _loaded(request: Request) -> "Subject":
+def _loaded(request: Request, running: "subprocess.Popen[bytes] | None") -> "Subject":
     from vae_ref.conformance.loading.recognition import load
 
-    pairs = [text.partition("=") for text in request.declarations]
-    if wrong := [key for key, equals, _ in pairs if not equals]:
-        raise InputError("--declare", "be KEY=VALUE", wrong[0], "For example --declare beta=4.")
-    declared = {key: value for key, _, value in pairs}
+    declared = request.declared
     if request.command is not None:
         from vae_ref.conformance.loading.process import subject_of_process
 
         subject = subject_of_process(request.command)
         return replace(subject, conventions=subject.conventions.declaring(declared))
     if request.target is not None and request.isolated:
-        from vae_ref.conformance.loading.isolated import close_memory, isolated
+        from vae_ref.conformance.loading.isolated import isolated
+        from vae_ref.conformance.loading.spawning import close_memory
 
         _import_all(pictures=request.pictures)
         close_memory()
-        return isolated(request.target, declared, memory=request.memory)
+        return isolated(request.target, declared, memory=request.memory, running=running)
     if request.target is not None:
         return load(request.target, declared, batch=request.batch)
     if declared:

@@ -235,10 +235,16 @@ def judge_here(
     request: Request, say: "Callable[[Result], None]"
 ) -> "tuple[Report, list[Picture]]":
     """Judge in this process."""
+    running = None
+    if request.isolated and request.target is not None:
+        from vae_ref.conformance.loading.spawning import command_of, environment, spawned
+
+        command = command_of(request.target, request.declared, request.memory)
+        running = spawned(command, environment())  # it imports torch while this process does
     from vae_ref.support.denormals import denormals_flushed
 
     with denormals_flushed():
-        return judge(request, progress=say)
+        return judge(request, progress=say, running=running)
 
 
 def claims_command(

@@ -5,15 +5,9 @@ machine lets us it sees no other process: not the one that judges it, nor its fi
 """
 
 import ast
-import ctypes
-import json
-import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 from vae_ref.conformance.loading.adapters import KL, LOSS, SAMPLE
@@ -24,47 +18,47 @@ from vae_ref.conformance.loading.process import (
     ProcessError,
     subject_of,
 )
+from vae_ref.conformance.loading.spawning import command_of, environment, namespaces
 from vae_ref.conformance.subject import Subject
 from vae_ref.support.excerpt import excerpt
 
-__all__ = ["close_memory", "isolated"]
-
-_CODE = "from vae_ref.conformance.loading.serve import main; main()"
-_UNSHARE = ("--user", "--map-current-user", "--pid", "--fork", "--kill-child", "--mount-proc")
-_PRIVATE = ("PYTEST", "VAE_REF")
-"""How the names of variables begin by which a target might learn that it is judged."""
+__all__ = ["isolated"]
 
 _FOUND = ("spread", "seeded", "latent_shape", "pixel_shape")
 """The conventions that are found without a declaration."""
 
 _NAMES = {"loss": LOSS, "reparameterize": SAMPLE, "kl": KL}
 _MOST_SAID, _MOST_FACTS = 300, 20
-_SET_DUMPABLE = 4  # of prctl
 
 
-def isolated(target: str, declarations: Mapping[str, str], *, memory: float) -> Subject:
+def isolated(
+    target: str,
+    declarations: Mapping[str, str],
+    *,
+    memory: float,
+    running: "subprocess.Popen[bytes] | None" = None,
+) -> Subject:
     """Start a target, and return the VAE that it says it is.
 
     Args:
         target: What to load, in its own process.
         declarations: The values of conventions by their names, as text.
         memory: The GiB of data that it may hold.
+        running: The process, if it was started before; it has not loaded the target yet.
 
     Raises:
         ProcessError: If it cannot be loaded, or has no parts that could be asked for.
     """
     tree = _tree_of(target)  # before the process could write it anew
-    told = {"target": target, "declarations": dict(declarations), "memory": memory}
-    path = json.dumps([entry for entry in sys.path if entry])
-    code = f"import sys; sys.path[:] = {path}; {_CODE}"
-    words = [*_namespaces(), sys.executable, "-c", code, json.dumps(told)]
-    process = Process(words, _environment())
+    process = Process(command_of(target, declarations, memory), environment(), running)
     process.may_lack_slopes = tree is None
     try:
         process.start()
     except AnswerOfProcessError as error:
         raise ProcessError(f"{target} could not be loaded; {error}.") from None
     about = process.about
+    if "error" in about:
+        raise ProcessError(excerpt(str(about["error"]), _MOST_SAID))
     subject = subject_of(process)
     told_more = sorted(subject.conventions.declared.keys() - {*_FOUND, *declarations})
     if tree is not None and told_more:
@@ -75,7 +69,7 @@ def isolated(target: str, declarations: Mapping[str, str], *, memory: float) -> 
     undecided = excerpt(str(about.get("undecided") or ""), _MOST_SAID)
     if hidden:
         undecided = f"the file defines {', '.join(hidden)}, which its process does not offer"
-    place = "a process and namespaces of its own" if _namespaces() else "a process of its own"
+    place = "a process and namespaces of its own" if namespaces() else "a process of its own"
     mine = {key: value for key, value in declarations.items() if value != "distribution"}
     return replace(
         subject,
@@ -84,30 +78,6 @@ def isolated(target: str, declarations: Mapping[str, str], *, memory: float) -> 
         conventions=subject.conventions.declaring(mine),
         undecided=undecided,
     )
-
-
-def close_memory() -> None:
-    """Keep other processes of the same user out of this one's memory and files; Linux only."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_SET_DUMPABLE, 0, 0, 0, 0)
-
-
-@cache
-def _namespaces() -> tuple[str, ...]:
-    """Return a command that starts another in namespaces of its own; nothing if it may not."""
-    tool = shutil.which("unshare")
-    if sys.platform != "linux" or tool is None:
-        return ()
-    words = (tool, *_UNSHARE)
-    try:
-        subprocess.run([*words, "true"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ()
-    return words
-
-
-def _environment() -> dict[str, str]:
-    return {name: text for name, text in os.environ.items() if not name.startswith(_PRIVATE)}
 
 
 def _facts(found: object) -> dict[str, str]:

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from vae_ref.conformance.foreign import Foreign, NoGradientError
+from vae_ref.conformance.loading.spawning import spawned
 from vae_ref.conformance.subject import Conventions, DeclarationError, Elsewhere, Subject
 from vae_ref.support import exchange
 from vae_ref.support.errors import UserError
@@ -110,9 +111,12 @@ class Process:
     """
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        running: "subprocess.Popen[bytes] | None" = None,
     ) -> None:
-        self._command, self._environment = command, environment
+        self._command, self._environment, self._spawned = command, environment, running
         self._running: subprocess.Popen[bytes] | None = None
         self._starts, self._next = 0, secrets.randbelow(10**9)
         self.about: dict[str, Any] = {}
@@ -137,15 +141,8 @@ class Process:
             )
         self._starts += 1
         try:
-            self._running = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pipesize=2**20,  # where pipes can be that large
-                env=self._environment,
-                start_new_session=True,  # so that its own children end with it
-            )
+            self._running = self._spawned or spawned(self._command, self._environment)
+            self._spawned = None
         except OSError as error:
             why = f"{error.strerror}: {excerpt(self._command[0])}"
             raise ProcessError(f"--exec cannot be run; {why}.") from None
