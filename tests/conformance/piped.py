@@ -5,8 +5,10 @@ python -m tests.conformance.piped --tally         judges all bugs that way, and 
 """
 
 import json
+import multiprocessing
 import sys
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import torch
@@ -83,19 +85,25 @@ def through_a_pipe(bug: str, only: str | None = None):
     return verify(subject_of_process(command(bug)), only=only)
 
 
+def judged(bug: str) -> tuple[str, str, list[str]]:
+    """Say what becomes of a bug behind a pipe, the names that it gets, and which claims fail."""
+    torch.set_num_threads(1)
+    report = through_a_pipe(bug)
+    names = {f.diagnosis.bug for f in report.failures if f.diagnosis}
+    how = "named" if bug in names else "noticed" if report.failures else "missed"
+    return how, ", ".join(sorted(names)), [f.claim.id for f in report.failures]
+
+
 def tally() -> None:
     """Count how many bugs are noticed and named behind a pipe."""
-    torch.set_num_threads(1)
     counts: Counter[str] = Counter()
-    for mutant in BANK.values():
-        if mutant.slot not in SLOTS:
-            continue
-        report = through_a_pipe(mutant.id)
-        names = {f.diagnosis.bug for f in report.failures if f.diagnosis}
-        how = "named" if mutant.id in names else "noticed" if report.failures else "missed"
-        counts[how] += 1
-        if how != "named":
-            print(mutant.id, how, names, [f.claim.id for f in report.failures], flush=True)
+    bugs = [mutant.id for mutant in BANK.values() if mutant.slot in SLOTS]
+    spawn = multiprocessing.get_context("spawn")  # a fork does not copy torch's threads
+    with ProcessPoolExecutor(mp_context=spawn) as pool:
+        for bug, (how, names, failures) in zip(bugs, pool.map(judged, bugs), strict=True):
+            counts[how] += 1
+            if how != "named":
+                print(bug, how, names, failures, flush=True)
     print(dict(counts))
 
 
