@@ -49,6 +49,32 @@ def pytest_xdist_auto_num_workers(config):
     return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
 
 
+def pytest_addoption(parser):
+    """Offer to run all of the large families of slow tests."""
+    parser.addoption(
+        "--whole",
+        action="store_true",
+        help="run all cases of slow tests that are marked as sampled, not another part of them "
+        "with every commit",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Take the sample of this commit of the slow tests that are marked as sampled."""
+    from tests.sampling import is_due, revision
+
+    named = any("::" in argument for argument in config.args)
+    if config.option.whole or named or revision() is None:
+        return
+    kept, left = [], []
+    for item in items:
+        mark = item.get_closest_marker("sampled") if "slow" in item.keywords else None
+        due = mark is None or is_due(item.nodeid, mark.args[0], revision())
+        (kept if due else left).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left)
+
+
 def pytest_configure():
     """Let Ctrl-C interrupt also where a shell has started pytest in the background."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

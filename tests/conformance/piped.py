@@ -4,6 +4,7 @@ python -m tests.conformance.piped [BUG]           answers as docs/process.md say
 python -m tests.conformance.piped --tally         judges all bugs that way, and without
 """
 
+import base64
 import json
 import multiprocessing
 import sys
@@ -39,6 +40,7 @@ def _start() -> dict:
         "name": "specimen",
         "language": "Python",
         "gradients": True,
+        "accepts": ["base64"],
         "supports": list(SERVED),
         "conventions": {"likelihood": "bernoulli", "dtype": "float64"},
     }
@@ -65,15 +67,13 @@ def _answer(subject, request) -> dict:
 
 
 def _tensor(array) -> torch.Tensor:
-    numbers = np.array(array["numbers"], dtype=np.float64)  # of strings too, such as inf
-    return torch.from_numpy(numbers).view(array["shape"])
+    numbers = np.frombuffer(base64.b64decode(array["base64"]), "<f8")
+    return torch.from_numpy(numbers.copy()).view(array["shape"])
 
 
 def _array(tensor) -> dict:
-    numbers = tensor.detach().flatten().tolist()
-    if not tensor.isfinite().all():
-        numbers = [n if abs(n) < float("inf") else str(n) for n in numbers]
-    return {"shape": list(tensor.shape), "numbers": numbers}
+    numbers = tensor.detach().double().numpy().astype("<f8").tobytes()
+    return {"shape": list(tensor.shape), "base64": base64.b64encode(numbers).decode()}
 
 
 def command(bug: str = "") -> str:
@@ -82,7 +82,11 @@ def command(bug: str = "") -> str:
 
 def through_a_pipe(bug: str, only: str | None = None):
     """Verify a bug behind a pipe."""
-    return verify(subject_of_process(command(bug)), only=only)
+    subject = subject_of_process(command(bug))
+    try:
+        return verify(subject, only=only)
+    finally:
+        subject.elsewhere.end()
 
 
 def judged(bug: str) -> tuple[str, str, list[str]]:
