@@ -68,7 +68,7 @@ def _answer(subject, request) -> dict:
 
 def _tensor(array) -> torch.Tensor:
     numbers = np.frombuffer(base64.b64decode(array["base64"]), "<f8")
-    return torch.from_numpy(numbers.copy()).view(array["shape"])
+    return torch.from_numpy(np.resize(numbers, array["shape"]))  # one row, if all are equal
 
 
 def _array(tensor) -> dict:
