@@ -40,7 +40,7 @@ def _start() -> dict:
         "name": "specimen",
         "language": "Python",
         "gradients": True,
-        "accepts": ["base64"],
+        "accepts": ["base64", "dtype"],
         "supports": list(SERVED),
         "conventions": {"likelihood": "bernoulli", "dtype": "float64"},
     }
@@ -68,7 +68,8 @@ def _answer(subject, request) -> dict:
 
 def _tensor(array) -> torch.Tensor:
     numbers = np.frombuffer(base64.b64decode(array["base64"]), "<f8")
-    return torch.from_numpy(np.resize(numbers, array["shape"]))  # one row, if all are equal
+    whole = torch.from_numpy(np.resize(numbers, array["shape"]))  # one row, if all are equal
+    return whole.to(getattr(torch, array.get("dtype", "float64")))
 
 
 def _array(tensor) -> dict:
