@@ -136,6 +136,7 @@ _BY_DESIGN = (
     *("kl-single-precision", "kl-half-precision", "model-casts-to-float32"),  # judged in double
     "kl-of-full-covariances",  # in which its variances do not underflow
     *("model-mean-in-evaluation", "z-mean-in-evaluation"),  # a step is in training mode
+    "z-one-sigma-in-evaluation",
     *("model-no-sigmoid", "model-tanh-decoder", "conduct-mutates-inputs"),  # the step raises
     *("conduct-reseeds", "z-reseeds", "z-frozen-noise"),  # one step does not show it
     "z-noise-of-its-own",  # whether its generator is seeded is not in the step

@@ -1,11 +1,15 @@
-"""The VAE losses of Artifex, which are functions of JAX."""
+"""The VAE losses of Artifex, which are functions of JAX, and the step of its trainer."""
 
 import jax
+from artifex.generative_models.core.configuration import DecoderConfig, EncoderConfig, VAEConfig
 from artifex.generative_models.core.losses.vae import (
     vae_elbo_terms,
     vae_kl_components,
     vae_reconstruction_loss,
 )
+from artifex.generative_models.models.vae import VAE
+from artifex.generative_models.training.trainers import VAETrainer, VAETrainingConfig
+from flax import nnx
 
 from vae_ref.conformance import Conventions, Subject, from_jax
 
@@ -38,3 +42,20 @@ def with_likelihood(kind, family):
 mse = with_likelihood("mse", "gaussian")
 mae = with_likelihood("mae", "laplace")
 bce = with_likelihood("bce", "bernoulli")
+
+sizes = {"latent_dim": 3, "hidden_dims": (8,), "activation": "relu"}
+config = VAEConfig(
+    name="vae",
+    encoder=EncoderConfig(name="encoder", input_shape=(12,), **sizes),
+    decoder=DecoderConfig(name="decoder", output_shape=(12,), **sizes),
+)
+trainer = VAETrainer(VAETrainingConfig(kl_annealing="none"))
+
+
+def step(model, x):
+    return trainer.compute_loss(model, {"data": x}, 0, "bce")[0]
+
+
+def batch():
+    x = jax.random.bernoulli(jax.random.key(2), 0.5, (5, 12)).astype("float32")
+    return VAE(config, rngs=nnx.Rngs(0)), x

@@ -162,9 +162,7 @@ def gradient_logvar(probe: Probe) -> None:
     builds_on=_AFFINE,
 )
 def fresh_noise(probe: Probe) -> None:
-    zero = torch.zeros(_shape(probe), dtype=probe.dtype)
-    probe.subject.seed(probe.number("fresh"))
-    first, second = probe.z(zero, zero).detach(), probe.z(zero, zero).detach()
+    first, second = _two_draws(probe, "fresh")
     if torch.equal(first, second):
         what = "the same z" if first.any() else "mu itself, without noise"
         symptom = "frozen" if first.any() else "mean"
@@ -206,17 +204,16 @@ def reproducible(probe: Probe) -> None:
     needs=_NEEDS,
     kind="metamorphic",
     tolerance="none: bit for bit",
-    kills=("z-mean-in-evaluation", "z-mean"),
+    kills=("z-mean-in-evaluation", "z-one-sigma-in-evaluation", "z-mean"),
     builds_on=_AFFINE,
 )
 def samples_in_evaluation(probe: Probe) -> Finding:
-    zero = torch.zeros(_shape(probe), dtype=probe.dtype)
     with probe.mode(training=False):
-        z = probe.z(zero, zero).detach()
+        z, again = _two_draws(probe, "evaluation")
     is_mean = not bool(z.any())
     if probe.conventions.evaluation == "mean":
         if not is_mean:
-            raise Violation("in evaluation mode z is sampled, but the mean is declared")
+            raise Violation("in evaluation mode z is not the mean, which is declared")
         return Finding(
             facts={"evaluation": "z is the mean, as declared: the loss is not the ELBO"}
         )
@@ -225,7 +222,21 @@ def samples_in_evaluation(probe: Probe) -> Finding:
             "in evaluation mode z is mu: the loss computed from it is not the ELBO",
             symptom="mean-in-evaluation",
         )
+    always = torch.equal(z, again) and torch.equal(*_two_draws(probe, "training"))
+    if torch.equal(z, again) and not always:  # else it is what fresh-noise says
+        raise Violation(
+            "in evaluation mode two calls return the same z, which is not mu: nothing is sampled, "
+            "and the loss computed from it is not the ELBO",
+            symptom="frozen-in-evaluation",
+        )
     return Finding()
+
+
+def _two_draws(probe: Probe, name: str) -> tuple[Tensor, Tensor]:
+    """Return the z of two calls at mu = 0 and logvar = 0, one after the other."""
+    zero = torch.zeros(_shape(probe), dtype=probe.dtype)
+    probe.subject.seed(probe.number(name))
+    return probe.z(zero, zero).detach(), probe.z(zero, zero).detach()
 
 
 def _require_likely(p: float, alpha: float, what: str, symptom: str = "") -> None:

@@ -220,6 +220,22 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
     return sample(mu, logvar)
 
 
+class _OneSigmaInEvaluation(Net):
+    def reparameterize(self, mu: Tensor, logvar: Tensor) -> Tensor:
+        return sample(mu, logvar) if self.training else mu + _sigma(logvar)
+
+
+@mutant(
+    "z-one-sigma-in-evaluation",
+    "your sampler returns mu + sigma in evaluation mode: the noise is left out, but not its sigma",
+    wrong="z = μ + σ in evaluation",
+    seen=("Project-MONAI/MONAI#8413",),
+    net=_OneSigmaInEvaluation,
+)
+def _(mu: Tensor, logvar: Tensor) -> Tensor:
+    return sample(mu, logvar)
+
+
 @mutant(
     "z-uniform-noise",
     "your noise is uniform on [0, 1): rand_like for randn_like",
