@@ -57,12 +57,11 @@ def _answer(subject, request) -> dict:
         value = getattr(subject, request["function"])(*given)
         if "cotangent" not in request:
             return {"id": request["id"], "value": _array(value)}
-        if not value.requires_grad:
-            return {"id": request["id"], "unsupported": "it comes without a gradient"}
         cotangent = _tensor(request["cotangent"]).view(value.shape)
-        found = torch.autograd.grad(value, given, cotangent.to(value), allow_unused=True)
-        zeros = [torch.zeros_like(g) for g in given]
-        slopes = [z if f is None else f for z, f in zip(zeros, found, strict=True)]
+        slopes = [torch.zeros_like(g) for g in given]
+        if value.requires_grad:
+            found = torch.autograd.grad(value, given, cotangent.to(value), allow_unused=True)
+            slopes = [s if f is None else f for s, f in zip(slopes, found, strict=True)]
         arrays = dict(zip(names, map(_array, slopes), strict=True))
         return {"id": request["id"], "slopes": arrays}
     except Exception as error:

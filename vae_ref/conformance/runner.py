@@ -332,7 +332,7 @@ def conclude(
     found: Sequence[Result],
     notes: Sequence[Note],
     *,
-    edition: int,
+    edition: int = EDITION,
     seconds: float,
 ) -> Report:
     """Explain the failures, and make the report of a run."""

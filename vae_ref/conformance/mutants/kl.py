@@ -271,6 +271,13 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 @mutant(
+    "kl-of-detached-codes", "your KL is computed from detached codes", wrong="KL(stop(μ, logvar))"
+)
+def _(mu: Tensor, logvar: Tensor) -> Tensor:
+    return kl(mu.detach(), logvar.detach()) + 0 * (mu + logvar).sum(1)
+
+
+@mutant(
     "kl-straight-through",
     "your KL has the right value, but sigma^2 is detached in it, so its gradient is wrong",
     wrong="½ Σ_d (μ² + stop(σ²) − log σ² − 1)",
