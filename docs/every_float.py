@@ -52,7 +52,11 @@ def _section(content: dict[str, Any], name: str) -> Iterator[str]:
     contestants = content["functions"][name]
     inputs = contestants[REFERENCE]["value"]["inputs"]
     yield from (f"(float-{name.replace('_', '-')})=", f"### {NAMES[name]}", "")
-    yield f"$f(x) = {formula}$, $f'(x) = {derivative}$; {inputs:,} inputs."
+    of_others = min(orders["value"]["inputs"] for orders in contestants.values())
+    counted = f"{inputs:,} inputs"
+    if of_others < inputs:
+        counted += f" for the reference, and {of_others:,} for the others"
+    yield f"$f(x) = {formula}$, $f'(x) = {derivative}$; {counted}."
     yield from ("", f"| | | {HEAD} |", "|---|---|--:|--:|--:|--:|--:|")
     for who, orders in contestants.items():
         label = who if who == REFERENCE else f"`{who}`"
@@ -82,6 +86,8 @@ def _input(number: str | None) -> str:
 def _source(content: dict[str, Any]) -> str:
     on, stride = content["environment"], content["stride"]
     which = "Every float" if stride == 1 else f"Only one of {stride:,} floats"
+    if content["others"] > 1:
+        which += f" for the reference, and one of {stride * content['others']:,} for the others"
     return (
         f"*{which}. {on.get('processor', 'unknown processor')}, torch {on['torch']} with "
         f"{on.get('vectors', 'no')} vectors, Python {on['python']}, vae_ref {on['vae_ref']}, "

@@ -1,12 +1,14 @@
 """Compare functions of one float with correctly rounded answers, for every float there is.
 
-    python -m benchmarks.every_float [--stride N] [--workers N] [--json FILE] [--again]
+    python -m benchmarks.every_float [--stride N] [--others N] [--workers N] [--json FILE]
+                                     [--again]
 
 The functions are those of `exact.FUNCTIONS`, value and derivative, as the reference computes them,
 as scripts often do, and as torch does (`contestants.CONTESTANTS`). With the defaults, the command
-takes every float there is, and writes benchmarks/results/every_float.json. A run that was
-interrupted goes on where it was; --again begins anew. The right answers come from a kernel in C,
-which needs GCC.
+takes every float there is, and writes benchmarks/results/every_float.json. The reference comes
+first, and takes about a third of the time; --others 16 gives the others every 16th float. A run
+that was interrupted goes on where it was; --again begins anew. The right answers come from a kernel
+in C, which needs GCC.
 """
 
 import argparse
@@ -37,6 +39,13 @@ def main(words: list[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--stride", type=positive, default=1, metavar="N", help="take every Nth float; default: 1")
+    add(
+        "--others",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="of these, every Nth for the others",
+    )
     add("--workers", type=positive, default=provenance.cores(), metavar="N", help="processes")
     add("--json", type=Path, default=RESULTS, metavar="FILE", help=f"output; default: {RESULTS}")
     add("--again", action="store_true", help="begin anew, even if a run was interrupted")
@@ -49,7 +58,7 @@ def main(words: list[str] | None = None) -> int:
     partial = options.json.with_suffix(".partial")
     if options.again:
         partial.unlink(missing_ok=True)
-    state = begin(options.stride)
+    state = begin(options.stride, options.others)
     if partial.exists():
         found = json.loads(partial.read_text())
         if differing := different(found, state):
@@ -72,14 +81,15 @@ def main(words: list[str] | None = None) -> int:
     return 0
 
 
-def begin(stride: int) -> dict[str, Any]:
+def begin(stride: int, others: int = 1) -> dict[str, Any]:
     """Return the state of a run before its first block."""
     return {
         "command": "python -m benchmarks.every_float",
         "environment": provenance.record(threads=1),
         "stride": stride,
+        "others": others,
         "blocks": 0,
-        "of_blocks": sum(1 for _ in blocks(stride)),
+        "of_blocks": sum(1 for _ in blocks(stride, others)),
         "functions": {
             name: {who: {} for who in contestants} for name, contestants in CONTESTANTS.items()
         },
@@ -88,8 +98,9 @@ def begin(stride: int) -> dict[str, Any]:
 
 def different(found: dict[str, Any], state: dict[str, Any]) -> str | None:
     """Name in what an interrupted run differs from one that begins now, if in anything."""
-    if found["stride"] != state["stride"]:
-        return "stride"
+    for key in ("stride", "others"):
+        if found[key] != state[key]:
+            return key
     if found["of_blocks"] != state["of_blocks"]:
         return "division into blocks"
     if any(list(found["functions"].get(f, ())) != list(c) for f, c in CONTESTANTS.items()):
@@ -101,7 +112,7 @@ def different(found: dict[str, Any], state: dict[str, Any]) -> str | None:
 
 def run(state: dict[str, Any], partial: Path, workers: int) -> None:
     """Compute the blocks that are left, and write the state after each."""
-    todo = list(blocks(state["stride"]))
+    todo = list(blocks(state["stride"], state["others"]))
     left = todo[state["blocks"] :]
     context = multiprocessing.get_context("spawn")  # a fork does not copy torch's threads
     with ProcessPoolExecutor(workers, context, initializer=prepare) as pool:

@@ -29,13 +29,18 @@ class Block(NamedTuple):
     count: int
 
 
-def blocks(stride: int) -> Iterator[Block]:
-    """Divide the inputs of all functions; the reference is judged before the others."""
-    for who in (slice(1), slice(1, None)):
+def blocks(stride: int, others: int = 1) -> Iterator[Block]:
+    """Divide the inputs of all functions; the reference is judged before the others.
+
+    Args:
+        stride: The reference is given every such float.
+        others: The others are given every such float of these.
+    """
+    for who, step in ((slice(1), stride), (slice(1, None), stride * others)):
         for name, function in FUNCTIONS.items():
-            contestants, total = tuple(CONTESTANTS[name])[who], -(-function.inputs // stride)
+            contestants, total = tuple(CONTESTANTS[name])[who], -(-function.inputs // step)
             for at in range(0, total, _BLOCK):
-                yield Block(name, contestants, at * stride, stride, min(_BLOCK, total - at))
+                yield Block(name, contestants, at * step, step, min(_BLOCK, total - at))
 
 
 def prepare() -> None:

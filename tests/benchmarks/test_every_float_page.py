@@ -34,10 +34,15 @@ def test_without_results_the_page_names_the_command(page):
 
 
 @pytest.mark.parametrize(
-    ("stride", "words"), [(1, "*Every float."), (4097, "*Only one of 4,097 floats.")]
+    ("stride", "others", "words"),
+    [
+        (1, 1, "*Every float."),
+        (4097, 1, "*Only one of 4,097 floats."),
+        (1, 16, "*Every float for the reference, and one of 16 for the others."),
+    ],
 )
-def test_all_contestants_are_shown(page, stride, words):
-    state = command.begin(stride)
+def test_all_contestants_are_shown(page, stride, others, words):
+    state = command.begin(stride, others)
     for contestants in state["functions"].values():
         for who in contestants:
             contestants[who] = dict(zip(ORDERS, (RIGHT, WRONG), strict=True))
