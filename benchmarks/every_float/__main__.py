@@ -7,8 +7,8 @@ The functions are those of `exact.FUNCTIONS`, value and derivative, as the refer
 as scripts often do, and as torch does (`contestants.CONTESTANTS`). With the defaults, the command
 takes every float there is, and writes benchmarks/results/every_float.json. The reference comes
 first, and takes about a third of the time; --others 16 gives the others every 16th float. A run
-that was interrupted goes on where it was; --again begins anew. The right answers come from a kernel
-in C, which needs GCC.
+that was interrupted goes on where it was; --again begins anew. The right answers come from a
+kernel in C, which needs GCC.
 """
 
 import argparse
