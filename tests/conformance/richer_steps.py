@@ -305,8 +305,23 @@ def of_weights_that_differ():
     return with_two_codes(second=0.5)
 
 
+def with_encoders_of_each_part(weight=0.1):
+    """The posterior of the whole is drawn to those of its parts, too, as in the JMVAE."""
+    whole, left, right, dec, x = encoder(), encoder(5), encoder(X - 5), decoder(), images()
+
+    def step():
+        mu, logvar = whole(x).chunk(2, 1)
+        parts = left(x[:, :5]).chunk(2, 1), right(x[:, 5:]).chunk(2, 1)
+        beside = sum(kl_of_gaussians(mu, logvar, *part).sum() for part in parts)
+        kl = gaussian_kl(mu, logvar).sum() + weight * beside
+        return (bits(dec(drawn(mu, logvar)), x) + 0.1 * kl) / len(x)
+
+    return step
+
+
 SAID = {
-    with_a_mixture_for_a_prior: "as that of a flow or of a mixture",
+    with_encoders_of_each_part: "of several priors",
+    with_a_mixture_for_a_prior: "as that of a flow, of a mixture or",
     with_several_draws_of_two_codes: "there are several codes, of which several are drawn",
     with_the_largest_weight: "the draws of an example are combined as neither",
     of_weights_that_differ: "the KLs of the codes have other weights",

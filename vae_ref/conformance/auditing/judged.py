@@ -175,8 +175,8 @@ def subject_of(pieces: Pieces, name: str, roots: Sequence[nn.Module] = ()) -> Su
             name=name,
             reparameterize=pieces.sample,
             seed=pieces.seed,
-            undecided="the divergence depends on what is learned, as that of a flow or of a "
-            f"mixture ({unknown}): only the sampler is judged",
+            undecided="the divergence depends on what is learned, as that of a flow, of a "
+            f"mixture or of several priors ({unknown}): only the sampler is judged",
         )
     if not pieces.is_sum():
         return Subject(

@@ -41,6 +41,13 @@ other way round, and the divergence of the prior from the posterior.
 """
 
 
+_FAR, _LESS_FAR = 1e3, 20.0
+"""How far one learned number is moved; the second is for one whose exponential is taken."""
+
+_BY_MUCH = 500
+"""A prior's variance changes by more than this, if its own number moves so far."""
+
+
 class UnknownPriorError(ValueError):
     """What is learned is not mean and variance of a Gaussian prior; the message is its line."""
 
@@ -71,7 +78,7 @@ def with_learned_prior(pieces: Pieces) -> Pieces:
     """
     if not pieces.beside:
         return pieces
-    first, second = (_held(pieces, shift) for shift in _SHIFTS)
+    first, second = (_held(pieces, at_one_number(pieces, shift)) for shift in _SHIFTS)
     ratios = second.values / first.values
     if _same(ratios, ratios[:1]):  # a weight is learned, and no prior
         return pieces
@@ -81,6 +88,9 @@ def with_learned_prior(pieces: Pieces) -> Pieces:
         return pieces
     if not _is_quadratic(pieces.changed(held=at_one_number(pieces, spread=1.0))):
         raise UnknownPriorError(_line(pieces))
+    is_alone = len(pieces.anatomy.latents) == 1  # else the others' divergences are in the constant
+    if is_alone and not (_is_zero_at_its_prior(pieces, first) or _is_of_one(pieces, first)):
+        raise UnknownPriorError(_line(pieces))
     of = f"the KL is that from N({first.mean:.4g}, {first.variance:.4g}), with its numbers held"
     return pieces.changed(
         held=first.held,
@@ -89,12 +99,8 @@ def with_learned_prior(pieces: Pieces) -> Pieces:
     )
 
 
-def _held(pieces: Pieces, shift: float) -> _Held:
-    """Hold the learned numbers at their averages, shifted; find mean and variance of the prior.
-
-    A variance of NaN says that there is none.
-    """
-    held = at_one_number(pieces, shift)
+def _held(pieces: Pieces, held: dict[int, Tensor]) -> _Held:
+    """Find mean and variance of the prior while numbers are held; NaN says that there is none."""
     other, places = pieces.changed(held=held), pieces.code_places
     points = [
         (2 * uniform(f"mu {i}", places) - 1, 2 * uniform(f"logvar {i}", places) - 1)
@@ -116,6 +122,39 @@ def _held(pieces: Pieces, shift: float) -> _Held:
             variance = -logs / squares if power > 0 else variances / squares - mean**2
             return _Held(held, values, mean, variance)
     return _Held(held, values, torch.nan, torch.nan)
+
+
+def _is_of_one(pieces: Pieces, near: _Held) -> bool:
+    """Whether one learned number at most decides the variance, and one the mean.
+
+    The sum of the divergences from several priors is one from their product, and a constant that
+    is no mistake. Each of them moves the variance of the product, but no further than the others
+    allow, and its mean by a part of what its own mean is moved.
+    """
+    ratios, shifts = list[float](), list[float]()
+    for value in pieces.beside:
+        for far in (_FAR, _LESS_FAR):
+            moved = _held(pieces, near.held | {value: near.held[value] + far})
+            if 0 < moved.variance < torch.inf:
+                break
+        ratios.append(moved.variance / near.variance)
+        shift = (moved.mean - near.mean) / far
+        shifts.append(shift if abs(shift) > _SAME * max(1, moved.variance) else 0)
+    variances = [ratio for ratio in ratios if not abs(ratio - 1) <= _SAME]
+    means = [shift for shift in shifts if shift]
+    return (
+        len(variances) <= 1
+        and len(means) <= 1
+        and all(not 1 / _BY_MUCH < ratio < _BY_MUCH for ratio in variances)
+        and all(abs(shift - 1) <= _SAME for shift in means)
+    )
+
+
+def _is_zero_at_its_prior(pieces: Pieces, found: _Held) -> bool:
+    prior = (found.mean, math.log(found.variance))
+    zero = torch.zeros(pieces.code_places, dtype=torch.float64)
+    value = pieces.changed(held=found.held, prior=prior).divergence(zero, zero)
+    return bool(value.abs() <= _SAME * found.values.abs().max())
 
 
 def at_one_number(
