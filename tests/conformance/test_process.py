@@ -267,12 +267,17 @@ def built(language, folder):
     return str(folder / "vae")
 
 
+@pytest.fixture(scope="module")
+def of_specimen():
+    return statuses(verify(specimen()))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_an_example_holds_and_its_bug_is_named(language, tmp_path):
+def test_an_example_holds_and_its_bug_is_named(language, tmp_path, of_specimen):
     words = built(language, tmp_path)
     right = verify(subject_of_process(words))
-    assert statuses(right) == statuses(verify(specimen()))
+    assert statuses(right) == of_specimen
     assert set(statuses(right).values()) == {"pass"}
     assert set(right.counts) == {"pass", "not-applicable"}
     assert right.counts["pass"] >= 50

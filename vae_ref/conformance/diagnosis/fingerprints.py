@@ -243,8 +243,8 @@ def _sample(probe: Probe, sizes: Sizes) -> Iterator[Mark]:
     yield Mark(float(torch.equal(eps, other)))
     yield Mark(float(torch.equal(state, torch.get_rng_state())))
     with probe.mode(training=False):
-        one, two = (probe.z(zero, zero).detach() for _ in range(2))
-    yield Mark(1.0 if not one.any() else 2.0 if torch.equal(one, two) else 0.0)
+        z = probe.z(zero, zero).detach()
+    yield Mark(1.0 if not z.any() else 2.0 if (z == z.flatten()[0]).all() else 0.0)
     for m, s in ((1.0, 0.0), (0.0, 1.0), (0.5, -2.0), (0.0, 12.0), (0.0, -16.0)):
         mu, logvar = zero + m, zero + s
         if not torch.equal(eps, again):  # the noise is not known
