@@ -750,6 +750,7 @@ def test_damage_is_answered(tmp_path, name):
     assert min(counts.values()) > 0, counts
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.usefixtures("user")
 @pytest.mark.parametrize("name", PARSERS)

@@ -276,7 +276,7 @@ def test_the_results_are_those_of_the_bank():
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(8)  # cheaters.json has the results of all
+@pytest.mark.sampled(16)  # cheaters.json has the results of all
 @pytest.mark.parametrize("name", CHEATERS)
 def test_nobody_who_cheats_gets_by(name):
     assert statuses(name)[name] != "0"

@@ -143,6 +143,7 @@ def test_the_schema_refuses(change):
 QUICK = ("entropy", "importance-weighted-bound", "log-density")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "name",
     [
