@@ -241,6 +241,7 @@ def test_a_request_holds_no_answer_and_never_the_same_id(odd, tmp_path):
 TOOLS = {
     "cpp": ("g++", "-O2", "-std=c++17"),
     "javascript": ("node",),
+    "jax": (sys.executable,),
     "numpy": (sys.executable,),
     "r": ("Rscript",),
     "rust": ("rustc", "-O"),
