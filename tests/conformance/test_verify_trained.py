@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from vae_ref.bridge.reference import reference
+from vae_ref.conformance import verify
 
 QUICK = ["--only", "training/why-*"]
 
@@ -39,6 +40,15 @@ def test_the_trained_level_is_that_of_the_reference_and_of_train(vae_ref_command
     status, output, _ = vae_ref_command("verify", *target, *QUICK)
     assert status == 0, output
     assert "training  2 of 2 hold" in output
+
+
+def test_a_second_head_that_happens_to_be_positive_is_not_accused():
+    """As of few latents, whose first weights are random."""
+    subject = reference()
+    with torch.no_grad():
+        subject.module.logvar.bias += 5
+    report = verify(subject, only="training/why-logvar", level="trained")
+    assert report.counts == {"pass": 1}, report.failures
 
 
 def test_a_stranger_that_is_not_trained_has_no_such_claims(vae_ref_command):
