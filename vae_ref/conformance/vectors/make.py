@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from vae_ref.conformance.mutants import BANK
-from vae_ref.conformance.records import EDITION
 from vae_ref.conformance.vectors import network, trained_network
 from vae_ref.conformance.vectors.answers import Answer, agreement, answered, answered_again
 from vae_ref.conformance.vectors.bugs import caught
@@ -48,7 +47,7 @@ def _head(
     return {
         "$schema": "vectors.schema.json",
         "version": VERSION,
-        "edition": EDITION,
+        "edition": 1,  # the first that has it; new files name a later one
         "quantity": quantity,
         "formula": formula,
         "inputs": meanings,
