@@ -38,6 +38,7 @@ hypothesis.settings.register_profile("vae_ref", deadline=None, derandomize="CI" 
 hypothesis.settings.load_profile("vae_ref")
 
 HERE = Path(__file__).parent
+collect_ignore_glob = ["docs/examples/*"]  # programs, of which two have the same name
 
 
 def pytest_xdist_auto_num_workers(config):
