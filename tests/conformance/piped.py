@@ -1,7 +1,7 @@
 """A bug of the bank, or the right specimen, behind the process protocol.
 
 python -m tests.conformance.piped [BUG]           answers as docs/process.md says
-python -m tests.conformance.piped --tally         judges all bugs that way, and without
+python -m tests.conformance.piped --tally         judges all bugs that way
 """
 
 import base64

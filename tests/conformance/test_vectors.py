@@ -173,6 +173,7 @@ def test_most_bugs_have_a_flag():
 # A trained network, a step, and a training.
 
 LAYERS = ("encoder.0", "mu", "logvar", "decoder.0", "decoder.2")
+"""What the reference calls the layers."""
 
 
 def trained_network_of(dtype):

@@ -10,17 +10,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from tests.conformance.test_vectors import LAYERS
 from vae_ref import Run
+from vae_ref.conformance.vectors import network
 from vae_ref.conformance.vectors.trained_network import FILE, GRAIN
-
-NAMES = {
-    "encoder": "encoder.0",
-    "mu": "mu",
-    "logvar": "logvar",
-    "decoder": "decoder.0",
-    "output": "decoder.2",
-}
-"""The names of the layers in the vectors, and in the reference."""
 
 
 def main() -> None:
@@ -28,7 +21,7 @@ def main() -> None:
     state = model.state_dict()
     weights = {
         f"{layer}.{part}": (state[f"{ours}.{part}"] * GRAIN).round().float() / GRAIN
-        for layer, ours in NAMES.items()
+        for ours, layer in zip(LAYERS, network.LAYERS, strict=True)
         for part in ("weight", "bias")
     }
     assert sum(map(torch.numel, weights.values())) == sum(map(torch.numel, state.values()))

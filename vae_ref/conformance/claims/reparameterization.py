@@ -208,8 +208,9 @@ def reproducible(probe: Probe) -> None:
     builds_on=_AFFINE,
 )
 def samples_in_evaluation(probe: Probe) -> Finding:
+    zero = torch.zeros(_shape(probe), dtype=probe.dtype)
     with probe.mode(training=False):
-        z, _ = _two_draws(probe, "evaluation")
+        z = probe.z(zero, zero).detach()
     is_mean = not bool(z.any())
     if probe.conventions.evaluation == "mean":
         if not is_mean:
