@@ -16,6 +16,15 @@ def small():
     return glyphs(600), glyphs(200, seed=1)
 
 
+@pytest.fixture
+def single_precision():
+    """As in a program of one's own, with the same first weights every time."""
+    import torch
+
+    torch.set_default_dtype(torch.float32)
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def forking_commands():
     with forks.started() as directory:

@@ -34,14 +34,7 @@ from vae_ref.conformance import Subject, audit, audit_step, parametrize_with_cla
 from vae_ref.conformance.auditing.anatomy import NoVAEError
 from vae_ref.conformance.auditing.recorder import recording
 
-pytestmark = pytest.mark.usefixtures("user")
-
-
-@pytest.fixture(autouse=True)
-def single_precision():
-    """As in a program of one's own."""
-    torch.set_default_dtype(torch.float32)
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("user", "single_precision")
 
 
 def named(makes, *, quick=6):

@@ -33,7 +33,7 @@ from torch import nn
 from vae_ref.conformance import Subject, audit_step, verify
 from vae_ref.conformance.transfer import plain, report_from
 
-pytestmark = pytest.mark.usefixtures("user")
+pytestmark = pytest.mark.usefixtures("user", "single_precision")
 
 ENCODER = {("input", "encoder"), ("encoder", "mu"), ("encoder", "spread")}
 SAMPLER = {("mu", "code"), ("spread", "code"), ("noise", "code")}
@@ -41,12 +41,6 @@ DECODER = {("code", "decoder"), ("decoder", "outputs")}
 ERROR = {("outputs", "reconstruction"), ("input", "reconstruction"), ("reconstruction", "loss")}
 ANALYTIC = {("mu", "divergence"), ("spread", "divergence"), ("divergence", "loss")}
 PLAIN = ENCODER | SAMPLER | DECODER | ERROR | ANALYTIC
-
-
-@pytest.fixture(autouse=True)
-def single_precision():
-    torch.set_default_dtype(torch.float32)
-    torch.manual_seed(0)
 
 
 def sampled(net):

@@ -1,17 +1,11 @@
 """Bugs in the forms that training steps have: found, named, and no right step accused."""
 
 import pytest
-import torch
 
 from tests.conformance.forms import FORMS, alike, audited, bugs, said
 from vae_ref.conformance.mutants import BANK
 
-pytestmark = pytest.mark.usefixtures("user")
-
-
-@pytest.fixture(autouse=True)
-def single_precision():
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("user", "single_precision")
 
 
 MISSED = {"model-unregistered-layer"}  # the audit does not know what a module should have

@@ -14,11 +14,11 @@ from richer_steps import (
     with_the_largest_weight,
 )
 from steps import B, L
-from test_audit import named, single_precision  # noqa: F401 - a fixture
+from test_audit import named
 
 from vae_ref.conformance import audit_step
 
-pytestmark = pytest.mark.usefixtures("user")
+pytestmark = pytest.mark.usefixtures("user", "single_precision")
 
 
 @pytest.mark.sampled(2)
