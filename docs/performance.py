@@ -2,11 +2,13 @@
 
 import ast
 import json
+import statistics
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from benchmarks.audit import TARGETS
 from benchmarks.scaling import slope
 from benchmarks.standings import CONTESTANTS, Standings, interval
 
@@ -36,6 +38,7 @@ def substitutions() -> dict[str, str]:
         "performance_contestants": "\n".join(_contestants()),
         "performance_scaling": _all("scaling", _scaling, "python -m benchmarks.scaling"),
         "performance_suite": _all("suite", _suite, "pytest benchmarks"),
+        "performance_audit": _all("audit", _audit, "python -m benchmarks.audit"),
         "performance_gpu": "\n\n".join(
             _all(kind, section, command, device="cuda")
             for kind, section, command in (
@@ -113,6 +116,26 @@ def _race(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
     for target in standings.targets():
         yield f"| {target.statement} | {target.found or '–'} | {MARKS[target.verdict]} |"
     yield from ("", *_picture(name, _draw_race(standings), "Seconds of every epoch"))
+
+
+def _audit(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
+    if content["environment"]["device"] != device:
+        return
+    found = content["repetitions"]
+    yield "| | names | audit | step | recorded | step, MiB | recorded, MiB |"
+    yield "|---|--:|--:|--:|--:|--:|--:|"
+    keys = ("names", "audit", "step seconds", "recorded seconds", "step MiB", "recorded MiB")
+    cells = (f"{statistics.median(one[key] for one in found):.4g}" for key in keys)
+    yield f"| median | {' | '.join(cells)} |"
+    yield ""
+    yield "| ratio | at most | median and range |"
+    yield "|---|--:|--:|"
+    for ratio, target in TARGETS.items():
+        values = [one[ratio] for one in found]
+        yield (
+            f"| {ratio} | {target} | {statistics.median(values):.2f} "
+            f"({min(values):.2f}–{max(values):.2f}) |"
+        )
 
 
 def _draw_race(standings: Standings) -> Any:

@@ -124,7 +124,7 @@ def base(tmp_path_factory):
     return copy_of(tmp_path_factory.mktemp("base"))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.slow
 @pytest.mark.parametrize("workload", ["objective", "textbook", "training", "eager", "evaluation"])
 def test_counts_are_the_same_in_every_process(base, workload):
@@ -141,7 +141,7 @@ def objective(base):
     return paired.count(SETTINGS, "objective", base)[0]["counts"]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", INJECTIONS)
 def test_a_fault_raises_the_counts(objective, name, tmp_path):

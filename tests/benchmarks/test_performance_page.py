@@ -43,6 +43,7 @@ def test_without_results_the_page_names_the_commands(page):
         "race": "python -m benchmarks.race",
         "scaling": "python -m benchmarks.scaling",
         "suite": "pytest benchmarks",
+        "audit": "python -m benchmarks.audit",
         "gpu": "python -m benchmarks.race --device cuda",
     }.items():
         assert f"Not measured; `{command}` would." in found[f"performance_{name}"]

@@ -45,7 +45,7 @@ def named(makes, *, quick=6):
     ]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("make", named(RIGHT, quick=len(RIGHT)))
 def test_no_right_step_is_accused(make):
     found = audit_step(make())

@@ -119,7 +119,7 @@ def judged(mutant):
     return conclude(probe, mutant.level, found, [], seconds=0.0)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("identifier", some(BANK))
 def test_a_bug_is_killed_as_the_matrix_says_and_named(identifier):
     mutant = BANK[identifier]
@@ -140,7 +140,7 @@ def test_the_matrix_is_complete():
     assert MATRIX["claims"] == [claim.id for claim in select(None, "trained")]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("claim", "bug"), PAIRS)
 def test_a_claim_alone_notices_the_bugs_that_it_names(claim, bug):
     """And so a claim that is emptied is noticed."""
@@ -195,6 +195,7 @@ def pictured(subject):
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(3)
 def test_another_right_vae_holds_on_the_courses_that_were_measured_with_ours():
     """The specimen in the textbook's size shares no code with the reference."""
     torch.set_default_dtype(torch.float32)

@@ -46,7 +46,7 @@ NAMED = [
 ]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("form", "bug"),
     [
@@ -60,7 +60,7 @@ def test_a_bug_is_named(form, bug):
     assert alike(form, BANK[bug]) & names, [(r.claim.id, r.message) for r in found.report.failures]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.slow
 @pytest.mark.parametrize(("form", "bug"), [pair for f in FORMS for pair in some(f, 24)])
 def test_a_bug_is_found_or_said_not_to_be_judged(form, bug):

@@ -12,7 +12,7 @@ HOLDS = ("pass", "not-applicable")
 NAMES = [adapter.__name__ for adapter, _ in IMPLEMENTATIONS]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("adapter", "broken"),
     [

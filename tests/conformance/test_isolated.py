@@ -55,7 +55,7 @@ def alarms(subject, only=None, seed=0):
     return [r for r in results if r.status not in HOLDS]
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize(
     "make",
     [
@@ -276,7 +276,7 @@ def test_the_results_are_those_of_the_bank():
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(16)  # cheaters.json has the results of all
+@pytest.mark.sampled(32)  # cheaters.json has the results of all
 @pytest.mark.parametrize("name", CHEATERS)
 def test_nobody_who_cheats_gets_by(name):
     assert statuses(name)[name] != "0"

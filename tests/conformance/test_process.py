@@ -274,6 +274,7 @@ def of_specimen():
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_an_example_holds_and_its_bug_is_named(language, tmp_path, of_specimen):
     words = built(language, tmp_path)

@@ -21,7 +21,7 @@ from vae_ref.conformance import audit_step
 pytestmark = pytest.mark.usefixtures("user", "single_precision")
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("make", named(RIGHT, quick=len(RIGHT)))
 def test_no_right_step_is_accused(make):
     found = audit_step(make())
@@ -30,7 +30,7 @@ def test_no_right_step_is_accused(make):
     assert found.report.counts["pass"] > 45
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("make", named(WRONG, quick=len(WRONG)))
 def test_what_is_wrong_is_found(make):
     found = audit_step(make())

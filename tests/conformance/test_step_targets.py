@@ -114,7 +114,7 @@ def verify(vae_ref_command, tmp_path):
     return run
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("target", "more", "options"),
     [

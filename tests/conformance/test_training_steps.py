@@ -95,7 +95,7 @@ def marks(name):
     return [pytest.mark.slow] * (name != "chendaichao" and not at_once)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     "adapter",
     [

@@ -7,7 +7,7 @@ from vae_ref.conformance import verify
 HOLDS = ("pass", "not-applicable")
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     "make",
     [

@@ -1,6 +1,5 @@
 """The golden vectors: in canonical form, made again, and held to the reference."""
 
-import contextlib
 import json
 import math
 import warnings
@@ -143,7 +142,7 @@ def test_the_schema_refuses(change):
 QUICK = ("entropy", "importance-weighted-bound", "log-density")
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     "name",
     [
@@ -263,20 +262,6 @@ def test_the_first_losses_of_the_training_are_made_again():
     assert [losses[s - 1] for s in (1, 2, 3, 5, 10)] == case["training"]["loss"][:5]
 
 
-@pytest.mark.slow
-def test_the_training_shows_most_bugs_of_losses_samplers_and_loops(user):
-    slots = ("kl", "nll", "loss", "sample", "train")
-    bugs = [mutant for mutant in BANK.values() if mutant.slot in slots]
-    assert first_fault(None) is None
-    unseen = set()
-    for mutant in bugs:
-        torch.manual_seed(0)
-        with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
-            unseen |= {mutant.id} if first_fault(mutant) is None else set()
-    assert len(unseen) <= 0.2 * len(bugs), unseen
-    assert unseen <= UNSEEN
-
-
 UNSEEN = {
     *("kl-clamped", "nll-clamped-probabilities", "z-clamped-logvar"),  # no number is so large
     *("kl-zero-times-infinity", "kl-of-full-covariances"),
@@ -285,3 +270,27 @@ UNSEEN = {
     *("train-evaluates-mu", "train-first-batch-tested"),
 }
 """Bugs that a training with given noise does not show."""
+SLOTS = ("kl", "nll", "loss", "sample", "train")
+TRAINED = [mutant for mutant in BANK.values() if mutant.slot in SLOTS]
+
+
+def test_the_training_shows_most_bugs_of_losses_samplers_and_loops():
+    assert {mutant.id for mutant in TRAINED} >= UNSEEN
+    assert len(UNSEEN) <= 0.1 * len(TRAINED)
+
+
+@pytest.mark.slow
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("mutant", [m for m in TRAINED if m.id not in UNSEEN], ids=lambda m: m.id)
+def test_the_training_shows_a_bug(mutant, user):
+    torch.manual_seed(0)
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            fault = first_fault(mutant)
+        except Exception:
+            return  # it breaks off
+    assert fault is not None
+
+
+def test_the_training_shows_no_bug_where_there_is_none():
+    assert first_fault(None) is None

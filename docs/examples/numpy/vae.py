@@ -3,8 +3,8 @@
 With the argument "bug", its KL lacks the 1/2.
 """
 
+import base64
 import json
-import math
 import sys
 
 import numpy as np
@@ -57,13 +57,13 @@ ARGUMENTS = {
 
 
 def read(array):
-    return np.array(array["numbers"], dtype=float).reshape(array["shape"])
+    """Read the bytes of an array; if all its rows are equal, they are those of one."""
+    return np.resize(np.frombuffer(base64.b64decode(array["base64"]), "<f8"), array["shape"])
 
 
 def write(array):
-    """Write an array; numbers that JSON cannot hold are strings."""
-    numbers = [n if math.isfinite(n) else str(n) for n in np.ravel(array).tolist()]
-    return {"shape": list(np.shape(array)), "numbers": numbers}
+    numbers = np.asarray(array, "<f8").tobytes()
+    return {"shape": list(np.shape(array)), "base64": base64.b64encode(numbers).decode()}
 
 
 def answer(request):
@@ -72,6 +72,7 @@ def answer(request):
             "name": "vae.py",
             "language": f"NumPy {np.__version__}",
             "gradients": True,
+            "accepts": ["base64"],
             "supports": list(FUNCTIONS),
             "conventions": {"likelihood": "bernoulli-logits"},
         }
