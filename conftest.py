@@ -7,6 +7,7 @@ others needs none of it.
 import gc
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; set before torch is there
@@ -67,10 +68,12 @@ def pytest_collection_modifyitems(config, items):
     named = any("::" in argument for argument in config.args)
     if config.option.whole or named or revision() is None:
         return
-    kept, left = [], []
+    kept, left, seen = [], [], Counter()
     for item in items:
         mark = item.get_closest_marker("sampled") if "slow" in item.keywords else None
-        due = mark is None or is_due(item.nodeid, mark.args[0], revision())
+        family = item.nodeid.partition("[")[0]
+        due = mark is None or is_due(family, seen[family], mark.args[0], revision())
+        seen[family] += mark is not None
         (kept if due else left).append(item)
     items[:] = kept
     config.hook.pytest_deselected(items=left)

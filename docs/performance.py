@@ -2,15 +2,14 @@
 
 import ast
 import json
-import statistics
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from benchmarks.audit import TARGETS
+from benchmarks.audit import TARGETS, ratios
 from benchmarks.scaling import slope
-from benchmarks.standings import CONTESTANTS, Standings, interval
+from benchmarks.standings import CONTESTANTS, Spread, Standings, interval
 
 __all__ = ["substitutions"]
 
@@ -122,20 +121,16 @@ def _audit(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
     if content["environment"]["device"] != device:
         return
     found = content["repetitions"]
-    yield "| | names | audit | step | recorded | step, MiB | recorded, MiB |"
-    yield "|---|--:|--:|--:|--:|--:|--:|"
-    keys = ("names", "audit", "step seconds", "recorded seconds", "step MiB", "recorded MiB")
-    cells = (f"{statistics.median(one[key] for one in found):.4g}" for key in keys)
-    yield f"| median | {' | '.join(cells)} |"
+    yield "| | median and range |"
+    yield "|---|--:|"
+    for key in dict.fromkeys(key for pair in TARGETS for key in reversed(pair)):
+        yield f"| {key} | {Spread.of(one[key] for one in found)} |"
+    for ratio, spread, target in ratios(found):
+        yield f"| {ratio}, at most {target} | {spread} |"
     yield ""
-    yield "| ratio | at most | median and range |"
-    yield "|---|--:|--:|"
-    for ratio, target in TARGETS.items():
-        values = [one[ratio] for one in found]
-        yield (
-            f"| {ratio} | {target} | {statistics.median(values):.2f} "
-            f"({min(values):.2f}–{max(values):.2f}) |"
-        )
+    yield (
+        f"Of {len(found)} repetitions. The network has {found[0]['step parameters']:,} parameters."
+    )
 
 
 def _draw_race(standings: Standings) -> Any:

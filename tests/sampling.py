@@ -1,4 +1,4 @@
-"""Which cases of a large family of tests run: another sample with every commit."""
+"""Which cases of a large family of tests run: every nth, and others with every commit."""
 
 import subprocess
 import zlib
@@ -8,9 +8,12 @@ from pathlib import Path
 __all__ = ["is_due", "revision"]
 
 
-def is_due(case: str, one_in: int, commit: int) -> bool:
-    """Return whether a case is in the sample of a commit; of many commits, all get their turn."""
-    return (zlib.crc32(case.encode()) + commit) % one_in == 0
+def is_due(family: str, index: int, one_in: int, commit: int) -> bool:
+    """Return whether a case is in the sample of a commit; of many commits, all get their turn.
+
+    Of a family of at least ``one_in`` cases, some run with every commit.
+    """
+    return (zlib.crc32(family.encode()) + index + commit) % one_in == 0
 
 
 @cache

@@ -48,8 +48,8 @@ from vae_ref.running import history
 from vae_ref.running.checkpoint import CheckpointError
 from vae_ref.running.recipe import LikelihoodName, ModelName
 
-MEGABYTES, SECONDS = 500, 60
-MEGABYTES_OF_A_LINE = 200  # for what another process writes
+SECONDS, MEGABYTES = 60, 500
+MEGABYTES_OF = {"replies": 200, "answers": 200}  # lines, of which a run reads thousands
 
 # Damage of any bytes and any text.
 
@@ -716,7 +716,6 @@ def limits(megabytes: int):
 def fuzz(name: str, folder: Path, examples: int, **options) -> Counter:
     """Give a parser so many inputs; return how many were accepted and refused."""
     inputs, parse, documented = PARSERS[name]
-    megabytes = MEGABYTES_OF_A_LINE if name in ("replies", "answers") else MEGABYTES
     counts = Counter(accepted=0, refused=0)
 
     @settings(
@@ -729,7 +728,7 @@ def fuzz(name: str, folder: Path, examples: int, **options) -> Counter:
     @given(inputs)
     def give(given):
         try:
-            with limits(megabytes):
+            with limits(MEGABYTES_OF.get(name, MEGABYTES)):
                 parse(folder, given)
             counts["accepted"] += 1
         except documented as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import scaling
+from benchmarks import audit, scaling
 from benchmarks.standings import CONTESTANTS
 from tests.benchmarks.races import results
 from vae_ref.support import provenance
@@ -47,6 +47,17 @@ def test_without_results_the_page_names_the_commands(page):
         "gpu": "python -m benchmarks.race --device cuda",
     }.items():
         assert f"Not measured; `{command}` would." in found[f"performance_{name}"]
+
+
+def test_the_cost_of_an_audit_is_shown(page, tmp_path):
+    row = {key: 1.0 for pair in audit.TARGETS for key in pair} | {"step parameters": 98_000_000}
+    row["audit seconds"] = 1.25
+    found = provenance.record(threads=2)
+    write(tmp_path, "audit_here", {"environment": found, "repetitions": [row, row, row]})
+    table = page.substitutions()["performance_audit"]
+    assert "| audit seconds / names seconds, at most 1.5 | 1.25 (1.25–1.25) |" in table
+    assert "Of 3 repetitions. The network has 98,000,000 parameters." in table
+    assert table.count("at most") == len(audit.TARGETS)
 
 
 def test_a_race_is_shown(page, tmp_path):

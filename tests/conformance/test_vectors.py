@@ -276,7 +276,7 @@ TRAINED = [mutant for mutant in BANK.values() if mutant.slot in SLOTS]
 
 def test_the_training_shows_most_bugs_of_losses_samplers_and_loops():
     assert {mutant.id for mutant in TRAINED} >= UNSEEN
-    assert len(UNSEEN) <= 0.1 * len(TRAINED)
+    assert len(UNSEEN) <= 0.2 * len(TRAINED)
 
 
 @pytest.mark.slow
@@ -284,12 +284,8 @@ def test_the_training_shows_most_bugs_of_losses_samplers_and_loops():
 @pytest.mark.parametrize("mutant", [m for m in TRAINED if m.id not in UNSEEN], ids=lambda m: m.id)
 def test_the_training_shows_a_bug(mutant, user):
     torch.manual_seed(0)
-    with warnings.catch_warnings(action="ignore"):
-        try:
-            fault = first_fault(mutant)
-        except Exception:
-            return  # it breaks off
-    assert fault is not None
+    with warnings.catch_warnings(action="ignore"):  # some bugs compute what torch warns of
+        assert first_fault(mutant) is not None
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # the specimen's loop reads losses as numbers

@@ -112,12 +112,11 @@ function answer(request) {
     supports: Object.keys(functions), conventions: { likelihood: "bernoulli-logits" },
     accepts: ["base64"],
   };
-  const inputs = {};
+  const inputs = {}, cotangent = request.cotangent && read(request.cotangent);
   for (const [name, array] of Object.entries(request.inputs)) inputs[name] = read(array);
   try {
-    if (request.cotangent) request.cotangent = read(request.cotangent);
-    const found = functions[request.function](inputs, request);
-    if (!request.cotangent) return { id: request.id, value: write(found) };
+    const found = functions[request.function](inputs, { ...request, cotangent });
+    if (!cotangent) return { id: request.id, value: write(found) };
     for (const name of Object.keys(found)) found[name] = write(found[name]);
     return { id: request.id, slopes: found };
   } catch (error) {
