@@ -11,7 +11,7 @@ import torch
 
 from tests.conformance.cheaters import CHEATERS, RESULTS
 from tests.conformance.strangers import SMALL
-from tests.conformance.variants import VARIANTS, kl
+from tests.conformance.variants import VARIANTS, kl, squares
 from tests.transcripts import ROOT
 from vae_ref.conformance import Subject
 from vae_ref.conformance.foreign import Foreign
@@ -95,6 +95,23 @@ def test_a_slope_that_is_right_for_few_examples_is_found():
 def test_a_kl_that_is_right_for_the_usual_numbers_of_latents_is_found():
     usual = (1, 2, 3, 5)
     assert failing(lambda mu, s: kl(mu, s) * (1 + (mu.shape[1] not in usual)), "kl/gradient-mu")
+
+
+def test_an_answer_of_mixed_precision_may_round_as_the_coarser_does():
+    """Such as a sum in single precision, which another order of the examples changes."""
+    scale, factor = 1 + 3e-7, [1.0]
+
+    def loss(outputs, x, mu, logvar):
+        return (squares(outputs, x) * factor[0]).double() + kl(mu, logvar)
+
+    subject = subject_of(Loopback(Subject(name="mixed", loss=loss)))
+    coarse, fine = torch.rand(2, 3, 7, dtype=torch.float32), torch.rand(2, 3, 2)
+    subject.loss(*coarse, *fine)
+    factor[0] = scale
+    assert list(subject.elsewhere.again()) == []
+    subject.loss(*coarse.double(), *fine)
+    factor[0] = scale**2
+    assert [name for name, _ in subject.elsewhere.again()] == ["loss"]
 
 
 def test_a_kl_that_is_right_until_the_claims_are_checked_is_found():
@@ -235,6 +252,31 @@ def test_equal_rows_are_sent_once_to_those_who_may_be_trusted():
     assert (through_json(rows, trusted=True) == rows).all()
     with pytest.raises(AnswerOfProcessError, match="x has 2 numbers, and the shape"):
         through_json(rows)
+
+
+@pytest.mark.parametrize("axes", [(0, 2, 3, 1), (3, 1, 0, 2), (0, 1, 2, 3)])
+@pytest.mark.parametrize("part", [slice(None), slice(1, 3)])
+def test_the_order_of_an_array_in_memory_goes_with_it(axes, part):
+    plain = np.arange(120.0).reshape(2, 3, 4, 5)
+    array = np.ascontiguousarray(plain.transpose(axes)).transpose(np.argsort(axes))[:, part]
+    found = read_array(json.loads(json.dumps(written(array, packed=True, ordered=True))), "x")
+    assert np.array_equal(found, array)
+    alike = torch.empty_like(torch.from_numpy(array))
+    assert torch.from_numpy(found).stride() == alike.stride()
+
+
+def test_an_array_that_repeats_numbers_in_memory_is_written_out():
+    array = np.broadcast_to(np.arange(3.0)[:, None, None], (4, 3, 2)).transpose(1, 0, 2)
+    form = written(array, packed=True, ordered=True)
+    assert "axes" not in form
+    assert np.array_equal(read_array(form, "x", trusted=True), array)
+
+
+@pytest.mark.parametrize("axes", [[0], [0, 0], [1, 2], [True, 0], "10", [[0], 1], {"0": 1}, 3])
+def test_axes_that_are_no_permutation_are_refused(axes):
+    form = written(np.ones((2, 3)), packed=True) | {"axes": axes}
+    with pytest.raises(AnswerOfProcessError, match="x must have as axes the numbers from 0 to 1"):
+        read_array(form, "x", trusted=True)
 
 
 @pytest.mark.parametrize("text", [3, None, "AAAA", "=", "é", []])

@@ -130,7 +130,7 @@ class Process:
     def write(self, array: Any) -> Array:
         """Return an array in the form that the process takes."""
         single = self.accepts("dtype") and array.dtype == np.float32
-        form = written(array, packed=self.accepts("base64"))
+        form = written(array, packed=self.accepts("base64"), ordered=self.accepts("axes"))
         return form | {"dtype": "float32"} if single else form
 
     def start(self) -> None:
@@ -310,12 +310,20 @@ def _end_of(running: subprocess.Popen[bytes]) -> None:
     running.wait()
 
 
-def written(array: Any, *, packed: bool = False, folded: bool = True) -> Array:
+def written(
+    array: Any, *, packed: bool = False, folded: bool = True, ordered: bool = False
+) -> Array:
     """Return an array as JSON has it: in decimals, or packed as bytes in base64.
 
-    Of equal rows, as those of a sampler's inputs, one is enough if they may be folded.
+    Of equal rows, as those of a sampler's inputs, one is enough if they may be folded. If the
+    numbers are to be in memory there as they are here, they are written in that order, and so are
+    the axes: torch draws noise in the order of memory.
     """
     if packed:
+        axes = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+        if ordered and all(array.strides) and axes != [*range(array.ndim)]:
+            form = written(array.transpose(axes), packed=True, folded=False)
+            return form | {"shape": list(array.shape), "axes": axes}
         doubles = np.ascontiguousarray(array, dtype="<f8")
         if folded and doubles.ndim > 1 and len(doubles) > 1 and (doubles == doubles[0]).all():
             doubles = doubles[0]
@@ -356,10 +364,17 @@ def read_array(given: object, what: str, *, trusted: bool = False) -> Any:
             found = exchange.numbers(numbers)
     except ValueError as error:
         raise AnswerOfProcessError(f"{what}: a number {error}") from None
+    axes = given.get("axes", [*range(len(sizes))])
+    whole = isinstance(axes, list) and all(type(axis) is int for axis in axes)
+    if not whole or sorted(axes) != [*range(len(sizes))]:
+        raise AnswerOfProcessError(
+            f"{what} must have as axes the numbers from 0 to {len(sizes) - 1}"
+        )
     try:
-        return np.array(found, dtype=np.float64).reshape(sizes)
+        in_memory = np.array(found, dtype=np.float64).reshape([sizes[axis] for axis in axes])
     except ValueError:  # an empty one may have a shape that numpy refuses
         raise AnswerOfProcessError(f"{what} has the shape {excerpt(sizes)}") from None
+    return in_memory.transpose(np.argsort(axes))
 
 
 def _unpacked(given: object, what: str) -> Any:
@@ -492,16 +507,17 @@ class Memory:
             reply = self._process.case(answer.name, inputs, **answer.more)
             found = read_array(reply.get("value"), "value")
             due = answer.value[rows] if answer.value.shape[:1] == (n,) else answer.value
-            if difference := _difference(found, due):
+            rounding = max(np.finfo(array.dtype).eps for array in answer.arrays)
+            if difference := _difference(found, due, rounding):
                 yield answer.name, difference
 
 
-def _difference(found: Any, due: Any) -> str:
+def _difference(found: Any, due: Any, rounding: float) -> str:
     """Say how two answers differ, if they do by more than the order of a sum may change."""
     if found.shape != due.shape:
         return f"an answer of shape {found.shape} where it was {due.shape}"
     size = np.abs(due[np.isfinite(due)]).max(initial=1.0)
-    roundings = 1e4 * np.finfo(due.dtype).eps * size
+    roundings = 1e4 * rounding * size
     if np.allclose(found, due, rtol=0, atol=roundings, equal_nan=True):
         return ""
     worst = np.unravel_index(np.nanargmax(np.abs(found - due)), due.shape) if due.ndim else ()

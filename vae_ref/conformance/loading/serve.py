@@ -80,7 +80,7 @@ class Server:
             "supports": supports,
             "conventions": told,
             **({"weights": str(weights[0].dtype).removeprefix("torch.")} if weights else {}),
-            "accepts": ["base64", "dtype", "of", "training"],
+            "accepts": ["axes", "base64", "dtype", "of", "training"],
             "found": dict(subject.found),
             "undecided": subject.undecided,
         }
@@ -112,7 +112,9 @@ class Server:
             if name in ("encode", "decode", "forward"):
                 dtypes = [next((p.dtype for p in subject.module.parameters()), dtypes[0])]
         leaves = [
-            torch.tensor(read_array(array, "an input", trusted=True)).to(dtype).requires_grad_()
+            torch.from_numpy(read_array(array, "an input", trusted=True))
+            .to(dtype)
+            .requires_grad_()
             for array, dtype in zip(arrays, dtypes, strict=True)
         ]
         if "seed" in request:
@@ -147,7 +149,7 @@ def _slopes(
 
 
 def _array(tensor: Tensor) -> dict[str, Any]:
-    return written(tensor.detach().cpu().double().numpy(), packed=True, folded=False)
+    return written(tensor.detach().cpu().double().numpy(), packed=True, folded=False, ordered=True)
 
 
 def _with_logvar(subject: Subject) -> Subject:
