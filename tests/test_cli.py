@@ -147,6 +147,7 @@ def test_resume_extends_a_run_and_says_when_there_is_nothing_to_do(vae_ref_comma
     assert losses(parts) == losses(whole)
 
 
+@pytest.mark.slow
 def test_resume_insists_on_the_recipe_of_the_run(vae_ref_command, tmp_path):
     vae_ref_command("train", *QUICK, "--epochs", 1, "--out", tmp_path / "run")
     status, _, errors = vae_ref_command(
@@ -205,6 +206,7 @@ def test_seed_and_count_change_what_is_drawn(vae_ref_command, tmp_path):
     assert len(set(scores)) == 3
 
 
+@pytest.mark.slow
 def test_prior_samples_need_no_data(vae_ref_command, tmp_path, monkeypatch):
     vae_ref_command("train", *QUICK, "--epochs", 1, "--out", tmp_path / "run")
 

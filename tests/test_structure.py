@@ -28,6 +28,7 @@ Pytest imports the package on every start; torchvision is for downloads.
 """
 
 
+@pytest.mark.slow
 def test_imports_are_light():
     code = "import sys\n" + "\n".join(
         f"{what}\nprint({what!r}, *{names} & sys.modules.keys())" for what, names in HEAVY.items()

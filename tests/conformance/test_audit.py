@@ -96,6 +96,7 @@ def test_what_is_compiled_is_recorded_as_it_was_written(within):
     assert compilations
 
 
+@pytest.mark.slow
 def test_an_audit_does_not_import_the_compiler():
     code = """
 import sys, torch
@@ -135,7 +136,7 @@ def infinite_off_its_support(logits, x):
 
 
 @pytest.mark.parametrize("likelihood", [of_two_classes, infinite_off_its_support])
-@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("sign", [1, pytest.param(-1, marks=pytest.mark.slow)])
 def test_a_likelihood_of_bits_is_not_accused(sign, likelihood):
     """Whatever the step returns: the loss or the ELBO."""
     net, x = Textbook(), images().round()
@@ -366,6 +367,7 @@ def test_transforms_that_cannot_be_replayed_are_said(kl, reason):
     assert reason in found.reason
 
 
+@pytest.mark.slow
 def test_networks_that_mix_examples_are_said_not_to_be_judged():
     net = Textbook()
     net.encoder[1] = Centred()
@@ -455,6 +457,7 @@ def test_what_was_clamped_is_clamped_anew_if_it_was_changed_in_place():
     assert not found.reason
 
 
+@pytest.mark.slow
 def test_a_narrower_clamp_is_found():
     found = audit_step(reconstructing(mse, clamps=(wide, as_it_is, lambda s: s.clamp(max=10))))
     failures = verify(found.subject, only="kl/*").failures
@@ -527,6 +530,7 @@ def cross_entropy(outputs, x):
     return F.binary_cross_entropy_with_logits(outputs, x, reduction="sum")
 
 
+@pytest.mark.slow
 def test_two_outputs_with_one_likelihood_are_judged_together():
     right = audit_step(two_images([cross_entropy, cross_entropy]))
     assert right.reason == ""

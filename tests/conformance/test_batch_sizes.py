@@ -74,6 +74,7 @@ def test_two_alike_are_right(reduce):
     assert report.facts["loss"] == f"{reduction} over the batch"
 
 
+@pytest.mark.slow
 def test_a_loss_of_events_with_a_mask():
     """The KL of each event is that of all; the mask is made uniform."""
     net, mask = Textbook(), torch.ones(5, 3)
@@ -89,18 +90,21 @@ def test_a_loss_of_events_with_a_mask():
     assert failure.claim.id == "objective/one-reduction"
 
 
+@pytest.mark.slow
 def test_a_weight_that_grows_from_step_to_step_is_no_bug():
     steps = itertools.count(1)
     step = squared(mean, lambda kl: next(steps) / 10 * mean(kl))
     assert audit_step(step, images()).report.failures == ()
 
 
+@pytest.mark.slow
 def test_a_weight_that_comes_from_a_list_may_end():
     weights = iter([0.1, 1.0])
     step = squared(mean, lambda kl: next(weights) * mean(kl))
     assert audit_step(step, images()).report.failures == ()
 
 
+@pytest.mark.slow
 def test_examples_without_an_image_change_no_reduction():
     """The last one has none; with it left out, a mean over the others would look like a sum."""
     net, has = Textbook(), torch.tensor([1.0, 1, 1, 1, 0])

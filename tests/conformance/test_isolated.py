@@ -187,7 +187,7 @@ def test_a_file_is_judged_in_another_process(target, vae_ref_command):
             "entry.py could not be loaded; the process ended with status 0",
             marks=pytest.mark.slow,
         ),
-        ("x = 1", "entry.py has no VAE"),
+        pytest.param("x = 1", "entry.py has no VAE", marks=pytest.mark.slow),
         pytest.param(STEP, "is audited as a step", marks=pytest.mark.slow),
     ],
 )
@@ -198,6 +198,7 @@ def test_what_cannot_be_isolated_is_one_line(target, text, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_process_that_hides_its_loss_is_undecided(target):
     subject = isolated(target(CHEATERS["hides-its-loss"].text), {}, memory=8.0)
     assert subject.undecided == (
@@ -205,6 +206,7 @@ def test_a_process_that_hides_its_loss_is_undecided(target):
     )
 
 
+@pytest.mark.slow
 def test_a_process_that_declares_what_its_file_does_not_is_refused(target):
     with pytest.raises(ProcessError, match="the process declares beta, and its file"):
         isolated(target(CHEATERS["declares-its-bug"].text), {}, memory=8.0)

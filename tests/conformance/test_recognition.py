@@ -100,6 +100,7 @@ def test_the_textbook_needs_no_adapter(write):
     assert report.notes == ()
 
 
+@pytest.mark.slow
 def test_the_mean_in_the_kl_is_named(write):
     report = verify(load(write(MEAN_KL)))
     first = report.failures[0]

@@ -90,8 +90,8 @@ def declared(subject, meant):
 
 def marks(name):
     """By default what takes no time, and one that is judged."""
-    takes_time = name in {"flax", "scvi", "pyg", "pyg_before_1368"}
-    at_once = name in UNJUDGED.keys() | RAISES.keys() and not takes_time
+    long = ("flax", "scvi", "pyg", "pyg_before_1368", "xqding", "pythae_iwae", "antixk_iwae")
+    at_once = name in UNJUDGED.keys() | RAISES.keys() and name not in long
     return [pytest.mark.slow] * (name != "chendaichao" and not at_once)
 
 
