@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import vae_ref
 
 PACKAGE = Path(vae_ref.__file__).parent
