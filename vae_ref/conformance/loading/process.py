@@ -320,10 +320,11 @@ def written(
     the axes: torch draws noise in the order of memory.
     """
     if packed:
-        axes = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
-        if ordered and all(array.strides) and axes != [*range(array.ndim)]:
-            form = written(array.transpose(axes), packed=True, folded=False)
-            return form | {"shape": list(array.shape), "axes": axes}
+        if ordered and all(array.strides):
+            axes = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+            if axes != [*range(array.ndim)]:
+                form = written(array.transpose(axes), packed=True, folded=False)
+                return form | {"shape": list(array.shape), "axes": axes}
         doubles = np.ascontiguousarray(array, dtype="<f8")
         if folded and doubles.ndim > 1 and len(doubles) > 1 and (doubles == doubles[0]).all():
             doubles = doubles[0]
@@ -364,9 +365,10 @@ def read_array(given: object, what: str, *, trusted: bool = False) -> Any:
             found = exchange.numbers(numbers)
     except ValueError as error:
         raise AnswerOfProcessError(f"{what}: a number {error}") from None
-    axes = given.get("axes", [*range(len(sizes))])
+    every = [*range(len(sizes))]
+    axes = given.get("axes", every)
     whole = isinstance(axes, list) and all(type(axis) is int for axis in axes)
-    if not whole or sorted(axes) != [*range(len(sizes))]:
+    if not whole or sorted(axes) != every:
         raise AnswerOfProcessError(
             f"{what} must have as axes the numbers from 0 to {len(sizes) - 1}"
         )
