@@ -24,7 +24,8 @@ FILE = Path(vae_ref.conformance.__file__).parent / "diagnosis" / "kill_matrix.js
 
 def kills(bug: str, claims: Collection[str] | None = None) -> dict[str, str]:
     probe = probe_of(BANK[bug].subject())
-    chosen = [c for c in select(None, BANK[bug].level) if claims is None or c.id in claims]
+    own = select(None, BANK[bug].level, parts=probe.subject.parts)
+    chosen = [c for c in own if claims is None or c.id in claims]
     results = [check(claim, probe) for claim in chosen]
     return {result.claim.id: result.symptom for result in results if result.status in FAILED}
 

@@ -109,12 +109,12 @@ CHANGED = {
 
 def judged(mutant):
     """Verify a bug by the claims that ask for what it changes; the others answer as they did."""
+    probe = probe_of(mutant.subject())
     chosen = [
         claim
-        for claim in select(None, mutant.level)
+        for claim in select(None, mutant.level, parts=probe.subject.parts)
         if mutant.slot not in CHANGED or mutant.changes or asked(claim) & CHANGED[mutant.slot]
     ]
-    probe = probe_of(mutant.subject())
     found = [check(claim, probe) for claim in chosen]
     return conclude(probe, mutant.level, found, [], seconds=0.0)
 

@@ -133,9 +133,10 @@ def judge(
     start = time.perf_counter()
     expected = _expected(Path(request.expect_failures)) if request.expect_failures else {}
     edition = EDITION if request.edition is None else request.edition
-    chosen = select(request.only, request.level, edition)
+    select(request.only, request.level, edition)  # before the target is loaded
     require_known(expected)
     subject = _subject(request, running)
+    chosen = select(request.only, request.level, edition, parts=subject.parts)
     with contextlib.ExitStack() as ending:
         if subject.elsewhere:  # before the report is written
             ending.callback(subject.elsewhere.end)

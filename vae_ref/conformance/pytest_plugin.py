@@ -76,8 +76,8 @@ def parametrize_with_claims(
     from vae_ref.conformance.runner import require_known, select, subject_or_step
 
     require_known(expected_failures or {})
-    chosen = select(only, level, edition)
     trial = _Trial(subject_or_step(subject, step, batch), seed, expected_failures, edition)
+    chosen = select(only, level, edition, parts=trial.subject.parts)
     checks = [pytest.param(partial(_check, trial, c), id=c.id) for c in chosen]
     return pytest.mark.parametrize("check", checks)
 
@@ -195,7 +195,8 @@ class _Trial:
         """Return the claims about the parts that the subject has."""
         from vae_ref.conformance.runner import select
 
-        has, claims = self.subject.has, select(None, level, self._edition)
+        has = self.subject.has
+        claims = select(None, level, self._edition, parts=self.subject.parts)
         return [claim for claim in claims if all(has(need) for need in claim.needs)]
 
     def result(self, claim: "Claim") -> "Result":

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 __all__ = [
     "BAD",
     "EDITION",
+    "TEXTBOOK",
     "Check",
     "Claim",
     "Diagnosis",
@@ -19,6 +20,7 @@ __all__ = [
     "Node",
     "NotApplicable",
     "Note",
+    "Part",
     "Report",
     "Result",
     "Slot",
@@ -26,14 +28,46 @@ __all__ = [
     "Violation",
 ]
 
-Part = Literal["kl", "reparameterization", "likelihood", "objective", "model", "training"]
+Part = Literal[
+    "kl",
+    "reparameterization",
+    "likelihood",
+    "objective",
+    "model",
+    "training",
+    "conditional",
+    "hierarchy",
+    "categorical",
+    "quantisation",
+    "families",
+    "disentangling",
+    "estimators",
+    "flows",
+    "evidence",
+    "calibration",
+]
+TEXTBOOK: tuple[Part, ...] = (
+    "kl",
+    "reparameterization",
+    "likelihood",
+    "objective",
+    "model",
+    "training",
+)
+"""The parts of the textbook's VAE. Each of the others is of a kind of VAE of its own."""
+
 Kind = Literal["exact", "gradient", "metamorphic", "identity", "statistical"]
 Level = Literal["standard", "trained"]
 EDITION = 1
 """The newest edition of the claims."""
 
 Verdict = Literal["conformant", "partial", "undecided", "violated"]
-Slot = Literal["kl", "sample", "nll", "loss", "bound", "net", "train"]
+Slot = str
+"""A function of a VAE: of the textbook's kl, sample, nll, loss, bound, net or train.
+
+Of another kind, it is the name that the function has in the subject.
+"""
+
 Status = Literal[
     "pass",
     "fail",

@@ -25,6 +25,7 @@ from vae_ref.conformance.records import (
     Measure,
     NotApplicable,
     Note,
+    Part,
     Report,
     Result,
     Status,
@@ -65,9 +66,19 @@ class UnknownClaimError(UserError, ValueError):
 
 
 def select(
-    only: str | None, level: Level = "standard", edition: int = EDITION
+    only: str | None,
+    level: Level = "standard",
+    edition: int = EDITION,
+    *,
+    parts: tuple[Part, ...] | None = None,
 ) -> tuple[Claim, ...]:
     """Return the claims of a level and an edition whose id matches a pattern.
+
+    Args:
+        only: The pattern; None takes all.
+        level: ``trained`` adds the claims that train the subject first.
+        edition: The edition of the claims.
+        parts: The parts of a kind of VAE; None takes the claims about all kinds.
 
     Raises:
         InputError: If there is no such edition.
@@ -76,7 +87,9 @@ def select(
     if not 1 <= edition <= EDITION:
         editions = " or ".join(map(str, range(1, EDITION + 1)))
         raise InputError("edition", f"be {editions}", edition, "Leave it out for the newest.")
-    of_edition = [c for c in all_claims() if c.edition <= edition]
+    of_edition = [
+        c for c in all_claims() if c.edition <= edition and (parts is None or c.part in parts)
+    ]
     standing = [c for c in of_edition if level == "trained" or c.level == "standard"]
     chosen = tuple(c for c in standing if only is None or fnmatch.fnmatchcase(c.id, only))
     if not chosen:
@@ -101,7 +114,7 @@ def probe_of(
     subject: Subject, seed: int = 0, *, ready: bool = False, edition: int = EDITION
 ) -> Probe:
     """Return the probe that all claims of a run share."""
-    return Probe(subject, seed, alpha=significance(edition), ready=ready)
+    return Probe(subject, seed, alpha=significance(edition, subject.parts), ready=ready)
 
 
 def check(
@@ -316,7 +329,7 @@ def verify(
     expected = expected_failures or {}
     require_known(expected)
     subject = subject_or_step(subject, step, batch)
-    chosen, start = select(only, level, edition), time.perf_counter()
+    chosen, start = select(only, level, edition, parts=subject.parts), time.perf_counter()
     probe, notes = probe_of(subject, seed, ready=ready, edition=edition), list[Note]()
     found: list[Result] = []
     for result in results(probe, chosen, notes, expected):
@@ -345,7 +358,7 @@ def conclude(
         seed=probe.seed,
         level=level,
         edition=edition,
-        in_level=len(select(None, level, edition)),
+        in_level=len(select(None, level, edition, parts=probe.subject.parts)),
         results=explained,
         facts=facts,
         notes=_distinct([*notes, *more]),

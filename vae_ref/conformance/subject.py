@@ -4,14 +4,14 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
 from vae_ref.conformance.course import Course
 from vae_ref.conformance.guards import seed_everything
-from vae_ref.conformance.records import Diagram
+from vae_ref.conformance.records import TEXTBOOK, Diagram, Part
 from vae_ref.support.errors import UserError
 from vae_ref.support.excerpt import excerpt
 
@@ -237,6 +237,8 @@ class Subject:
         True
     """
 
+    parts: ClassVar[tuple[Part, ...]] = TEXTBOOK
+
     name: str
     kl: Callable[..., Tensor] | None = None
     reparameterize: Callable[..., Tensor] | None = None
@@ -260,7 +262,7 @@ class Subject:
 
     def has(self, needs: str) -> bool:
         """Return whether the subject has one of the parts ``a|b|c``."""
-        return any(getattr(self, part) is not None for part in needs.split("|"))
+        return any(getattr(self, part, None) is not None for part in needs.split("|"))
 
 
 def to_spread(spread: Spread, mu: Tensor, logvar: Tensor) -> tuple[Any, ...]:

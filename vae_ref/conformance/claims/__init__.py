@@ -6,6 +6,7 @@ from vae_ref.conformance.claims import (
     conduct,
     guide,
     importance,
+    kinds,
     kl,
     likelihood,
     loop,
@@ -17,7 +18,7 @@ from vae_ref.conformance.claims import (
     training,
 )
 from vae_ref.conformance.claims.registry import registered
-from vae_ref.conformance.records import EDITION, Claim
+from vae_ref.conformance.records import EDITION, TEXTBOOK, Claim, Part
 
 __all__ = ["BUDGET", "all_claims", "significance"]
 
@@ -35,6 +36,7 @@ _MODULES = (
     reasons,
     guide,
     training,
+    *kinds.MODULES,
 )
 
 BUDGET = 1e-6
@@ -49,10 +51,14 @@ def all_claims() -> tuple[Claim, ...]:
 
 
 @cache
-def significance(edition: int = EDITION) -> float:
+def significance(edition: int = EDITION, parts: tuple[Part, ...] = TEXTBOOK) -> float:
     """Return the level of significance of one statistical claim: its share of the budget.
 
     Args:
         edition: The claims of this edition share it, so that a later one changes no verdict.
+        parts: The parts of the kind of VAE, whose claims are those of a run.
     """
-    return BUDGET / sum(c.kind == "statistical" and c.edition <= edition for c in all_claims())
+    statistical = sum(
+        c.kind == "statistical" and c.edition <= edition and c.part in parts for c in all_claims()
+    )
+    return BUDGET / max(1, statistical)

@@ -14,7 +14,7 @@ from vae_ref.conformance.diagnosis.reproduction import reproduce
 from vae_ref.conformance.mutants import BANK, Mutant
 from vae_ref.conformance.mutants.specimen import specimen
 from vae_ref.conformance.probe.probe import Probe
-from vae_ref.conformance.records import Diagnosis, Note, Result, Slot
+from vae_ref.conformance.records import TEXTBOOK, Claim, Diagnosis, Note, Result, Slot, Violation
 from vae_ref.conformance.subject import Conventions
 
 __all__ = ["FAILED", "explain", "kill_matrix"]
@@ -90,7 +90,8 @@ def explain(
         if slot not in names:
             # A function that hangs would hang in the search too.
             hangs = result.status == "timeout"
-            failed = roots if slot != "train" else [r for r in results if r.status in FAILED]
+            whole = slot == "train" or probe.subject.parts != TEXTBOOK
+            failed = [r for r in results if r.status in FAILED] if whole else roots
             names[slot] = None if hangs else _name(probe, slot, failed, _ran(results), notes)
             first[slot] = result.claim.id
         diagnosis = names.get(slot)
@@ -172,6 +173,8 @@ def _name(
         with guards.global_state_kept(), guards.quiet(), guards.time_limit(_SECONDS):
             if slot in ("net", "train"):
                 return _by_symptoms(slot, roots, ran)
+            if probe.subject.parts != TEXTBOOK:
+                return _by_answers(probe, slot, roots, ran)
             fixed, by_weights = probe.subject.weights, None
             if fixed and slot == "loss" and any(r.symptom.startswith(_WEIGHED) for r in roots):
                 by_weights = weights.explain(fixed)
@@ -253,6 +256,50 @@ def _by_all_symptoms(slot: Slot, roots: Sequence[Result]) -> Diagnosis | None:
         if BANK[name].slot == slot and all(seen.values()) and seen == symptoms:
             return _diagnosis(BANK[name], 1.0, None)
     return None
+
+
+def _by_answers(
+    probe: Probe, slot: Slot, failed: Sequence[Result], ran: set[str]
+) -> Diagnosis | None:
+    """Name a bug of another kind of VAE: it answers the claims that fail as a mutant does."""
+    seen = {r.claim.id: r for r in failed if r.claim.slot == slot}
+    scores = {}
+    for name, kills in kill_matrix().items():
+        if BANK[name].slot != slot or not kills.keys() & seen.keys():
+            continue
+        mutant = Probe(BANK[name].subject(), probe.seed, alpha=probe.alpha)
+        alike = sum(_alike(r, _violation(r.claim, mutant)) for r in seen.values())
+        missed = kills.keys() & ran - {
+            r.claim.id for r in failed
+        }  # the mutant's, not the subject's
+        scores[name] = alike / (len(seen) + len(missed))
+    ranked = sorted(scores, key=lambda name: scores[name], reverse=True)
+    if not ranked or scores[ranked[0]] < _LIKE:
+        return None
+    return _diagnosis(BANK[ranked[0]], scores[ranked[0]], ranked[1] if ranked[1:] else None)
+
+
+def _violation(claim: Claim, probe: Probe) -> Violation | None:
+    """Return what a claim objects to in a mutant, if anything."""
+    try:
+        claim.check(probe)
+    except Violation as found:
+        return found
+    except Exception as error:
+        return Violation(guards.kind_and_message(error), symptom=type(error).__name__)
+    return None
+
+
+def _alike(result: Result, found: Violation | None) -> float:
+    """Return how far a mutant fails in the same way: by number, or by word if there is none."""
+    if found is None:
+        return 0.0
+    own, other = (
+        (example or {}).get("got") for example in (result.counterexample, found.counterexample)
+    )
+    if own is None or other is None:
+        return float(own is other and result.symptom == found.symptom)
+    return similarity([Mark(own)], [Mark(other)])
 
 
 class _Nearest(NamedTuple):

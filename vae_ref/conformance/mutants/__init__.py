@@ -1,6 +1,7 @@
 """The bank of bugs: it tests the kit, and the diagnosis takes the names of bugs from it."""
 
 from vae_ref.conformance.mutants import (
+    kinds,
     kl,
     likelihood,
     model,
@@ -13,6 +14,7 @@ from vae_ref.conformance.mutants.bank import BANK, Mutant
 __all__ = [
     "BANK",
     "Mutant",
+    "kinds",
     "kl",
     "likelihood",
     "model",

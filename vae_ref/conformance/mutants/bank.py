@@ -9,7 +9,7 @@ from vae_ref.conformance.mutants.specimen import specimen
 from vae_ref.conformance.records import Level, Part, Slot
 from vae_ref.conformance.subject import Subject
 
-__all__ = ["BANK", "Mutant", "mutant"]
+__all__ = ["BANK", "Mutant", "describe", "mutant"]
 
 _PARTS: dict[Slot, Part] = {
     "kl": "kl",
@@ -52,6 +52,11 @@ class Mutant:
     changes: dict[str, Callable[..., Any]]
 
     @property
+    def specimen(self) -> Callable[..., Subject]:
+        """The maker of the correct subject, which takes functions in place of its own by name."""
+        return _SPECIMENS.get(self.slot, specimen)
+
+    @property
     def part(self) -> Part:
         """The part of a VAE that the bug is in."""
         return _PARTS[self.slot]
@@ -71,9 +76,9 @@ class Mutant:
         )
 
     def subject(self, **options: Any) -> Subject:
-        """Return the specimen with this bug; options are those of `specimen`."""
+        """Return the specimen with this bug; options are those of its maker."""
         changes: dict[str, Any] = {self.slot: self.function, **self.changes}
-        return specimen(self.id, **changes, **options)
+        return self.specimen(self.id, **changes, **options)
 
 
 BANK: dict[str, Mutant] = {}
@@ -87,6 +92,21 @@ _RIGHT: dict[Slot, str] = {
     "net": "x → (μ, logvar) → z → x̂",
     "train": "θ ← θ − Adam(∂ Σ_n (NLL_n + KL_n) / ∂θ)",
 }
+_SPECIMENS: dict[Slot, Callable[..., Subject]] = {}
+
+
+def describe(part: Part, specimen: Callable[..., Subject], **right: str) -> None:
+    """Add a kind of VAE to put bugs into.
+
+    Args:
+        part: The part that the claims about this kind begin with.
+        specimen: Makes its correct subject: of a name, and functions in place of its own by name.
+        **right: The names of its functions, and the formulas that they should compute.
+    """
+    for slot, formula in right.items():
+        if slot in _PARTS:
+            raise ValueError(f"two kinds of VAE have a function called {slot}")
+        _PARTS[slot], _SPECIMENS[slot], _RIGHT[slot] = part, specimen, formula
 
 
 def mutant(

@@ -183,13 +183,18 @@ class Probe:
             )
         return answer
 
+    def each(self, part: str, *inputs: Tensor) -> Tensor:
+        """Return a function of examples, one number each, whatever its reduction over a batch."""
+        examples = len(inputs[0])
+        answer = self._call(part, *(tensor.clone() for tensor in inputs))
+        if answer.numel() == examples:
+            return answer.reshape(examples)
+        rows = zip(*(tensor.split(1) for tensor in inputs), strict=True)
+        return torch.stack([self._call(part, *(t.clone() for t in row)).sum() for row in rows])
+
     def bound(self, log_w: Tensor) -> Tensor:
         """Return the importance-weighted bound, one per example."""
-        bound = self._call("importance_weighted", log_w.clone())
-        if bound.numel() == len(log_w):
-            return bound.reshape(len(log_w))
-        rows = [self._call("importance_weighted", row.clone()) for row in log_w.split(1)]
-        return torch.stack([row.reshape(()) for row in rows])
+        return self.each("importance_weighted", log_w)
 
     def kl_as_is(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """Call the subject's own KL."""

@@ -1,0 +1,5 @@
+"""Subjects of other kinds than the textbook's VAE: what each kind consists of."""
+
+from vae_ref.conformance.kinds.conditional import ConditionalVAE
+
+__all__ = ["ConditionalVAE"]
