@@ -8,7 +8,7 @@ from itertools import groupby
 from vae_ref.conformance.claims import BUDGET, all_claims, significance
 from vae_ref.conformance.diagnosis.explain import kill_matrix
 from vae_ref.conformance.mutants import BANK, Mutant
-from vae_ref.conformance.records import EDITION, Claim, Part
+from vae_ref.conformance.records import EDITION, TEXTBOOK, Claim, Part
 
 __all__ = ["link", "substitutions", "text"]
 
@@ -16,6 +16,7 @@ PITCH, MARGIN = 15, 6  # of a picture's rows and columns, in pixels
 LETTER = 6.1  # the width of a letter in a label, roughly
 
 NAMES: dict[Part, str] = {"kl": "KL divergence"}
+TITLES: dict[Part, str] = {"conditional": "Conditional VAEs and learned priors"}
 KINDS = {
     "exact": "a value is compared with an independent answer",
     "gradient": "a derivative is compared with an independent answer",
@@ -27,8 +28,10 @@ KINDS = {
 
 def substitutions() -> dict[str, str]:
     """Return the parts of the pages that are made from the registry, as Markdown."""
-    claims, bugs = all_claims(), list(BANK.values())
-    missed = [bug.id for bug in bugs if not kill_matrix()[bug.id]]
+    known, bank = all_claims(), list(BANK.values())
+    claims = [claim for claim in known if claim.part in TEXTBOOK]
+    bugs = [bug for bug in bank if bug.part in TEXTBOOK]
+    missed = [bug.id for bug in bank if not kill_matrix()[bug.id]]
     noticed = "each of them is noticed" if not missed else f"not noticed: {', '.join(missed)}"
     trained = sum(claim.level == "trained" for claim in claims)
     statistical = sum(claim.kind == "statistical" for claim in claims)
@@ -46,8 +49,28 @@ def substitutions() -> dict[str, str]:
         "claims_overview": "\n".join(_overview(claims, bugs)),
         "claims_kinds": "\n\n".join(f"{kind}\n: {KINDS[kind]}" for kind in KINDS),
         "claims": "\n".join(line for section in _sections(claims) for line in section),
-        "bugs": "\n".join(_bank(bugs)),
+        "bugs": "\n".join(line for lines in _banks(bugs) for line in lines),
+        "kinds_overview": "\n".join(_kinds(known, bank)),
+        "kinds_claims": str(len(known) - len(claims)),
+        "kinds_bugs": str(len(bank) - len(bugs)),
+        **dict(_of_kinds(known, bank)),
     }
+
+
+def _of_kinds(claims: Iterable[Claim], bugs: Iterable[Mutant]) -> Iterator[tuple[str, str]]:
+    """Yield what the page of each kind of VAE shows."""
+    for part in TITLES:
+        own = (line for claim in claims if claim.part == part for line in _claim(claim))
+        yield f"claims_of_{part}", "\n".join(own)
+        yield f"bugs_of_{part}", "\n".join(_bank(part, [bug for bug in bugs if bug.part == part]))
+
+
+def _kinds(claims: Iterable[Claim], bugs: Iterable[Mutant]) -> Iterator[str]:
+    yield "| kind | claims | bugs in the bank |"
+    yield "|---|--:|--:|"
+    for part, title in TITLES.items():
+        counts = (sum(each.part == part for each in group) for group in (claims, bugs))
+        yield f"| [{title}]({part}.md) | {' | '.join(map(str, counts))} |"
 
 
 def _name(part: Part) -> str:
@@ -115,20 +138,23 @@ def _claim(claim: Claim) -> Iterator[str]:
     yield ""
 
 
-def _bank(bugs: Iterable[Mutant]) -> Iterator[str]:
+def _banks(bugs: Iterable[Mutant]) -> Iterator[Iterator[str]]:
     for part, group in groupby(sorted(bugs, key=_place), lambda bug: bug.part):
-        members = list(group)
-        yield from (f"(bugs-{part})=", f"### Bugs in the {_name(part)}", "")
-        yield from ("```{raw} html", _picture(part, members), "```", "")
-        yield "| bug | what the kit says, what the bug computes, where it was seen |"
-        yield "|---|---|"
-        for bug in members:
-            name = f"[`{bug.id}`]{{#{_anchor(bug.id)}}}"
-            lines = [f"{text(_sentence(bug.explanation))}.", _code(bug.wrong)]
-            if bug.seen:
-                lines.append(f"Seen in {', '.join(map(_seen, bug.seen))}.")
-            yield f"| {name} | {'<br>'.join(lines)} |"
-        yield ""
+        yield iter([f"(bugs-{part})=", f"### Bugs in the {_name(part)}", ""])
+        yield _bank(part, list(group))
+
+
+def _bank(part: Part, bugs: list[Mutant]) -> Iterator[str]:
+    yield from ("```{raw} html", _picture(part, bugs), "```", "")
+    yield "| bug | what the kit says, what the bug computes, where it was seen |"
+    yield "|---|---|"
+    for bug in bugs:
+        name = f"[`{bug.id}`]{{#{_anchor(bug.id)}}}"
+        lines = [f"{text(_sentence(bug.explanation))}.", _code(bug.wrong)]
+        if bug.seen:
+            lines.append(f"Seen in {', '.join(map(_seen, bug.seen))}.")
+        yield f"| {name} | {'<br>'.join(lines)} |"
+    yield ""
 
 
 def _place(bug: Mutant) -> int:

@@ -77,6 +77,8 @@ def _require_kl(probe: Probe, gaussians: Gaussians, what: str = "the KL") -> Non
         "prior-kl-mean-over-latents",
         "prior-ignored",
         "prior-kl-halved-log-ratio",
+        "prior-kl-without-prior-mean",
+        "prior-kl-variance-divided-twice",
         "prior-shared-over-batch",
     ),
 )

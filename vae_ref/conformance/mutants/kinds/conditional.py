@@ -92,6 +92,7 @@ def prior_kl_reversed(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Tensor
     "prior-kl-without-half",
     "your KL lacks the factor 1/2",
     wrong="Σ_d [(σ² + (μ − μ_p)²)/σ_p² − 1 − log(σ²/σ_p²)]",
+    seen=("KarenUllrich/Tutorial_BayesianCompressionForDL#8",),
 )
 def prior_kl_without_half(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Tensor) -> Tensor:
     return 2 * kl_between(mu, logvar, mu_p, logvar_p)
@@ -120,6 +121,7 @@ def prior_kl_without_log(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Ten
     "prior-kl-halved-log-ratio",
     "the logarithms in your KL have half of their weight: log σ is taken for log σ²",
     wrong="½ Σ_d [(σ² + (μ − μ_p)²)/σ_p² − 1 − ½ log(σ²/σ_p²)]",
+    seen=("FluxML/model-zoo#73",),
 )
 def prior_kl_halved_log(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Tensor) -> Tensor:
     return kl_between(mu, logvar, mu_p, logvar_p) + 0.25 * (logvar - logvar_p).sum(1)
@@ -148,9 +150,35 @@ def prior_kl_mean(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Tensor) ->
     "prior-ignored",
     "your KL is that from N(0, I): the learned prior is not used",
     wrong="½ Σ_d [σ² + μ² − 1 − log σ²]",
+    seen=("wiseodd/generative-models#66 (asked about)",),
 )
 def prior_ignored(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Tensor) -> Tensor:
     return kl_between(mu, logvar, 0 * mu_p, 0 * logvar_p)
+
+
+@of_kl(
+    "prior-kl-without-prior-mean",
+    "the mean of the prior is missing in your KL",
+    wrong="½ Σ_d [(σ² + μ²)/σ_p² − 1 − log(σ²/σ_p²)]",
+    seen=("NVlabs/ProtoMotions#140 (asked about)",),
+)
+def prior_kl_without_prior_mean(
+    mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Tensor
+) -> Tensor:
+    return kl_between(mu, logvar, 0 * mu_p, logvar_p)
+
+
+@of_kl(
+    "prior-kl-variance-divided-twice",
+    "the ratio of the variances in your KL is divided by the variance of the prior once more",
+    wrong="½ Σ_d [(σ²/σ_p² + (μ − μ_p)²)/σ_p² − 1 − log(σ²/σ_p²)]",
+    seen=("wassname/attentive-neural-processes#5",),
+)
+def prior_kl_divided_twice(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Tensor) -> Tensor:
+    ratio = torch.exp(logvar - logvar_p)
+    return kl_between(mu, logvar, mu_p, logvar_p) + 0.5 * (ratio * (torch.exp(-logvar_p) - 1)).sum(
+        1
+    )
 
 
 @of_kl(
