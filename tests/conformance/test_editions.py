@@ -12,7 +12,7 @@ from tests.conformance.test_badge import texts
 from vae_ref import InputError, cli
 from vae_ref.conformance import claims, runner, verify
 from vae_ref.conformance.claims import all_claims
-from vae_ref.conformance.records import EDITION
+from vae_ref.conformance.records import EDITION, TEXTBOOK
 from vae_ref.conformance.reports.badge import badge
 from vae_ref.conformance.reports.files import as_json, as_junit
 from vae_ref.conformance.reports.wording import circumstances
@@ -42,7 +42,7 @@ def test_the_claims_of_an_edition_are_frozen():
 @pytest.fixture
 def newer(monkeypatch):
     """Add a second edition with one more claim, which nothing fulfils."""
-    first = all_claims()
+    first = all_claims(TEXTBOOK)
     shares = claims.significance.__wrapped__
 
     def fails(probe):
@@ -56,7 +56,7 @@ def newer(monkeypatch):
         check=fails,
     )
     for module in (claims, runner):
-        monkeypatch.setattr(module, "all_claims", lambda: (*first, more))
+        monkeypatch.setattr(module, "all_claims", lambda parts=None: (*first, more))
         monkeypatch.setattr(module, "EDITION", 2)
         monkeypatch.setattr(module, "significance", shares)
     return more
@@ -72,7 +72,7 @@ def test_a_new_claim_breaks_nobody_within_an_edition(newer):
 
 
 def test_a_run_shares_its_budget_among_the_claims_of_its_edition(newer):
-    statistical = [claim for claim in claims.all_claims() if claim.kind == "statistical"]
+    statistical = [claim for claim in claims.all_claims(TEXTBOOK) if claim.kind == "statistical"]
     assert claims.significance(2) == claims.BUDGET / len(statistical)
     assert claims.significance(1) == claims.BUDGET / (len(statistical) - 1)
 

@@ -21,7 +21,14 @@ from vae_ref.conformance.answers.comparison import require_agreement
 from vae_ref.conformance.diagnosis import explain
 from vae_ref.conformance.guards import TimeLimit, global_state_kept
 from vae_ref.conformance.probe import draws
-from vae_ref.conformance.records import Inconclusive, NotApplicable, Report, Status, Violation
+from vae_ref.conformance.records import (
+    TEXTBOOK,
+    Inconclusive,
+    NotApplicable,
+    Report,
+    Status,
+    Violation,
+)
 from vae_ref.conformance.runner import UnknownClaimError, probe_of, select
 
 pytestmark = pytest.mark.usefixtures("user")  # the type checker draws from Python's generator
@@ -675,8 +682,8 @@ def test_an_unexpected_pass_is_a_violation():
 )
 def test_an_expected_failure_that_ends_otherwise_is_a_violation(monkeypatch, act, status):
     monkeypatch.setattr(explain, "_SECONDS", 0.2)
-    hasty = tuple(dataclasses.replace(claim, seconds=0.2) for claim in all_claims())
-    monkeypatch.setattr("vae_ref.conformance.runner.all_claims", lambda: hasty)
+    hasty = tuple(dataclasses.replace(claim, seconds=0.2) for claim in all_claims(TEXTBOOK))
+    monkeypatch.setattr("vae_ref.conformance.runner.all_claims", lambda parts=None: hasty)
     report = expecting(act)
     assert report.results[0].status == status
     assert report.verdict == "violated"
@@ -713,7 +720,7 @@ def test_only_selects():
     report = verify(subject(kl=kl), only="kl/g*")
     assert [r.claim.id for r in report.results] == ["kl/gradient-mu", "kl/gradient-logvar"]
     assert report.verdict == "partial", "the rest was not looked at"
-    assert report.in_level == len(select(None))
+    assert report.in_level == len(select(None, parts=TEXTBOOK))
 
 
 def test_progress_sees_every_result():

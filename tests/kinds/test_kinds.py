@@ -12,7 +12,7 @@ from vae_ref.bridge.kinds import REFERENCES
 from vae_ref.conformance import verify
 from vae_ref.conformance.claims import all_claims
 from vae_ref.conformance.mutants import BANK
-from vae_ref.conformance.runner import check, probe_of
+from vae_ref.conformance.runner import UnknownClaimError, check, probe_of
 
 pytestmark = pytest.mark.usefixtures("user")
 
@@ -32,6 +32,11 @@ def test_every_claim_holds_on_the_reference(kind, dtype):
     left = {r.claim.id: r.message for r in found.results if r.status != "pass"}
     assert left == getattr(SUBJECTS[kind], "NOT_OF_THE_REFERENCE", {})
     assert found.results
+
+
+def test_claims_about_another_kind_are_said_not_to_be_of_this_one():
+    with pytest.raises(UnknownClaimError, match="no claim about this kind of VAE matches 'kl/"):
+        verify(REFERENCES["conditional"](), only="kl/*")
 
 
 @pytest.mark.parametrize("make", RIGHT, ids=lambda make: make.__name__)

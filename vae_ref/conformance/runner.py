@@ -87,16 +87,19 @@ def select(
     if not 1 <= edition <= EDITION:
         editions = " or ".join(map(str, range(1, EDITION + 1)))
         raise InputError("edition", f"be {editions}", edition, "Leave it out for the newest.")
-    of_edition = [
-        c for c in all_claims() if c.edition <= edition and (parts is None or c.part in parts)
-    ]
+    of_edition = tuple(claim for claim in all_claims(parts) if claim.edition <= edition)
     standing = [c for c in of_edition if level == "trained" or c.level == "standard"]
     chosen = tuple(c for c in standing if only is None or fnmatch.fnmatchcase(c.id, only))
     if not chosen:
-        other = any(fnmatch.fnmatchcase(c.id, only or "") for c in of_edition)
+
+        def matching(claims: tuple[Claim, ...]) -> bool:
+            return any(fnmatch.fnmatchcase(c.id, only or "") for c in claims)
+
+        at_another_level = matching(of_edition)
+        of_another = matching(all_claims()) and not at_another_level
         raise UnknownClaimError(
-            f"no claim matches {excerpt(repr(only))}"
-            + (" but at the level trained." if other else "; vae-ref claims lists them.")
+            f"no claim{' about this kind of VAE' * of_another} matches {excerpt(repr(only))}"
+            + (" but at the level trained." * at_another_level or "; vae-ref claims lists them.")
         )
     return chosen
 
