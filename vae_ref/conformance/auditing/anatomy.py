@@ -62,7 +62,13 @@ _SCALING = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "div", "div_", "__
 
 
 class NoVAEError(UserError, ValueError):
-    """The step has no VAE that can be judged; the message says why."""
+    """The step has no VAE that can be judged; the message says why.
+
+    Attributes:
+        kind: What it has in its place, if that is told.
+    """
+
+    kind = ""
 
 
 @dataclass
@@ -207,7 +213,7 @@ class _Dissection:
     def anatomy(self) -> Anatomy:
         graph = self.graph
         if not self.of_noise & self.in_loss:
-            raise NoVAEError(self._without_noise())
+            raise self._without_noise()
         latents = self._latents()
         if not latents:
             self.products = {o.index for o in graph.operations if self._is_product(o)}
@@ -236,15 +242,17 @@ class _Dissection:
             raise outside
         return anatomy
 
-    def _without_noise(self) -> str:
+    def _without_noise(self) -> NoVAEError:
         chosen = [o for o in self.graph.operations if o.name in ("argmin", "argmax", "topk")]
         if chosen:
             where = f" ({chosen[0].place})" if chosen[0].place else ""
-            return (
+            error = NoVAEError(
                 f"the code is chosen by {chosen[0].name}{where}, as in a VQ-VAE: discrete codes "
                 "are not judged yet"
             )
-        return (
+            error.kind = "a VQ-VAE"
+            return error
+        return NoVAEError(
             "no noise enters this loss: it is that of an autoencoder, or the step samples "
             "elsewhere; call the step in training mode"
         )

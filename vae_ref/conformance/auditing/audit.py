@@ -85,6 +85,7 @@ class Audit:
                 self._undo_weights(graph, roots)
         except NoVAEError as reason:
             self.reason = str(reason)
+            self.found |= {"kind": reason.kind} if reason.kind else {}
 
     def _take_apart(self, graph: Graph, roots: Roots) -> None:
         """Find the parts in a graph, and make a subject of them."""

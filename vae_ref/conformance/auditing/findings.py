@@ -10,6 +10,7 @@ from vae_ref.conformance.auditing.anatomy import Anatomy
 from vae_ref.conformance.auditing.clamps import bounds_of
 from vae_ref.conformance.auditing.codes import Codes
 from vae_ref.conformance.auditing.graph import Place, at
+from vae_ref.conformance.auditing.kind import kind_of
 from vae_ref.conformance.auditing.pieces import NotReplayableError, Pieces
 
 __all__ = ["describe", "learning"]
@@ -24,6 +25,8 @@ def describe(anatomy: Anatomy, pieces: Pieces | None, addends: Addends) -> dict[
         addends: What the loss is a sum of.
     """
     graph, found = anatomy.graph, dict[str, str]()
+    if kind := kind_of(anatomy, addends.divergence):
+        found["kind"] = kind
     many = len(anatomy.latents) > 1
     for number, latent in enumerate(anatomy.latents, 1):
         which = f" {number}" if many else ""
