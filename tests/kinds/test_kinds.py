@@ -11,8 +11,10 @@ from tests.transcripts import ROOT
 from vae_ref.bridge.kinds import REFERENCES
 from vae_ref.conformance import verify
 from vae_ref.conformance.claims import all_claims
+from vae_ref.conformance.loading import serve
 from vae_ref.conformance.mutants import BANK
 from vae_ref.conformance.runner import UnknownClaimError, check, probe_of
+from vae_ref.support.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("user")
 
@@ -37,6 +39,12 @@ def test_every_claim_holds_on_the_reference(kind, dtype):
 def test_claims_about_another_kind_are_said_not_to_be_of_this_one():
     with pytest.raises(UnknownClaimError, match="no claim about this kind of VAE matches 'kl/"):
         verify(REFERENCES["conditional"](), only="kl/*")
+
+
+def test_another_kind_is_not_isolated(monkeypatch):
+    monkeypatch.setattr(serve, "load", lambda *_: REFERENCES["conditional"]())
+    with pytest.raises(UserError, match="mine.py is a ConditionalVAE; .* leave out --isolated"):
+        serve._loaded("mine.py", {})
 
 
 @pytest.mark.parametrize("make", RIGHT, ids=lambda make: make.__name__)

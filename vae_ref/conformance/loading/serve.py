@@ -25,6 +25,7 @@ from vae_ref.conformance.loading.process import (
     written,
 )
 from vae_ref.conformance.loading.recognition import load
+from vae_ref.conformance.records import TEXTBOOK
 from vae_ref.conformance.subject import Conventions, Subject, from_spread, to_spread
 from vae_ref.conformance.supervisor import limit_memory
 from vae_ref.support.denormals import denormals_flushed
@@ -189,6 +190,11 @@ def _loaded(target: str, declarations: Mapping[str, str]) -> Subject:
         raise UserError(
             f"{target} has no parts that could be asked one by one, and is audited as a step: "
             "leave out --isolated, or name its parts in a Subject"
+        )
+    if subject.parts != TEXTBOOK:
+        raise UserError(
+            f"{target} is a {type(subject).__name__}; another process is asked for parts of the "
+            "textbook's VAE alone: leave out --isolated"
         )
     if not any(getattr(subject, name) is not None for name in FUNCTIONS):
         raise UserError(f"{target} has no function that could be asked for")
