@@ -24,9 +24,10 @@ def kind_of(anatomy: Anatomy, divergence: Iterable[int]) -> str:
     levels = [z for z in codes if codes & graph.ancestors([z]) - {z}]
     known = codes | {v for latent in anatomy.latents for v in latent.posterior}
     beside = _beside(anatomy, divergence, known)
-    learned = any(graph.values[v].parameter for v in beside)
+    decoder = _beside(anatomy, anatomy.outputs, codes)
+    learned = {v for v in beside if graph.values[v].parameter}
     conditions = _conditions(anatomy)
-    given = bool(conditions & _beside(anatomy, anatomy.outputs, codes))
+    given = bool(conditions & decoder)
     told = [
         *["conditional"] * (given or bool(conditions & beside)),
         *["hierarchical"] * bool(levels),
@@ -35,7 +36,8 @@ def kind_of(anatomy: Anatomy, divergence: Iterable[int]) -> str:
         *[f"of {len(codes)} levels"] * bool(levels),
         *[f"of {len(codes)} codes"] * (len(codes) > 1 and not levels),
         *["with discrete codes"] * _is_discrete(anatomy),
-        *["with a learned prior"] * (learned and not levels),
+        *["with a flow"] * bool(learned & decoder),
+        *["with a learned prior"] * (bool(learned - decoder) and not levels),
         *["whose decoder is given data too"] * _sees_data(anatomy, codes),
     ]
     return " ".join(["a", *told, "VAE", *more]) if told or more else ""
