@@ -1,8 +1,8 @@
 """The references of the kinds as subjects of the kit: they are judged like anybody else's."""
 
-from vae_ref.bridge.kinds import conditional
+from vae_ref.bridge.kinds import conditional, quantisation
 
 __all__ = ["REFERENCES"]
 
-REFERENCES = {"conditional": conditional.reference}
+REFERENCES = {"conditional": conditional.reference, "quantisation": quantisation.reference}
 """Name of a kind -> what makes the subject, of a precision."""

@@ -1,5 +1,6 @@
 """Subjects of other kinds than the textbook's VAE: what each kind consists of."""
 
 from vae_ref.conformance.kinds.conditional import ConditionalVAE
+from vae_ref.conformance.kinds.quantisation import VectorQuantiser
 
-__all__ = ["ConditionalVAE"]
+__all__ = ["ConditionalVAE", "VectorQuantiser"]

@@ -1,8 +1,8 @@
 """Claims about other kinds of VAE than the textbook's, a module for each kind."""
 
-from vae_ref.conformance.claims.kinds import conditional
+from vae_ref.conformance.claims.kinds import conditional, quantisation
 
 __all__ = ["MODULES"]
 
-MODULES = (conditional,)
+MODULES = (conditional, quantisation)
 """Each registers its claims when it is imported; reports have them in this order."""

@@ -1,5 +1,5 @@
 """Bugs of other kinds of VAE than the textbook's, and for each kind a correct specimen."""
 
-from vae_ref.conformance.mutants.kinds import conditional
+from vae_ref.conformance.mutants.kinds import conditional, quantisation
 
-__all__ = ["conditional"]
+__all__ = ["conditional", "quantisation"]
