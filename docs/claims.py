@@ -16,7 +16,10 @@ PITCH, MARGIN = 15, 6  # of a picture's rows and columns, in pixels
 LETTER = 6.1  # the width of a letter in a label, roughly
 
 NAMES: dict[Part, str] = {"kl": "KL divergence"}
-TITLES: dict[Part, str] = {"conditional": "Conditional VAEs and learned priors"}
+TITLES: dict[Part, str] = {
+    "conditional": "Conditional VAEs and learned priors",
+    "quantisation": "Vector quantisation",
+}
 KINDS = {
     "exact": "a value is compared with an independent answer",
     "gradient": "a derivative is compared with an independent answer",

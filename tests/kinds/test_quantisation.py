@@ -1,6 +1,7 @@
 """The mathematics of vector quantisation against SciPy, and routes of gradients anywhere."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,9 @@ from scipy.cluster.vq import vq
 from scipy.stats import entropy
 
 from vae_ref.checks import InputError
+from vae_ref.conformance import verify
+from vae_ref.conformance.kinds import VectorQuantiser
+from vae_ref.conformance.mutants import BANK
 from vae_ref.conformance.probe.routing import Term, require_routes, routes
 from vae_ref.conformance.records import Violation
 from vae_ref.kinds.codebook import Averages, perplexity
@@ -119,6 +123,35 @@ def test_an_odd_number_of_levels_is_symmetric():
 def test_errors_say_what_to_do(call, words):
     with pytest.raises(InputError, match=words):
         call()
+
+
+# Weights that are not declared are inferred, and the routes judged with them.
+
+LOSSES = [bug for bug in BANK.values() if bug.slot == "quantisation_loss"]
+
+
+@pytest.mark.parametrize("bug", LOSSES, ids=lambda bug: bug.id)
+@pytest.mark.parametrize("declared", [{"reduction": None}, {"commitment": None}], ids=str)
+def test_routes_are_judged_with_weights_that_are_inferred(bug, declared):
+    only = verify(replace(bug.subject(), **declared), only="quantisation/*loss*")
+    right = {"reduction": "vq-loss-averaged-over-dims", "commitment": "commitment-weight-ignored"}
+    assert (only.verdict == "violated") == (bug.id not in [right[key] for key in declared])
+
+
+@pytest.mark.parametrize("beta", [0.05, 0.25, 1.0, 3.0])
+@pytest.mark.parametrize("factor", [1.0, 0.3])
+def test_the_weights_are_reported(beta, factor):
+    def loss(z_e, codebook):
+        return factor * losses(z_e, codebook).loss(beta).mean()
+
+    subject = VectorQuantiser(name="free", quantisation_loss=loss, commitment=None)
+    report = verify(subject)
+    assert report.counts["pass"] == 2
+    assert report.facts["quantisation loss"].startswith(f"beta = {beta:g}, ")
+    subject = VectorQuantiser(name="told", quantisation_loss=loss, commitment=beta)
+    assert verify(subject).counts["pass"] == 2
+    subject = VectorQuantiser(name="other", quantisation_loss=loss, commitment=2 * beta)
+    assert verify(subject).verdict == "violated"
 
 
 # Routes of gradients, elsewhere than in vector quantisation.

@@ -141,6 +141,15 @@ def a_function_of_its_own():
     )
 
 
+def of_one_distance():
+    """With beta = 1, a single distance has the gradients of both losses."""
+
+    def loss(z_e, codebook):
+        return F.mse_loss(codebook[torch.cdist(z_e, codebook).argmin(1)], z_e)
+
+    return VectorQuantiser(name="one distance", quantisation_loss=loss, commitment=1.0)
+
+
 def sequences_of_undeclared_weights():
     """Codes over time, whose beta is inferred; z_q comes alone, and counts are clamped."""
 
@@ -232,6 +241,7 @@ RIGHT = [
     by_scipy,
     a_module_of_images,
     a_function_of_its_own,
+    of_one_distance,
     sequences_of_undeclared_weights,
     another_estimator,
     of_single_precision,

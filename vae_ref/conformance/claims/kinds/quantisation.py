@@ -18,6 +18,7 @@ _PAPER = "van den Oord, Vinyals and Kavukcuoglu 2017"
 _TERMS = "32 roundings of the sum of the terms' absolute values"
 _ENCODINGS = 60  # about: so many examples as have so many positions together
 _MARGIN = 1e-3  # of the squared lengths: nearer rivals are left out, unless few are further
+_SAME = 1e-5  # the relative difference of weights that are taken for the same
 _SMALL = 1e-3  # the largest epsilon of the smoothing of counts that is not declared
 _IN_LOG = 1e-6  # what may be added to a probability, to keep its logarithm finite
 _LEVELS = (8, 5, 4)
@@ -246,12 +247,20 @@ def straight_through(probe: Probe) -> None:
 
 
 class Loss(NamedTuple):
-    """The sum of a loss, the factor of its reduction, and the weight of the commitment."""
+    """The factor of the reduction of a loss, its name, and the weight of the commitment.
 
-    value: Tensor
+    With the weight 1, one squared distance with nothing detached has the gradients of both losses.
+    """
+
     factor: float
     beta: float
     name: str
+    as_one: bool
+
+    @property
+    def times(self) -> float:
+        """How many times the squared distance is in the value."""
+        return 1.0 if self.as_one else 1 + self.beta
 
 
 def _value(probe: Probe, slot: str, z: Tensor, book: Tensor) -> Tensor:
@@ -279,37 +288,47 @@ _NAMES = {
 
 def _name(factor: float, factors: dict[str, float]) -> str:
     """Return the name of the reduction with this factor, if there is one."""
-    same = (name for name, own in factors.items() if abs(own / factor - 1) < 1e-5)
-    return next(same, "") if factor > 0 else ""
+    return next((name for name, own in factors.items() if _same(own, factor)), "")
 
 
 def _loss(probe: Probe, batch: Batch) -> Loss:
     """Infer the factor and the weight of a loss, as far as they are not declared."""
     subject = _subject(probe)
-    answer = _value(probe, "quantisation_loss", batch.z, batch.book).detach().double()
-    value, per_square = answer.sum(), float(answer.sum() / batch.squares)
-    factors = _factors(probe, batch, answer.numel())
     declared, beta = subject.reduction, subject.commitment
+    answer = _value(probe, "quantisation_loss", batch.z, batch.book).detach().double()
+    per_square = float(answer.sum() / batch.squares)
+    factors = _factors(probe, batch, answer.numel())
+    of_encoder, of_codebook = _pulls(probe, batch)
+    if beta in (None, 1) and _same(per_square, of_codebook) and _same(per_square, of_encoder):
+        factor = factors[declared] if declared else per_square
+        return Loss(factor, 1.0, _name(factor, factors), as_one=True)
     if declared:
         factor = factors[declared]
     else:
         by_value = per_square / (1 + beta) if beta is not None else 0.0
-        factor = by_value if _name(by_value, factors) else _of_codebook(probe, batch)
-        if not (_name(factor, factors) or (beta is None and factor > 0)):
-            factor = by_value or per_square / 2
+        known = [f for f in (by_value, of_codebook) if _name(f, factors)]
+        free = of_codebook if beta is None and of_codebook > 0 else by_value or per_square / 2
+        factor = known[0] if known else free
     weight = per_square / factor - 1 if beta is None else beta
-    return Loss(value, factor, weight, _name(factor, factors))
+    return Loss(factor, weight, _name(factor, factors), as_one=False)
 
 
-def _of_codebook(probe: Probe, batch: Batch) -> float:
-    """Return the weight with which the codebook is moved towards the encodings."""
+def _same(a: float, b: float) -> bool:
+    return abs(a - b) <= _SAME * abs(a)
+
+
+def _pulls(probe: Probe, batch: Batch) -> tuple[float, float]:
+    """Return with which weights encodings and codebook are moved towards each other."""
     try:
         gradients = _loss_gradients(probe, "quantisation_loss", batch)
     except NotApplicable:
-        return 0.0
-    pull = batch.by_code(2 * (batch.e - batch.z.double()))
-    found = gradients["the codebook"].double()
-    return float((found * pull).sum() / pull.square().sum())
+        return 0.0, 0.0
+    away = 2 * (batch.z.double() - batch.e)
+    pulls = batch.both(away, -away)
+    found = (float((gradients[k].double() * pull).sum()) for k, pull in pulls.items())
+    sizes = (float(pull.square().sum()) for pull in pulls.values())
+    of_encoder, of_codebook = (own / size for own, size in zip(found, sizes, strict=True))
+    return of_encoder, of_codebook
 
 
 def _loss_gradients(probe: Probe, slot: str, batch: Batch) -> dict[str, Tensor]:
@@ -335,7 +354,7 @@ def loss_value(probe: Probe) -> Finding:
         require_agreement(
             "the loss, over the factor of its reduction,",
             value / first.factor,
-            (1 + first.beta) * batch.squares,
+            first.times * batch.squares,
             scale=(1 + abs(first.beta)) * (batch.z.double().abs() + batch.e.abs()).square().sum(),
             dtype=probe.dtype,
             inputs=batch.inputs,
