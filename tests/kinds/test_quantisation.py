@@ -138,6 +138,13 @@ def test_routes_are_judged_with_weights_that_are_inferred(bug, declared):
     assert (only.verdict == "violated") == (bug.id not in [right[key] for key in declared])
 
 
+def test_a_codebook_that_never_moves_is_found_without_any_declaration():
+    bug = BANK["codebook-detached-everywhere"].subject()
+    free = verify(replace(bug, commitment=None, reduction=None), only="quantisation/*loss*")
+    (failure,) = free.failures
+    assert failure.message == "the codebook loss does not move the codebook"
+
+
 @pytest.mark.parametrize("beta", [0.05, 0.25, 1.0, 3.0])
 @pytest.mark.parametrize("factor", [1.0, 0.3])
 def test_the_weights_are_reported(beta, factor):
@@ -152,6 +159,13 @@ def test_the_weights_are_reported(beta, factor):
     assert verify(subject).counts["pass"] == 2
     subject = VectorQuantiser(name="other", quantisation_loss=loss, commitment=2 * beta)
     assert verify(subject).verdict == "violated"
+
+
+def test_a_loss_of_nothing_is_found():
+    subject = VectorQuantiser(
+        name="zero", quantisation_loss=lambda z_e, e: 0 * (z_e.sum() + e.sum()), commitment=None
+    )
+    assert [r.status for r in verify(subject).failures] == ["fail"]
 
 
 # Routes of gradients, elsewhere than in vector quantisation.

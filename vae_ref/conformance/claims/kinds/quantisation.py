@@ -307,8 +307,10 @@ def _loss(probe: Probe, batch: Batch) -> Loss:
     else:
         by_value = per_square / (1 + beta) if beta is not None else 0.0
         known = [f for f in (by_value, of_codebook) if _name(f, factors)]
-        free = of_codebook if beta is None and of_codebook > 0 else by_value or per_square / 2
-        factor = known[0] if known else free
+        # Without a gradient by the codebook, its loss is what is left of the value.
+        rest = per_square - of_encoder if of_encoder > 0 else per_square / 2
+        free = by_value or (of_codebook if of_codebook > 0 else rest)
+        factor = known[0] if known else free or 1.0
     weight = per_square / factor - 1 if beta is None else beta
     return Loss(factor, weight, _name(factor, factors), as_one=False)
 
