@@ -255,10 +255,10 @@ def straight_through_detached(z_e: Tensor, codebook: Tensor) -> tuple[Tensor, Te
     seen=(
         "CompVis/taming-transformers#46",
         "CompVis/taming-transformers#57",
-        "bytedance/1d-tokenizer#120",
+        "bytedance/1d-tokenizer#120 (asked about)",
         "karpathy/deep-vector-quantization#2",
-        "andylolu2/jax-vqvae-gpt#3",
-        "MishaLaskin/vqvae#20",
+        "andylolu2/jax-vqvae-gpt#3 (asked about)",
+        "MishaLaskin/vqvae#20 (asked about)",
         "sczhou/CodeFormer#427 (asked about)",
         "dome272/MaskGIT-pytorch#8 (asked about)",
     ),
