@@ -19,6 +19,7 @@ NAMES: dict[Part, str] = {"kl": "KL divergence"}
 TITLES: dict[Part, str] = {
     "conditional": "Conditional VAEs and learned priors",
     "quantisation": "Vector quantisation",
+    "estimators": "Estimators of bounds, gradients and a KL",
 }
 KINDS = {
     "exact": "a value is compared with an independent answer",

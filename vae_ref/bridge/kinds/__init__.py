@@ -5,4 +5,9 @@ from vae_ref.bridge.kinds import conditional, quantisation
 __all__ = ["REFERENCES"]
 
 REFERENCES = {"conditional": conditional.reference, "quantisation": quantisation.reference}
+from vae_ref.bridge.kinds import conditional, estimators
+
+__all__ = ["REFERENCES"]
+
+REFERENCES = {"conditional": conditional.reference, "estimators": estimators.reference}
 """Name of a kind -> what makes the subject, of a precision."""

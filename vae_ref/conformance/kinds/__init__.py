@@ -4,3 +4,6 @@ from vae_ref.conformance.kinds.conditional import ConditionalVAE
 from vae_ref.conformance.kinds.quantisation import VectorQuantiser
 
 __all__ = ["ConditionalVAE", "VectorQuantiser"]
+from vae_ref.conformance.kinds.estimators import Estimators
+
+__all__ = ["ConditionalVAE", "Estimators"]

@@ -5,4 +5,9 @@ from vae_ref.conformance.claims.kinds import conditional, quantisation
 __all__ = ["MODULES"]
 
 MODULES = (conditional, quantisation)
+from vae_ref.conformance.claims.kinds import conditional, estimators
+
+__all__ = ["MODULES"]
+
+MODULES = (conditional, estimators)
 """Each registers its claims when it is imported; reports have them in this order."""

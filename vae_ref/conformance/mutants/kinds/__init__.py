@@ -3,3 +3,6 @@
 from vae_ref.conformance.mutants.kinds import conditional, quantisation
 
 __all__ = ["conditional", "quantisation"]
+from vae_ref.conformance.mutants.kinds import conditional, estimators
+
+__all__ = ["conditional", "estimators"]
