@@ -20,6 +20,8 @@ TITLES: dict[Part, str] = {
     "conditional": "Conditional VAEs and learned priors",
     "quantisation": "Vector quantisation",
     "estimators": "Estimators of bounds, gradients and a KL",
+    "evidence": "Bounds of the evidence from both sides",
+    "calibration": "Calibration of the posterior",
 }
 KINDS = {
     "exact": "a value is compared with an independent answer",

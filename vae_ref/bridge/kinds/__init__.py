@@ -10,4 +10,13 @@ from vae_ref.bridge.kinds import conditional, estimators
 __all__ = ["REFERENCES"]
 
 REFERENCES = {"conditional": conditional.reference, "estimators": estimators.reference}
+from vae_ref.bridge.kinds import calibration, conditional, evidence
+
+__all__ = ["REFERENCES"]
+
+REFERENCES = {
+    "conditional": conditional.reference,
+    "evidence": evidence.reference,
+    "calibration": calibration.reference,
+}
 """Name of a kind -> what makes the subject, of a precision."""

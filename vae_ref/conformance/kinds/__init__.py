@@ -1,5 +1,6 @@
 """Subjects of other kinds than the textbook's VAE: what each kind consists of."""
 
+from vae_ref.conformance.kinds.calibration import AmortisedPosterior
 from vae_ref.conformance.kinds.conditional import ConditionalVAE
 from vae_ref.conformance.kinds.quantisation import VectorQuantiser
 
@@ -7,3 +8,6 @@ __all__ = ["ConditionalVAE", "VectorQuantiser"]
 from vae_ref.conformance.kinds.estimators import Estimators
 
 __all__ = ["ConditionalVAE", "Estimators"]
+from vae_ref.conformance.kinds.evidence import EvidenceEstimator
+
+__all__ = ["AmortisedPosterior", "ConditionalVAE", "EvidenceEstimator"]

@@ -10,4 +10,9 @@ from vae_ref.conformance.claims.kinds import conditional, estimators
 __all__ = ["MODULES"]
 
 MODULES = (conditional, estimators)
+from vae_ref.conformance.claims.kinds import calibration, conditional, evidence
+
+__all__ = ["MODULES"]
+
+MODULES = (conditional, evidence, calibration)
 """Each registers its claims when it is imported; reports have them in this order."""

@@ -6,3 +6,6 @@ __all__ = ["conditional", "quantisation"]
 from vae_ref.conformance.mutants.kinds import conditional, estimators
 
 __all__ = ["conditional", "estimators"]
+from vae_ref.conformance.mutants.kinds import calibration, conditional, evidence
+
+__all__ = ["calibration", "conditional", "evidence"]
