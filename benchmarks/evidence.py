@@ -59,13 +59,13 @@ def measure(chosen: argparse.Namespace) -> None:
         **vars(chosen),
         "step": STEP,
         "steps": STEPS,
-        "simulated": bracket(model, simulated, codes, chosen, generator),
-        "test_binarised": bracket(model, real, None, chosen, generator),
         **provenance.record(threads=torch.get_num_threads()),
     }
     del result["data"]
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    for name, x, z in (("simulated", simulated, codes), ("test_binarised", real, None)):
+        result[name] = bracket(model, x, z, chosen, generator)
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+        print(name, json.dumps(result[name], indent=1), flush=True)
 
 
 def bracket(
@@ -85,7 +85,8 @@ def bracket(
         uniforms = torch.rand(moves, *z.shape[:-1], generator=generator)
         log_w, z, accepted = anneal(
             lambda z: log_density(z, mu, logvar),
-            log_joint, z, betas, momenta, uniforms, step=STEP * sigma, steps=STEPS,
+            log_joint, z, betas, momenta=momenta, uniforms=uniforms,
+            step=STEP * sigma, steps=STEPS,
         )  # fmt: skip
         return importance_weighted_bound(log_w), z, float(accepted.mean())
 

@@ -120,6 +120,7 @@ def _conventions_table() -> str:
 def _substitute(app: Any, config: Any) -> None:
     import claims
     import every_float
+    import evidence
     import field_report
     import isolated
     import performance
@@ -135,6 +136,7 @@ def _substitute(app: Any, config: Any) -> None:
         **text.substitutions(),
         **performance.substitutions(),
         **every_float.substitutions(),
+        **evidence.substitutions(),
     }
 
 

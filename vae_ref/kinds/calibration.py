@@ -93,7 +93,7 @@ def uniform_scores(rank: Tensor, draws: int, u: Codes) -> Codes:
         tensor([-0.9674,  0.0000,  0.9674])
     """
     checks.require_same_shape(rank=rank, u=u)
-    return torch.special.ndtri((rank + u) / (draws + 1))
+    return torch.special.ndtri((rank + u) / (draws + 1))  # type: ignore[no-any-return]
 
 
 def p_values(scores: Codes) -> tuple[PerExample, PerExample]:

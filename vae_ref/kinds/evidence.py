@@ -33,9 +33,9 @@ def anneal(
     log_joint: LogDensity,
     z: Noise,
     betas: Tensor,
+    *,
     momenta: Tensor,
     uniforms: Tensor,
-    *,
     step: Tensor,
     steps: int = 10,
 ) -> tuple[PerDraw, Noise, Tensor]:
@@ -63,8 +63,8 @@ def anneal(
     Example:
         >>> prior = lambda z: torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1)
         >>> joint, z, betas = lambda z: prior(z) - 2, torch.zeros(3, 1), torch.linspace(0, 1, 5)
-        >>> noise = torch.randn(3, 3, 1), torch.rand(3, 3)
-        >>> anneal(prior, joint, z, betas, *noise, step=torch.tensor(0.5))[0]
+        >>> noise = {"momenta": torch.randn(3, 3, 1), "uniforms": torch.rand(3, 3)}
+        >>> anneal(prior, joint, z, betas, **noise, step=torch.tensor(0.5))[0]
         tensor([-2., -2., -2.])
 
     References:
@@ -74,7 +74,8 @@ def anneal(
         Generative Models*, 2017, section 3.
     """
     moves = len(betas) - 2
-    for name, noise, shape in (("momenta", momenta, z.shape), ("uniforms", uniforms, z.shape[:-1])):
+    shapes = {"momenta": (momenta, z.shape), "uniforms": (uniforms, z.shape[:-1])}
+    for name, (noise, shape) in shapes.items():
         if noise.shape != (moves, *shape):
             raise checks.InputError(
                 name, f"have the shape {(moves, *shape)}", tuple(noise.shape), "Draw it so."
@@ -85,7 +86,7 @@ def anneal(
         if t < moves:
             z, moved = hmc(
                 lambda z, b=after: (1 - b) * log_start(z) + b * log_joint(z),  # type: ignore[misc]
-                z, momenta[t], uniforms[t], step, steps,
+                z, momenta[t], uniforms[t], step=step, steps=steps,
             )  # fmt: skip
             accepted = accepted + moved
     return log_w, z, accepted / max(1, moves)

@@ -58,7 +58,7 @@ def leapfrog(
 
 
 def hmc(
-    log_density: LogDensity, z: Noise, v: Noise, u: PerDraw, step: Tensor, steps: int
+    log_density: LogDensity, z: Noise, v: Noise, u: PerDraw, *, step: Tensor, steps: int
 ) -> tuple[Noise, Tensor]:
     r"""Make one Hamiltonian Monte Carlo step, which leaves the density as it is.
 
@@ -76,8 +76,8 @@ def hmc(
         The codes, and whether each chain accepted: a proposal that is not finite is refused.
 
     Example:
-        >>> still, u = torch.zeros(2, 1), torch.tensor([0.0, 0.9])
-        >>> hmc(lambda z: -z.square().sum(-1) / 2, still, still + 3, u, torch.tensor(1.0), 1)[1]
+        >>> still, u, one = torch.zeros(2, 1), torch.tensor([0.0, 0.9]), torch.tensor(1.0)
+        >>> hmc(lambda z: -z.square().sum(-1) / 2, still, still + 3, u, step=one, steps=1)[1]
         tensor([ True, False])
 
     References:

@@ -28,13 +28,13 @@ def reference(dtype: torch.dtype = torch.float32) -> EvidenceEstimator:
         log_w, _, _ = anneal(
             log_prior,
             lambda z: log_prior(z) + log_likelihood(z),
-            z, betas, momenta, uniforms, step=step, steps=steps,
+            z, betas, momenta=momenta, uniforms=uniforms, step=step, steps=steps,
         )  # fmt: skip
         return sign * importance_weighted_bound(log_w)
 
     def move(log_density: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
         u = torch.rand(z.shape[:-1], dtype=z.dtype)
-        return hmc(log_density, z, torch.randn_like(z), u, step, steps)[0]
+        return hmc(log_density, z, torch.randn_like(z), u, step=step, steps=steps)[0]
 
     return EvidenceEstimator(
         name="the reference of annealed importance sampling",

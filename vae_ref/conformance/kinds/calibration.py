@@ -40,8 +40,8 @@ class AmortisedPosterior(Subject):
         >>> subject = AmortisedPosterior(
         ...     name="mine", simulate=simulate, gaussian_posterior=posterior, exact=True
         ... )
-        >>> verify(subject).counts["fail"]
-        0
+        >>> verify(subject).failures
+        ()
     """
 
     parts: ClassVar[tuple[Part, ...]] = ("calibration",)

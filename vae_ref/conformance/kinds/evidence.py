@@ -20,8 +20,9 @@ class EvidenceEstimator(Subject):
 
     The functions are given log densities: a log density takes codes, shape
     ``(chains, examples, latents)``, or with both first axes joined, and returns a value for each,
-    in nats and with its constant. It can be differentiated. The prior is N(0, I). What is left out
-    is not judged. Of the conventions, those of the precision and the noise apply.
+    in nats and with its constant. It can be differentiated. The prior is N(0, I). The chains of
+    different examples must have noise of their own. What is left out is not judged. Of the
+    conventions, those of the precision and the noise apply.
 
     Attributes:
         log_evidence_lower: ``(log_prior, log_likelihood, z, betas)`` -> the log of the average
@@ -45,8 +46,8 @@ class EvidenceEstimator(Subject):
         >>> from vae_ref.conformance import verify
         >>> def importance(log_prior, log_likelihood, z, betas):
         ...     return log_likelihood(z).logsumexp(0) - math.log(len(z))
-        >>> verify(EvidenceEstimator(name="mine", log_evidence_lower=importance)).counts["fail"]
-        0
+        >>> verify(EvidenceEstimator(name="mine", log_evidence_lower=importance)).failures
+        ()
     """
 
     parts: ClassVar[tuple[Part, ...]] = ("evidence",)

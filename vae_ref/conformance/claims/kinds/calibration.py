@@ -52,7 +52,8 @@ def _drawn(probe: Probe, x: object, draws: int, latents: int) -> Tensor:
         z = subject.draw_posterior(x, draws)
     if z.ndim < 2 or len(z) != draws or z.shape[1:].numel() % latents:
         raise Violation(f"{draws} draws have the shape {tuple(z.shape)}", symptom="shape")
-    return z.double().reshape(draws, -1, latents)
+    drawn: Tensor = z.double().reshape(draws, -1, latents)
+    return drawn
 
 
 def _size(probe: Probe) -> int:
@@ -104,7 +105,8 @@ def _features(x: object, examples: int, probe: Probe) -> Tensor:
     turned = turned / turned.std(0).clamp(min=1e-12)
     both = torch.cat([turned, turned.square() - 1], dim=1)
     left, size, _ = torch.linalg.svd(both, full_matrices=False)
-    return left[:, size > 1e-6 * size.max()]
+    features: Tensor = left[:, size > 1e-6 * size.max()]
+    return features
 
 
 def _explained(scores: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -310,8 +312,9 @@ def draws_are_fresh(probe: Probe) -> Finding:
             if bool(varies[a, d] & varies[b, d]) and abs(r) > 0.5:
                 raise Violation(
                     f"the draws of examples {a} and {b} have a rank correlation of {r:.3g}: they "
-                    "share their noise",
+                    "are not drawn independently",
                     symptom="shared",
+                    counterexample={"got": r},
                 )
     return Finding(facts=_facts(_ranked(probe, 2000)[0], "of the ranks, as normal scores"))
 
@@ -334,9 +337,7 @@ def draws_of_the_posterior(probe: Probe) -> None:
     mu, logvar = _posterior(probe, x)
     eps = (_drawn(probe, x, 4, z.shape[1]) - mu) * torch.exp(-logvar / 2)
     alpha = probe.alpha / (2 * z.shape[1])
-    _require_normal(
-        probe, eps.flatten(0, 1), "(draw - mu) / sigma", ("mean", "deviation"), alpha
-    )
+    _require_normal(probe, eps.flatten(0, 1), "(draw - mu) / sigma", ("mean", "deviation"), alpha)
 
 
 @of_draws(

@@ -23,9 +23,9 @@ _AIS = "Neal 2001, Annealed Importance Sampling, equations 10 and 11"
 _BDMC = "Grosse, Ghahramani and Adams 2015, Sandwiching the Marginal Likelihood, section 3"
 _HMC = "Neal 2011, MCMC Using Hamiltonian Dynamics, sections 2.3 and 3.2"
 _CHAINS, _BOUNDED, _SHARP = 3, 10_000, 200  # examples of the bounded and of the sharp model
-_MOVED, _SCALES = 10_000, (0.1, 0.5, 1.0, 3.0)
+_MOVED, _SCALES = 10_000, (0.1, 0.2, 0.4, 0.8, 1.5, 3.0)
 _LEAST = math.exp(-2.0)  # of the bounded likelihood; the most is 1
-_STEEP, _WEIGHT = 3.0, 3.0
+_STEEP = 3.0
 
 of_lower = partial(registry.claim, slot="log_evidence_lower", needs=("log_evidence_lower",))
 of_upper = partial(registry.claim, slot="log_evidence_upper", needs=("log_evidence_upper",))
@@ -66,7 +66,7 @@ def _flat(probe: Probe) -> _Model:
 
 def _bounded(probe: Probe) -> _Model:
     r"""Of the likelihood m + (1 - m) Phi(a z_1 + b), whose evidence is m + (1 - m) Phi(b / s)."""
-    b = 1.5 * probe.normal("b", _BOUNDED)
+    b = 1.5 * probe.normal("b", _BOUNDED) - 1.5
 
     def values(z: Tensor) -> Tensor:
         step = torch.special.ndtr(_STEEP * z[..., 0] + b.to(z))
@@ -85,33 +85,33 @@ def _bounded(probe: Probe) -> _Model:
 
 
 def _sharp(probe: Probe) -> _Model:
-    """Of the linear model x_d = a z_d + e: the posterior is four times narrower than the prior."""
-    a, s2, latents = 2.0, 0.25, 3
+    """Of the linear model x_d = z_d + e, whose posterior has a third of the prior's variance."""
+    s2, latents = 0.5, 8
     z0, noise = (probe.normal(f"sharp {n}", _SHARP, latents) for n in ("code", "noise"))
-    x = a * z0 + math.sqrt(s2) * noise
+    x = z0 + math.sqrt(s2) * noise
 
     def values(z: Tensor) -> Tensor:
-        return -0.5 * ((x.to(z) - a * z).square() / s2 + math.log(2 * math.pi * s2)).sum(-1)
+        return -0.5 * ((x.to(z) - z).square() / s2 + math.log(2 * math.pi * s2)).sum(-1)
 
-    spread = a * a + s2
+    spread = 1 + s2
     squares = x.double().square() / spread + math.log(2 * math.pi * spread)
     prior, eps = (probe.normal(f"sharp {n}", 1, _SHARP, latents) for n in ("prior", "eps"))
-    posterior = a * x / spread + math.sqrt(s2 / spread) * eps
+    posterior = x / spread + math.sqrt(s2 / spread) * eps
     return _Model(_likelihood(_SHARP, values), -0.5 * squares.sum(-1), prior, posterior)
 
 
 def _estimates(probe: Probe, part: str, model: _Model, steps: int) -> Tensor:
-    """Ask for the estimates of the examples; average the weights if there is one for each chain."""
+    """Ask for the estimates of the examples; average the weights if each chain has its own."""
     upper = part == "log_evidence_upper"
     z = model.posterior if upper else model.prior
     betas = torch.linspace(0, 1, steps + 1, dtype=probe.dtype)
     subject: Any = probe.subject
     subject.seed(probe.number(f"{part} {steps} {z.shape}"))
     with probe.calling():
-        found = getattr(subject, part)(
+        answer = getattr(subject, part)(
             _log_prior, model.log_likelihood, z.clone(), betas.flip(0) if upper else betas
         )
-    found = found.detach().double()
+    found: Tensor = answer.detach().double()
     if found.shape == z.shape[:-1] and len(z) > 1:
         sign = -1 if upper else 1
         return sign * ((sign * found).logsumexp(0) - math.log(len(z)))
@@ -196,7 +196,8 @@ def _require_unbiased(probe: Probe, part: str) -> None:
             counterexample={"got": float(found.mean())},
         )
     share, mean = (
-        float(((t.clamp(least, most) - least) / (most - least)).mean()) for t in (weights, expected)
+        float(((t.clamp(least, most) - least) / (most - least)).mean())
+        for t in (weights, expected)
     )
     p = _chernoff(share, mean, len(found))
     if not p >= probe.alpha:
@@ -233,8 +234,8 @@ def lower_unbiased(probe: Probe) -> None:
 
 @of_upper(
     "evidence/upper-unbiased",
-    statement="The exponential of minus the upper estimate is 1/p(x) in expectation, if the chains "
-    "start at draws from the true posterior.",
+    statement="The exponential of minus the upper estimate is 1/p(x) in expectation, if the "
+    "chains start at draws from the true posterior.",
     formula=r"E\Big[\tfrac1K\textstyle\sum_k w_k\Big] = \frac1{p(x)}",
     source=_BDMC,
     kind="statistical",
@@ -317,7 +318,7 @@ def upper_never_below(probe: Probe) -> Finding:
 def path_ends(probe: Probe) -> None:
     model = _sharp(probe)
     log_annealed: Any = probe.subject.log_annealed  # type: ignore[attr-defined]
-    z = probe.normal("path", 4, _SHARP, 3)
+    z = probe.normal("path", 4, _SHARP, 8)
     wide, size = z.double(), _log_prior(z.double()).abs()
     likelihood = model.log_likelihood(wide)
     for beta in (0.0, 1.0):
@@ -350,7 +351,8 @@ def _motion(precision: float, step: float, steps: int, *, codes_first: bool) -> 
     drift[0, 1], kick[1, 0] = step, -step * precision
     outer, inner = (drift, kick) if codes_first else (kick, drift)
     half = (outer + eye) / 2
-    return torch.linalg.matrix_power(half @ inner @ half, steps)
+    moved: Tensor = torch.linalg.matrix_power(half @ inner @ half, steps)
+    return moved
 
 
 def _leap(probe: Probe, *arguments: Any) -> tuple[Tensor, Tensor]:
@@ -490,14 +492,11 @@ def move_leaves_the_target(probe: Probe) -> Finding:
                 z = subject.hmc_step(log_density, z.clone()).detach()
         shares.append(f"{float((z != start).any(-1).double().mean()):.0%} at {scale:g}")
         eps = ((z.double() - mean.double()) @ back.T.double()).numpy()
-        found = [
-            (what, statistic(eps[:, d]), size(eps[:, d]))
-            for d in range(2)
-            for what, statistic, size in (
-                ("mean", statistics.mean, lambda s: s.mean()),
-                ("deviation", statistics.chi_square, lambda s: (s**2).mean() ** 0.5),
-            )
-        ]
+        found = []
+        for column in eps.T:
+            found.append(("mean", statistics.mean(column), column.mean()))
+            size = (column**2).mean() ** 0.5
+            found.append(("deviation", statistics.chi_square(column), size))
         r = statistics.correlation(eps[:, 0], eps[:, 1])
         for what, p, value in [*found, ("correlation", r, (eps[:, 0] * eps[:, 1]).mean())]:
             if not p >= alpha:

@@ -148,7 +148,7 @@ def ais_without_log_k(*given: Any) -> Tensor:
     wrong="log (1/T) Σ_k w_k",
     seen=("tensorflow/probability#267",),
 )
-def ais_averaged_over_temperatures(prior: Any, likelihood: Any, z: Tensor, betas: Tensor) -> Tensor:
+def ais_over_temperatures(prior: Any, likelihood: Any, z: Tensor, betas: Tensor) -> Tensor:
     steps = len(betas) - 1
     return torch.logsumexp(log_weights(prior, likelihood, z, betas), 0) - math.log(steps)
 
