@@ -109,7 +109,7 @@ def p_values(scores: Codes) -> tuple[PerExample, PerExample]:
 
     Example:
         >>> p_values(torch.tensor([[0.5], [-0.5], [1.5], [-1.5]], dtype=torch.float64))
-        (tensor([1.], dtype=torch.float64), tensor([0.5745], dtype=torch.float64))
+        (tensor([1.], dtype=torch.float64), tensor([0.5746], dtype=torch.float64))
     """
     n = torch.tensor(len(scores) / 2, dtype=scores.dtype)
     mean = 2 * torch.special.ndtr(-scores.mean(0).abs() * math.sqrt(len(scores)))

@@ -144,7 +144,8 @@ def collapsed_but_not_meant_to_be_exact():
 
 def an_encoder_with_batch_normalisation():
     """Not trained, and so not exact; in evaluation mode each example is alone."""
-    encoder = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 6))
+    layers = nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 6)
+    encoder = nn.Sequential(*layers).float()
     return AmortisedPosterior(
         name="an encoder",
         simulate=lambda n: tuple(t.float() for t in bugs.simulate(n)),
