@@ -32,6 +32,7 @@ def substitutions() -> dict[str, str]:
         + f"\n\nNats, mean ± standard error over {made['images']} images of each kind, "
         f"{made['temperatures']} temperatures, chains in each direction: {made['chains']}; torch "
         f"{made['torch']}, {made['processor']}."
+        + (" A run with 1,000 images is not measured yet." if made["images"] < 1000 else "")
     }
 
 
