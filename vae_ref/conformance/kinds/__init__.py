@@ -11,3 +11,6 @@ __all__ = ["ConditionalVAE", "Estimators"]
 from vae_ref.conformance.kinds.evidence import EvidenceEstimator
 
 __all__ = ["AmortisedPosterior", "ConditionalVAE", "EvidenceEstimator"]
+from vae_ref.conformance.kinds.families import LikelihoodFamily
+
+__all__ = ["ConditionalVAE", "LikelihoodFamily"]

@@ -15,4 +15,9 @@ from vae_ref.conformance.claims.kinds import calibration, conditional, evidence
 __all__ = ["MODULES"]
 
 MODULES = (conditional, evidence, calibration)
+from vae_ref.conformance.claims.kinds import conditional, families
+
+__all__ = ["MODULES"]
+
+MODULES = (conditional, families)
 """Each registers its claims when it is imported; reports have them in this order."""

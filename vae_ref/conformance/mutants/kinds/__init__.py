@@ -9,3 +9,6 @@ __all__ = ["conditional", "estimators"]
 from vae_ref.conformance.mutants.kinds import calibration, conditional, evidence
 
 __all__ = ["calibration", "conditional", "evidence"]
+from vae_ref.conformance.mutants.kinds import conditional, families
+
+__all__ = ["conditional", "families"]
