@@ -19,4 +19,9 @@ REFERENCES = {
     "evidence": evidence.reference,
     "calibration": calibration.reference,
 }
+from vae_ref.bridge.kinds import conditional, families
+
+__all__ = ["REFERENCES"]
+
+REFERENCES = {"conditional": conditional.reference, "families": families.reference}
 """Name of a kind -> what makes the subject, of a precision."""

@@ -83,7 +83,7 @@ class LikelihoodFamily(Subject):
         ...     return -Normal(mean, log_sigma.exp()).log_prob(x).sum(1)
         >>> report = verify(LikelihoodFamily(name="mine", score=score))
         >>> report.counts["pass"], report.facts["likelihood"]
-        (8, 'gaussian, which takes mean, log_sigma')
+        (7, 'gaussian, which takes mean, log_sigma')
     """
 
     parts: ClassVar[tuple[Part, ...]] = ("families",)

@@ -648,6 +648,12 @@ def _known_draws(probe: Probe) -> tuple[Form, Array, Parameters]:
     return form, *probe.once("draws of pixels", lambda: _drawn(probe, form))
 
 
+def _law(sample: Array) -> str:
+    """Describe numbers that are not standard normal, so roughly that noise does not change it."""
+    mean, deviation = round(2 * sample.mean()) / 2, round(4 * sample.std()) / 4
+    return f"mean {mean:g}, deviation {deviation:g}" if deviation else "constant"
+
+
 @of_draws(
     "families/draws",
     statement="Draws of a pixel have the distribution that scores it.",
@@ -683,7 +689,7 @@ def draws(probe: Probe) -> None:
                     f"the {what} of {_DRAWS:,} draws of pixel {index} is not that of the "
                     f"{form.family.name} likelihood: the mean draw is {x[:, index].mean():.4g} "
                     f"(p = {p:.1g})",
-                    symptom=what,
+                    symptom=f"{form.family.name}: {'; '.join(map(_law, normal.T))}",
                 )
 
 

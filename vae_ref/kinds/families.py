@@ -1,0 +1,84 @@
+r"""Likelihoods of real numbers whose scale is learned: Gaussian and Laplace.
+
+Every function of a distribution takes parameters in the shape of the data, or in one that is
+broadcast to it: a scale per pixel, or one for all. The scores are in nats, with all constants,
+summed over the last axis; the mean is ``mean``. Other modules have Student's t, and the
+likelihoods of grey levels, counts and classes.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from vae_ref import checks
+from vae_ref.shapes import Noise, Outputs, PerExample, Pixels
+
+__all__ = ["distance", "draw_gaussian", "draw_laplace", "gaussian_nll", "laplace_nll"]
+
+
+def gaussian_nll(x: Pixels, mean: Outputs, log_sigma: Tensor) -> PerExample:
+    r"""Compute the score of a normal distribution.
+
+    .. math::
+        -\log N(x; \mu, \sigma^2) = \sum_i \frac{(x_i - \mu_i)^2}{2\sigma_i^2} + \log\sigma_i
+        + \tfrac12 \log 2\pi
+
+    If one sigma is learned for all pixels, its best value is the root mean square of the errors,
+    and the errors and the divergence are then in balance without a weight.
+
+    Args:
+        x: The data, shape ``(*batch, pixels)``.
+        mean: The means, the same shape.
+        log_sigma: The logarithms of the deviations, a shape that is broadcast to that of ``x``.
+
+    Raises:
+        InputError: If the shapes do not match or a value is not finite.
+
+    Example:
+        >>> gaussian_nll(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor(0.0))
+        tensor([1.8379])
+
+    References:
+        Rybkin, Daniilidis and Levine, *Simple and Effective VAE Training with Calibrated
+        Decoders*, 2021, equation 3.
+    """
+    d = distance(x, mean) * torch.exp(-log_sigma)
+    return (0.5 * d.square() + log_sigma + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+def draw_gaussian(mean: Outputs, log_sigma: Tensor, noise: Noise) -> Outputs:
+    """Turn standard normal noise into draws."""
+    return mean + torch.exp(log_sigma) * noise
+
+
+def laplace_nll(x: Pixels, mean: Outputs, log_scale: Tensor) -> PerExample:
+    r"""Compute the score of a Laplace distribution.
+
+    .. math:: -\log p(x) = \sum_i \frac{|x_i - \mu_i|}{b_i} + \log 2b_i
+
+    The arguments are those of `gaussian_nll`.
+
+    Example:
+        >>> laplace_nll(torch.zeros(1, 2), torch.ones(1, 2), torch.tensor(0.0))
+        tensor([3.3863])
+
+    References:
+        Kotz, Kozubowski and Podgórski, *The Laplace Distribution and Generalizations*, 2001,
+        equation 2.1.1.
+    """
+    d = distance(x, mean).abs() * torch.exp(-log_scale)
+    return (d + log_scale + math.log(2)).sum(-1)
+
+
+def draw_laplace(mean: Outputs, log_scale: Tensor, noise: Noise) -> Outputs:
+    """Turn uniform noise in (0, 1) into draws, by the inverse distribution function."""
+    side = torch.where(noise < 0.5, noise, 1 - noise)
+    return mean + torch.exp(log_scale) * torch.sign(noise - 0.5) * -torch.log(2 * side)
+
+
+def distance(x: Pixels, mean: Outputs) -> Outputs:
+    """Return ``x - mean``; raise `InputError` if shapes differ or a value is not finite."""
+    checks.require_extends("mean", mean, "x", x)
+    checks.require_finite("x", x)
+    return x - mean
