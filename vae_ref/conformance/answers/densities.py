@@ -114,10 +114,11 @@ def negative_binomial(x: Array, mean: Array, theta: Array) -> Terms:
 
 
 def zero_inflated(x: Array, mean: Array, theta: Array, gate: Array) -> Terms:
-    """Return the log probability of a count that is 0 by itself with probability ``gate``."""
-    count = sum(negative_binomial(x, mean, theta))
+    """Return the terms for a count that is 0 by itself with probability ``gate``."""
     zero = np.log(gate + (1 - gate) * np.exp(-theta * np.log1p(mean / theta)))
-    return (np.where(x.real == 0, zero, np.log(1 - gate) + count),)
+    own = x.real == 0
+    terms = negative_binomial(x, mean, theta)
+    return np.where(own, zero, np.log(1 - gate)), *(np.where(own, 0, term) for term in terms)
 
 
 def categorical(x: Array, logits: Array) -> Terms:
