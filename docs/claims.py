@@ -22,6 +22,7 @@ TITLES: dict[Part, str] = {
     "estimators": "Estimators of bounds, gradients and a KL",
     "evidence": "Bounds of the evidence from both sides",
     "calibration": "Calibration of the posterior",
+    "families": "Other likelihoods",
 }
 KINDS = {
     "exact": "a value is compared with an independent answer",

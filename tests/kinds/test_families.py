@@ -22,10 +22,10 @@ from vae_ref.kinds import classes, counts, families, levels, student
 pytestmark = pytest.mark.usefixtures("user")
 
 
-def logistic(x, mean, scale, low=0.0, high=1.0, levels=256):
-    half = (high - low) / (levels - 1) / 2
-    above = np.where(x > high - half, 1, special.expit((x + half - mean) / scale))
-    below = np.where(x < low + half, 0, special.expit((x - half - mean) / scale))
+def logistic(x, mean, scale):
+    half = 1 / 510
+    above = np.where(x > 1 - half, 1, special.expit((x + half - mean) / scale))
+    below = np.where(x < half, 0, special.expit((x - half - mean) / scale))
     return np.log(above - below)
 
 
@@ -35,8 +35,8 @@ def mixture(x, logits, mean, scale):
 
 
 def zero_inflated(x, mean, theta, gate):
-    count = stats.nbinom.pmf(x, theta, theta / (theta + mean))
-    return np.log(gate * (x == 0) + (1 - gate) * count)
+    count = np.log1p(-gate) + stats.nbinom.logpmf(x, theta, theta / (theta + mean))
+    return np.where(x == 0, np.logaddexp(np.log(gate), count), count)
 
 
 SCIPY = {

@@ -50,9 +50,7 @@ def log_level(x: Tensor, mean: Tensor, log_scale: Tensor, *, levels: int = 256) 
     return torch.where(first | last, edges, inner)
 
 
-def logistic_nll(
-    x: Pixels, mean: Outputs, log_scale: Tensor, *, levels: int = 256
-) -> PerExample:
+def logistic_nll(x: Pixels, mean: Outputs, log_scale: Tensor, *, levels: int = 256) -> PerExample:
     """Compute the score of grey levels in nats, summed over the last axis.
 
     Args:
@@ -110,5 +108,5 @@ def draw_mixture(
 ) -> Outputs:
     """Turn two uniform numbers for each pixel into a level: the first chooses the component."""
     k = draw_categorical(logits, choice).unsqueeze(-1)
-    own = (parameter.gather(-1, k).squeeze(-1) for parameter in (mean, log_scale))
-    return draw_logistic(*own, noise)
+    mean, log_scale = mean.gather(-1, k), log_scale.gather(-1, k)
+    return draw_logistic(mean.squeeze(-1), log_scale.squeeze(-1), noise)

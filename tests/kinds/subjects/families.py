@@ -11,7 +11,7 @@ from scipy import stats
 from vae_ref.conformance import Conventions, from_numpy
 from vae_ref.conformance.kinds import LikelihoodFamily
 from vae_ref.conformance.mutants.kinds import families as bank
-from vae_ref.conformance.mutants.kinds.families import specimen
+from vae_ref.conformance.mutants.kinds.families import specimen  # noqa: F401
 
 OFF = 1 + 1e-6
 
@@ -35,9 +35,9 @@ def gaussian_by_the_loss_of_torch():
     """Which leaves out its constant by default, and is averaged over the batch."""
     return family(
         "gaussian_nll_loss",
-        lambda x, mean, variance: F.gaussian_nll_loss(mean, x, variance, reduction="none")
-        .sum(1)
-        .mean(),
+        lambda x, mean, variance: (
+            F.gaussian_nll_loss(mean, x, variance, reduction="none").sum(1).mean()
+        ),
         up_to_constant=True,
     )
 
@@ -126,9 +126,7 @@ def logistic_as_published():
         u = torch.empty_like(mean).uniform_(1e-5, 1 - 1e-5)
         return (mean + log_scale.exp() * (u.log() - (1 - u).log())).clamp(-1, 1)
 
-    return family(
-        "PixelCNN++", lambda x, m, s: -_published(x, m, s).sum(), draw_pixels=draw
-    )
+    return family("PixelCNN++", lambda x, m, s: -_published(x, m, s).sum(), draw_pixels=draw)
 
 
 def mixture_as_published():
@@ -150,9 +148,7 @@ def logistic_of_bytes():
         below = torch.where(x <= 0, torch.zeros_like(x), cdf(x - 0.5))
         return -torch.log(above - below).sum(1)
 
-    return family(
-        "bytes", score, mean_of=lambda mean, scale: mean, family="discretised-logistic"
-    )
+    return family("bytes", score, mean_of=lambda mean, scale: mean, family="discretised-logistic")
 
 
 def poisson_by_torch():
@@ -211,9 +207,7 @@ def categorical_of_probabilities():
 
 def multinomial_as_a_recommender():
     """The multinomial score of recommenders, without its coefficient."""
-    return family(
-        "Mult-VAE", lambda x, logits: -(F.log_softmax(logits, 1) * x).sum(-1).mean()
-    )
+    return family("Mult-VAE", lambda x, logits: -(F.log_softmax(logits, 1) * x).sum(-1).mean())
 
 
 def multinomial_by_scipy():
@@ -315,8 +309,10 @@ NEAR = {
         "draw_pixels": lambda m, s: bank.draw_gaussian(m, s) + 0.15 * s.exp(),
     },
     "families/draws-apart": {
-        "draw_pixels": lambda m, s: m
-        + s.exp() * (0.4 * torch.randn_like(m[:, :1]) + math.sqrt(0.84) * torch.randn_like(m))
+        "draw_pixels": lambda m, s: (
+            m
+            + s.exp() * (0.4 * torch.randn_like(m[:, :1]) + math.sqrt(0.84) * torch.randn_like(m))
+        )
     },
 }
 """Name of a claim -> changes of the specimen that are off by a few tolerances."""

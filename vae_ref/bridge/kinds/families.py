@@ -85,10 +85,10 @@ ALL: dict[str, dict[str, Any]] = {
 
 def reference(dtype: torch.dtype = torch.float32, family: str = "gaussian") -> LikelihoodFamily:
     """Return the reference of a family, asked in a precision; its form is left to be inferred."""
-    precision = "float32" if dtype == torch.float32 else "float64"
+    conventions = Conventions(dtype="float32" if dtype == torch.float32 else "float64")
     return LikelihoodFamily(
         name=f"the reference of the {family} likelihood",
         up_to_constant=False,
-        conventions=Conventions(dtype=precision),
+        conventions=conventions,
         **ALL[family],
     )

@@ -176,5 +176,3 @@ def size(density: Any, x: Array, parameters: Sequence[Array]) -> Array:
 
 def _per_example(a: Array) -> Array:
     return a.reshape(len(a), -1).sum(1)
-
-

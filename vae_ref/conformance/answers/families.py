@@ -1,7 +1,7 @@
 """The families of likelihoods beyond the textbook's: what they take, and what is known of each."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -50,7 +50,7 @@ class Family:
     tried: tuple[tuple[str, ...], ...]
     cdf: Callable[..., Array]
     mean: Callable[..., Array]
-    left_out: dict[str, Callable[[Array], Array]] = field(default_factory=dict)
+    left_out: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
     lists: tuple[str, ...] = ()
 
     @property
@@ -147,7 +147,9 @@ def _laplace_cdf(x: Array, mean: Array, scale: Array) -> Array:
     return np.where(x < mean, tail, 1 - tail)
 
 
-def _logistic_cdf(x: Array, mean: Array, scale: Array, *, low: float, high: float, levels: int) -> Array:
+def _logistic_cdf(
+    x: Array, mean: Array, scale: Array, *, low: float, high: float, levels: int
+) -> Array:
     half = (high - low) / (levels - 1) / 2
     return np.where(x > high - half, 1.0, special.expit((x + half - mean) / scale))
 
@@ -158,7 +160,9 @@ def _mixture_cdf(x: Array, logits: Array, mean: Array, scale: Array, **levels: A
     return total
 
 
-def _by_levels(cdf: Callable[..., Array], *parameters: Array, low: float, high: float, levels: int) -> Array:
+def _by_levels(
+    cdf: Callable[..., Array], *parameters: Array, low: float, high: float, levels: int
+) -> Array:
     """Return the mean of levels: the last, less a step for every level that is not reached."""
     step, total = (high - low) / (levels - 1), 0.0
     for level in range(levels - 1):
@@ -338,4 +342,4 @@ _KNOWN = (
     ),
 )
 FAMILIES = {family.name: family for family in _KNOWN}
-"""Name of a family -> what is known of it; more special ones come after those that contain less."""
+"""Name of a family -> what is known of it."""

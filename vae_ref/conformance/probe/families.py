@@ -196,13 +196,10 @@ def _per_example(a: Any, n: int) -> Array:
     return total
 
 
-def to_data(probe: Probe, form: Form | None, x: Tensor) -> Tensor:
+def to_data(probe: Probe, form: Form, x: Tensor) -> Tensor:
     """Return data as the program takes them."""
-    if form is not None and form.family.support == "classes":
-        x = x.long()
-    else:
-        x = x.to(probe.dtype)
-    return x.clone() if form is not None and form.family.whole else probe.as_pixels(x)
+    x = x.long() if form.family.support == "classes" else x.to(probe.dtype)
+    return x.clone() if form.family.whole else probe.as_pixels(x)
 
 
 def ask(probe: Probe, form: Form, x: Tensor, parameters: Parameters) -> Tensor:
@@ -239,7 +236,8 @@ def _call(probe: Probe, x: Tensor, given: list[Tensor]) -> Tensor:
 
 def precision(probe: Probe, answer: Tensor) -> torch.dtype:
     """Return the coarser of the precisions of an answer and of the probe."""
-    return max(answer.dtype, probe.dtype, key=lambda dtype: torch.finfo(dtype).eps)
+    own: torch.dtype = probe.dtype
+    return answer.dtype if torch.finfo(answer.dtype).eps > torch.finfo(own).eps else own
 
 
 def scale_factor(dtype: torch.dtype) -> float:

@@ -32,7 +32,14 @@ claim = partial(registry.claim, slot="score", needs=("score",))
 
 
 def _require(
-    probe: Probe, what: str, got: Tensor, exact: Array, size: Array, inputs: dict[str, Any], **rest: Any
+    probe: Probe,
+    what: str,
+    got: Tensor,
+    exact: Array,
+    size: Array,
+    *,
+    inputs: dict[str, Any],
+    **rest: Any,
 ) -> None:
     dtype = families.precision(probe, got)
     require_agreement(
@@ -94,7 +101,9 @@ def _rows(probe: Probe, form: Form) -> list[_Row]:
 
 def _row(probe: Probe, form: Form, n: int) -> _Row:
     drawn = form.draw(probe, f"mass {n}", 2, 1)
-    leaves = {name: value[0] if form.family.whole else value[0, 0] for name, value in drawn.items()}
+    leaves = {
+        name: value[0] if form.family.whole else value[0, 0] for name, value in drawn.items()
+    }
     points, weights = _support(probe, form, leaves)
     pixels = families.pixels_of(probe, form)[-1]
     points = points if form.family.whole else np.repeat(points[:, None], pixels, 1)
@@ -148,7 +157,8 @@ def _own_support(subject: Any, given: list[Tensor]) -> tuple[Array, Array]:
         centre = float(given[0]) if given[0].numel() == 1 else 0.0
         return _nodes(centre, 1.0, 169)
     if subject.support == "unit levels":
-        x = np.linspace(*(subject.level_range or (0, 1)), subject.levels)
+        low, high = subject.level_range or (0.0, 1.0)
+        x = np.linspace(low, high, int(subject.levels))
     else:
         x = np.arange(given[0].shape[-1] if subject.support == "classes" else 1000.0)
     return x, np.ones(len(x))
@@ -165,9 +175,7 @@ def _probabilities(row: _Row) -> tuple[Tensor, torch.dtype]:
     return torch.exp(-nll.double()) * row.weights, nll.dtype
 
 
-def _summed(
-    probe: Probe, form: Form | None, rows: list[_Row]
-) -> tuple[list[float], torch.dtype]:
+def _summed(probe: Probe, form: Form | None, rows: list[_Row]) -> tuple[list[float], torch.dtype]:
     """Return the total mass at each setting of the parameters, if it can be computed."""
     subject: Any = probe.subject
     found = [_probabilities(row) for row in rows]
@@ -310,14 +318,14 @@ def pixels_add_up(probe: Probe) -> None:
         together[name] = a[1][name] if shared else torch.cat([a[1][name], b[1][name]], 1)
         b[1][name] = a[1][name] if shared else b[1][name]
     x = torch.cat([a[0], b[0]], 1)
-    parts = (ask(probe, form, *pair).detach().double().numpy() for pair in (a, b))
+    parts = [ask(probe, form, *pair).detach().double().numpy() for pair in (a, b)]
     _require(
         probe,
         "the score of two sets of pixels together",
         ask(probe, form, x, together).detach(),
-        sum(parts),
+        parts[0] + parts[1],
         form.size(x, together),
-        _named(x, together),
+        inputs=_named(x, together),
     )
 
 
@@ -369,7 +377,7 @@ def value(probe: Probe) -> Finding:
         x, parameters = _some(probe, form, f"value {examples}", examples, pixels)
         got = ask(probe, form, x, parameters).detach()
         exact, size = form.nll(x, parameters), form.size(x, parameters)
-        _require(probe, "the score", got, exact, size, _named(x, parameters))
+        _require(probe, "the score", got, exact, size, inputs=_named(x, parameters))
     facts = {"likelihood": str(form)}
     if form.fixed is not None:
         facts["scale of the likelihood"] = f"{form.family.scale} = {form.fixed:.6g}, fixed"
@@ -421,7 +429,7 @@ def slopes(probe: Probe) -> None:
             got.to(dtype),
             right,
             size,
-            _named(x, parameters),
+            inputs=_named(x, parameters),
             symptom=f"no-gradient of {name}" if dead else "",
         )
 
@@ -433,7 +441,7 @@ def _slopes(form: Form, x: Tensor, given: list[Array]) -> list[Array]:
 def _size_of_slopes(form: Form, x: Tensor, given: list[Array], index: int) -> Array:
     """Return the size of the slopes, and their change if a parameter or x moves by its size."""
     base = _slopes(form, x, given)[index]
-    size = 1 + np.abs(base) + np.abs(base).max()
+    size: Array = 1 + np.abs(base) + np.abs(base).max()
     for other in range(len(given)):
         moved = [v * (1 + 1e-6 * (i == other)) for i, v in enumerate(given)]
         change = _slopes(form, x, moved)[index] - base
@@ -522,7 +530,7 @@ def units(probe: Probe) -> None:
         ask(probe, form, 0.5 + b * x, moved).detach(),
         ask(probe, form, x, parameters).detach().double().numpy() + x[0].numel() * math.log(b),
         form.size(x, parameters) + form.size(0.5 + b * x, moved),
-        _named(x, parameters),
+        inputs=_named(x, parameters),
     )
 
 
@@ -543,7 +551,9 @@ def _extremes(probe: Probe, form: Form) -> list[tuple[Tensor, Parameters]]:
                 far = form.to_levels(mean) if factor < 1 else far
             cases.append((far, wide))
         if "degrees" in parameters:
-            cases += [(x, parameters | {"degrees": parameters["degrees"] * 0 + d}) for d in (1, 200)]
+            cases += [
+                (x, parameters | {"degrees": parameters["degrees"] * 0 + d}) for d in (1, 200)
+            ]
             cases.append((x + 1e3, parameters))
         return cases
     if family.support == "counts" and not family.whole:
@@ -572,7 +582,7 @@ def extremes(probe: Probe) -> None:
     for x, parameters in _extremes(probe, form):
         got = ask(probe, form, x, parameters).detach()
         exact, size = form.nll(x, parameters), form.size(x, parameters)
-        _require(probe, "the score of an extreme", got, exact, size, _named(x, parameters))
+        _require(probe, "the score of an extreme", got, exact, size, inputs=_named(x, parameters))
 
 
 of_draws = partial(
@@ -616,7 +626,7 @@ def mean(probe: Probe) -> None:
         total = got.double().sum(-1, keepdim=True)
         got = got / total  # of any total
     inputs: dict[str, Any] = dict(parameters)
-    _require(probe, "the mean", got, exact, size, inputs)
+    _require(probe, "the mean", got, exact, size, inputs=inputs)
 
 
 def _as_normal(probe: Probe, form: Form, x: Array, parameters: Parameters) -> Array:

@@ -491,9 +491,7 @@ def levels_density(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     seen=("pyro-ppl/numpyro#1489",),
     **_MIX,
 )
-def mixture_not_normalised(
-    x: Tensor, logits: Tensor, mean: Tensor, log_scale: Tensor
-) -> Tensor:
+def mixture_not_normalised(x: Tensor, logits: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     return -torch.logsumexp(logits + _level(x[..., None], mean, log_scale), -1).sum(1)
 
 
@@ -812,7 +810,7 @@ def noise_shared_batch(mean: Tensor, log_sigma: Tensor) -> Tensor:
     wrong="x = μ + b |log u|",
     right="x = μ ± b |log u|",
     seen=("statrs-dev/statrs#150",),
-    family="laplace",
+    family=_L["family"],
 )
 def laplace_one_side(mean: Tensor, log_scale: Tensor) -> Tensor:
     return mean - log_scale.exp() * torch.log1p(-torch.rand_like(mean))
@@ -823,7 +821,7 @@ def laplace_one_side(mean: Tensor, log_scale: Tensor) -> Tensor:
     "the chi-square number in your Student draws is not divided by ν",
     wrong="x = μ + σ z/√χ²",
     right="x = μ + σ z/√(χ²/ν)",
-    family="student-t",
+    family=_T["family"],
 )
 def student_without_degrees(mean: Tensor, scale: Tensor, degrees: Tensor) -> Tensor:
     return draw_student(mean, scale / degrees.sqrt(), degrees)
