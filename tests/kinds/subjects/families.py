@@ -283,8 +283,7 @@ RIGHT = [
 
 
 def _slope_off(x, mean, log_sigma):
-    off = OFF**2 * log_sigma - ((OFF**2 - 1) * log_sigma).detach()
-    return bank.gaussian(x, mean, off)
+    return bank.gaussian(x, mean, log_sigma + 1e-5 * (log_sigma - log_sigma.detach()))
 
 
 def _off_in_extremes(x, mean, log_sigma):

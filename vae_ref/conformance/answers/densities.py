@@ -166,13 +166,17 @@ def slopes(density: Any, x: Array, parameters: Sequence[Array], *, whole: bool) 
 def size(density: Any, x: Array, parameters: Sequence[Array]) -> Array:
     """Return the size of what is added up, per example, and its change if an input is rounded."""
     terms = density(x, *parameters)
-    total = sum(_per_example(np.abs(term)) for term in terms)
+    total: Array = np.ones(len(x))
+    for term in terms:
+        total = total + _per_example(np.abs(term))
     for index, parameter in enumerate(parameters):
         moved = parameter * (1 + 1e-30j)
         given = [*parameters[:index], moved, *parameters[index + 1 :]]
-        total = total + sum(_per_example(np.abs(t.imag)) for t in density(x, *given)) * 1e30
-    return total + 1
+        for term in density(x, *given):
+            total = total + _per_example(np.abs(term.imag)) * 1e30
+    return total
 
 
 def _per_example(a: Array) -> Array:
-    return a.reshape(len(a), -1).sum(1)
+    total: Array = a.reshape(len(a), -1).sum(1)
+    return total

@@ -144,14 +144,16 @@ _FACTORIAL = {"log x!": _log_factorial}
 
 def _laplace_cdf(x: Array, mean: Array, scale: Array) -> Array:
     tail = 0.5 * np.exp(-np.abs(x - mean) / scale)
-    return np.where(x < mean, tail, 1 - tail)
+    below: Array = np.where(x < mean, tail, 1 - tail)
+    return below
 
 
 def _logistic_cdf(
     x: Array, mean: Array, scale: Array, *, low: float, high: float, levels: int
 ) -> Array:
     half = (high - low) / (levels - 1) / 2
-    return np.where(x > high - half, 1.0, special.expit((x + half - mean) / scale))
+    below: Array = np.where(x > high - half, 1.0, special.expit((x + half - mean) / scale))
+    return below
 
 
 def _mixture_cdf(x: Array, logits: Array, mean: Array, scale: Array, **levels: Any) -> Array:
@@ -164,11 +166,11 @@ def _by_levels(
     cdf: Callable[..., Array], *parameters: Array, low: float, high: float, levels: int
 ) -> Array:
     """Return the mean of levels: the last, less a step for every level that is not reached."""
-    step, total = (high - low) / (levels - 1), 0.0
+    step, total = (high - low) / (levels - 1), np.zeros(parameters[0].shape[:2])
     for level in range(levels - 1):
         x = np.full(parameters[0].shape[:2], low + step * level)
         total = total + cdf(x, *parameters, low=low, high=high, levels=levels)
-    return high - step * np.asarray(total)
+    return high - step * total
 
 
 def _nb_cdf(x: Array, mean: Array, theta: Array) -> Array:

@@ -420,7 +420,7 @@ def slopes(probe: Probe) -> None:
     dtype = families.precision(probe, ask(probe, form, x, parameters).detach())
     for name, got in zip(names, found, strict=True):
         right = -exact[list(parameters).index(name)]
-        size = 8 * _size_of_slopes(form, x, given, list(parameters).index(name))
+        size = 2 * _size_of_slopes(form, x, given, list(parameters).index(name))
         words = f"the slope of the score by {name}"
         dead = bool(right.any()) and not bool(got.any())
         _require(
