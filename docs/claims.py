@@ -23,6 +23,7 @@ TITLES: dict[Part, str] = {
     "evidence": "Bounds of the evidence from both sides",
     "calibration": "Calibration of the posterior",
     "families": "Other likelihoods",
+    "flows": "Richer posteriors and priors",
 }
 KINDS = {
     "exact": "a value is compared with an independent answer",

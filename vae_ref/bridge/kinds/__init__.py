@@ -24,4 +24,9 @@ from vae_ref.bridge.kinds import conditional, families
 __all__ = ["REFERENCES"]
 
 REFERENCES = {"conditional": conditional.reference, "families": families.reference}
+from vae_ref.bridge.kinds import conditional, flows
+
+__all__ = ["REFERENCES"]
+
+REFERENCES = {"conditional": conditional.reference, "flows": flows.reference}
 """Name of a kind -> what makes the subject, of a precision."""

@@ -14,3 +14,6 @@ __all__ = ["AmortisedPosterior", "ConditionalVAE", "EvidenceEstimator"]
 from vae_ref.conformance.kinds.families import LikelihoodFamily
 
 __all__ = ["ConditionalVAE", "LikelihoodFamily"]
+from vae_ref.conformance.kinds.flows import FlexibleVAE
+
+__all__ = ["ConditionalVAE", "FlexibleVAE"]

@@ -20,4 +20,15 @@ from vae_ref.conformance.claims.kinds import conditional, families
 __all__ = ["MODULES"]
 
 MODULES = (conditional, families)
+from vae_ref.conformance.claims.kinds import (
+    cholesky,
+    conditional,
+    flows,
+    mixtures,
+    von_mises_fisher,
+)
+
+__all__ = ["MODULES"]
+
+MODULES = (conditional, cholesky, flows, mixtures, von_mises_fisher)
 """Each registers its claims when it is imported; reports have them in this order."""

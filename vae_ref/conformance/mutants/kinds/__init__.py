@@ -12,3 +12,12 @@ __all__ = ["calibration", "conditional", "evidence"]
 from vae_ref.conformance.mutants.kinds import conditional, families
 
 __all__ = ["conditional", "families"]
+from vae_ref.conformance.mutants.kinds import (
+    cholesky,
+    conditional,
+    flows,
+    mixtures,
+    von_mises_fisher,
+)
+
+__all__ = ["cholesky", "conditional", "flows", "mixtures", "von_mises_fisher"]
