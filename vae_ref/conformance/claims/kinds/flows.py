@@ -95,11 +95,12 @@ def _jacobian(probe: Probe, part: str, z: Tensor) -> _Jacobian:
     """Compute the Jacobian in full: by the gradients of the codes, or by differences."""
     matrix, more = _by_gradients(probe, part, z), 0.0
     if matrix is None:
-        matrix, more = _by_differences(probe, part, z), 1e4
+        matrix, more = _by_differences(probe, part, z), 1e9
     if not bool(torch.isfinite(matrix).all()):
         raise Violation(f"the derivatives of {part} are not finite", symptom="jacobian")
     s = torch.linalg.svdvals(matrix)
-    condition = s[:, 0] / s[:, -1].clamp_min(1e-300)
+    # A slope such as 1 - tanh^2 is rounded as 1 is, however small it is.
+    condition = (1 + s[:, 0]) / s[:, -1].clamp_min(1e-300)
     size = 1 + s.clamp_min(1e-300).log().abs().sum(1) + (1 + more) * s.shape[1] * condition
     sure = torch.finfo(probe.dtype).eps * (1 + more) * condition < 1e-3
     sign = torch.linalg.det(matrix).sign()
