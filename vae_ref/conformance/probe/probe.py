@@ -48,6 +48,12 @@ _ALPHA = 1e-8
 """The level of a claim outside a run, about a claim's share of the budget of a run."""
 
 T = TypeVar("T")
+Arranged = Callable[..., tuple[Any, ...]]
+"""Makes the arguments of a part from tensors."""
+
+
+def _as_they_are(*inputs: Tensor) -> tuple[Any, ...]:
+    return inputs
 
 
 class Probe:
@@ -183,14 +189,18 @@ class Probe:
             )
         return answer
 
-    def each(self, part: str, *inputs: Tensor) -> Tensor:
+    def whole(self, part: str, *inputs: Tensor, arranged: Arranged = _as_they_are) -> Tensor:
+        """Call a part with copies of tensors, arranged as it takes them."""
+        return self._call(part, *arranged(*(tensor.clone() for tensor in inputs)))
+
+    def each(self, part: str, *inputs: Tensor, arranged: Arranged = _as_they_are) -> Tensor:
         """Return a function of examples, one number each, whatever its reduction over a batch."""
         examples = len(inputs[0])
-        answer = self._call(part, *(tensor.clone() for tensor in inputs))
+        answer = self.whole(part, *inputs, arranged=arranged)
         if answer.numel() == examples:
             return answer.reshape(examples)
         rows = zip(*(tensor.split(1) for tensor in inputs), strict=True)
-        return torch.stack([self._call(part, *(t.clone() for t in row)).sum() for row in rows])
+        return torch.stack([self.whole(part, *row, arranged=arranged).sum() for row in rows])
 
     def bound(self, log_w: Tensor) -> Tensor:
         """Return the importance-weighted bound, one per example."""
