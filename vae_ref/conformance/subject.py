@@ -238,6 +238,7 @@ class Subject:
     """
 
     parts: ClassVar[tuple[Part, ...]] = TEXTBOOK
+    of_bugs: ClassVar[tuple[str, ...]] = ()  # declarations without which a bug answers otherwise
 
     name: str
     kl: Callable[..., Tensor] | None = None

@@ -267,7 +267,8 @@ def _by_answers(
     for name, kills in kill_matrix().items():
         if BANK[name].slot != slot or not kills.keys() & seen.keys():
             continue
-        mutant = Probe(BANK[name].subject(), probe.seed, alpha=probe.alpha)
+        declared = {field: getattr(probe.subject, field) for field in probe.subject.of_bugs}
+        mutant = Probe(BANK[name].subject(**declared), probe.seed, alpha=probe.alpha)
         alike = sum(_alike(r, _violation(r.claim, mutant)) for r in seen.values())
         missed = kills.keys() & ran - {
             r.claim.id for r in failed
