@@ -217,3 +217,12 @@ def test_the_p_values_are_those_of_the_exact_laws(beyond):
     law = stats.chi2(10)
     tail = 2 * min(law.cdf(square), law.sf(square))
     assert math.isclose(statistics.chi_square(sample), tail, rel_tol=1e-12)
+
+
+def test_the_equality_of_means_is_tested_by_the_analysis_of_variance():
+    groups = np.random.default_rng(0).standard_normal((5, 7)) + 0.3 * np.arange(5)[:, None]
+    exact = float(stats.f_oneway(*groups).pvalue)
+    assert 1e-6 < exact < 0.5
+    assert math.isclose(statistics.equal_means(groups), exact, rel_tol=1e-9)
+    assert statistics.equal_means(np.zeros((5, 7))) == 1
+    assert statistics.equal_means(np.arange(5.0)[:, None].repeat(7, 1)) == 0

@@ -23,6 +23,7 @@ __all__ = [
     "draws_for_mean",
     "draws_for_score",
     "draws_for_sigma",
+    "equal_means",
     "kl_monte_carlo",
     "kolmogorov_smirnov",
     "legendre",
@@ -94,6 +95,22 @@ def correlation(a: Sample, b: Sample) -> float:
 def draws_for_correlation(r: float, alpha: float, power: float = POWER) -> int:
     """Return how many pairs find a correlation of ``r``, by Fisher's transformation."""
     return 3 + math.ceil((_standard_errors(alpha, power) / math.atanh(r)) ** 2)
+
+
+def equal_means(groups: Sample) -> float:
+    """Test that groups have one mean, by the exact F distribution of the ratio of variances.
+
+    Only means that differ more than they should count.
+
+    Args:
+        groups: A group of normal numbers of one variance in each row.
+    """
+    count, size = groups.shape
+    between = size * groups.mean(1).var(ddof=1)
+    within = groups.var(axis=1, ddof=1).mean()
+    if not within > 0:
+        return float(between == 0)
+    return float(special.fdtrc(count - 1, count * (size - 1), between / within))
 
 
 def legendre(sample: Sample, degree: int) -> Sample:
