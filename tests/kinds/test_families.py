@@ -17,7 +17,7 @@ from vae_ref.conformance.kinds import LikelihoodFamily
 from vae_ref.conformance.mutants.kinds.families import specimen
 from vae_ref.conformance.probe.families import Form
 from vae_ref.conformance.probe.probe import Probe
-from vae_ref.kinds import classes, counts, families, levels, student
+from vae_ref.kinds import classes, counts, discretised_logistic, families, student
 
 pytestmark = pytest.mark.usefixtures("user")
 
@@ -174,14 +174,16 @@ def test_a_level_far_from_the_mean_keeps_its_digits(distance):
         d = mpmath.mpf(x) - mpmath.mpf(mean)
         exact = float(mpmath.log(s(d + half) - s(d - half)))
     given = (torch.tensor(v, dtype=torch.float64) for v in (x, mean, np.log(scale)))
-    assert levels.log_level(*given).item() == pytest.approx(exact, rel=1e-10)
+    assert discretised_logistic.log_level(*given).item() == pytest.approx(exact, rel=1e-10)
 
 
 def test_all_levels_of_the_mixture_add_up_to_one():
     x = torch.linspace(0, 1, 256, dtype=torch.float64)[:, None]
     logits, mean, s = (torch.randn(1, 1, 3, dtype=torch.float64) for _ in range(3))
     given = (value.expand(256, 1, 3) for value in (logits, mean.sigmoid(), s - 4))
-    assert torch.exp(-levels.mixture_nll(x, *given)).sum().item() == pytest.approx(1, abs=1e-12)
+    assert torch.exp(-discretised_logistic.mixture_nll(x, *given)).sum().item() == pytest.approx(
+        1, abs=1e-12
+    )
 
 
 def test_limits_of_the_families():
@@ -214,7 +216,7 @@ def test_real_numbers_are_drawn_by_the_inverse_distribution_function():
     mean, s = torch.tensor(0.4, dtype=torch.float64), torch.tensor(-0.7, dtype=torch.float64)
     found = families.draw_laplace(mean, s, u)
     assert torch.allclose(found, torch.from_numpy(stats.laplace.ppf(u, 0.4, np.exp(-0.7))))
-    found = levels.draw_logistic(mean, s - 2, u) * 255
+    found = discretised_logistic.draw_logistic(mean, s - 2, u) * 255
     exact = stats.logistic.ppf(u, 0.4, np.exp(-2.7)).clip(0, 1) * 255
     assert np.abs(found.numpy() - exact).max() <= 0.5 + 1e-9
 
@@ -237,7 +239,7 @@ def test_errors_name_the_argument():
     with pytest.raises(InputError, match="^rate must be positive"):
         counts.log_poisson(x, -one)
     with pytest.raises(InputError, match=r"^x must lie in \[0, 1\]"):
-        levels.logistic_nll(x + 255, one, one)
+        discretised_logistic.logistic_nll(x + 255, one, one)
     with pytest.raises(InputError, match="^x and logits must have the same shape"):
         classes.multinomial_nll(x, one[0])
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vae_ref.conformance import Conventions
 from vae_ref.conformance.kinds import LikelihoodFamily
-from vae_ref.kinds import classes, counts, levels
+from vae_ref.kinds import classes, counts, discretised_logistic
 from vae_ref.kinds.families import draw_gaussian, draw_laplace, gaussian_nll, laplace_nll
 from vae_ref.kinds.student import draw_student, student_nll
 
@@ -28,7 +28,7 @@ def _student(mean: Tensor, log_scale: Tensor, degrees: Tensor) -> Tensor:
 
 def _mixture(logits: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     choice, noise = (_uniform(mean[..., 0]) for _ in range(2))
-    return levels.draw_mixture(logits, mean, log_scale, choice, noise)
+    return discretised_logistic.draw_mixture(logits, mean, log_scale, choice, noise)
 
 
 def _of_counts(log: _Log) -> dict[str, Any]:
@@ -56,10 +56,10 @@ ALL: dict[str, dict[str, Any]] = {
         "draw_pixels": _student,
     },
     "discretised-logistic": {
-        "score": levels.logistic_nll,
-        "draw_pixels": lambda mean, s: levels.draw_logistic(mean, s, _uniform(mean)),
+        "score": discretised_logistic.logistic_nll,
+        "draw_pixels": lambda mean, s: discretised_logistic.draw_logistic(mean, s, _uniform(mean)),
     },
-    "logistic-mixture": {"score": levels.mixture_nll, "draw_pixels": _mixture},
+    "logistic-mixture": {"score": discretised_logistic.mixture_nll, "draw_pixels": _mixture},
     "poisson": _of_counts(counts.log_poisson) | {"mean_of": lambda rate: rate},
     "negative-binomial": _of_counts(counts.log_negative_binomial)
     | {"mean_of": lambda mean, theta: mean},
