@@ -29,4 +29,9 @@ from vae_ref.bridge.kinds import conditional, flows
 __all__ = ["REFERENCES"]
 
 REFERENCES = {"conditional": conditional.reference, "flows": flows.reference}
+from vae_ref.bridge.kinds import conditional, hierarchy
+
+__all__ = ["REFERENCES"]
+
+REFERENCES = {"conditional": conditional.reference, "hierarchy": hierarchy.reference}
 """Name of a kind -> what makes the subject, of a precision."""

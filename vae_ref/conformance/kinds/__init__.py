@@ -17,3 +17,6 @@ __all__ = ["ConditionalVAE", "LikelihoodFamily"]
 from vae_ref.conformance.kinds.flows import FlexibleVAE
 
 __all__ = ["ConditionalVAE", "FlexibleVAE"]
+from vae_ref.conformance.kinds.hierarchy import HierarchicalVAE
+
+__all__ = ["ConditionalVAE", "HierarchicalVAE"]

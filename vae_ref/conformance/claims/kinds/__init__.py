@@ -31,4 +31,9 @@ from vae_ref.conformance.claims.kinds import (
 __all__ = ["MODULES"]
 
 MODULES = (conditional, cholesky, flows, mixtures, von_mises_fisher)
+from vae_ref.conformance.claims.kinds import conditional, hierarchy, levels
+
+__all__ = ["MODULES"]
+
+MODULES = (conditional, hierarchy, levels)
 """Each registers its claims when it is imported; reports have them in this order."""

@@ -21,3 +21,6 @@ from vae_ref.conformance.mutants.kinds import (
 )
 
 __all__ = ["cholesky", "conditional", "flows", "mixtures", "von_mises_fisher"]
+from vae_ref.conformance.mutants.kinds import conditional, hierarchy
+
+__all__ = ["conditional", "hierarchy"]
