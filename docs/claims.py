@@ -24,6 +24,7 @@ TITLES: dict[Part, str] = {
     "calibration": "Calibration of the posterior",
     "families": "Other likelihoods",
     "flows": "Richer posteriors and priors",
+    "hierarchy": "Hierarchies of codes",
 }
 KINDS = {
     "exact": "a value is compared with an independent answer",
