@@ -9,7 +9,10 @@ import torch
 from scipy import integrate
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
+from tests.kinds.subjects.hierarchy import Ladder
 from vae_ref.checks import InputError
+from vae_ref.conformance import verify
+from vae_ref.conformance.kinds import HierarchicalVAE as HierarchicalSubject
 from vae_ref.gaussian import kl_between, log_density
 from vae_ref.kinds import hierarchy_linear as linear
 from vae_ref.kinds.hierarchy import HierarchicalVAE
@@ -204,3 +207,54 @@ def test_a_temperature_scales_the_noise_of_both_levels(small):
 def test_dimensions_are_positive():
     with pytest.raises(InputError, match="latent_dims must be a positive integer"):
         HierarchicalVAE(latent_dims=(2, 0))
+
+
+def levels_of(posteriors, priors):
+    def normal_(mu, logvar):
+        return Normal(mu, torch.exp(logvar / 2))
+
+    pairs = zip(posteriors, priors, strict=True)
+    return [kl_divergence(normal_(*q), normal_(*p)).sum(1) for q, p in pairs]
+
+
+class DetachedLadder(Ladder):
+    def forward(self, x):
+        upper, (z1, posterior, _) = super().forward(x)
+        return upper, (z1, posterior, self.prior(upper[0].detach()))
+
+
+class MeanLadder(Ladder):
+    def forward(self, x):
+        upper, (z1, posterior, _) = super().forward(x)
+        return upper, (z1, posterior, self.prior(upper[1][0]))
+
+
+def of_ladder(make):
+    ladder = make()
+    return {
+        "top_down": ladder,
+        "prior_of_level": ladder.prior,
+        "observations": lambda n: torch.rand(n, 9),
+        "module": ladder,
+    }
+
+
+@pytest.mark.usefixtures("user")
+@pytest.mark.parametrize(
+    ("bug", "functions"),
+    [
+        ("levels-top-twice", {"kl_levels": lambda q, p: sum(levels_of([*q, q[0]], [*p, p[0]]))}),
+        ("levels-swapped", {"kl_levels": lambda q, p: sum(levels_of(p, q)).mean()}),
+        (
+            "levels-loss-mixed-reduction",
+            {"negative_elbo_of_levels": lambda nll, q, p: nll.mean() + sum(levels_of(q, p)).sum()},
+        ),
+        ("inference-prior-of-detached-code", DetachedLadder),
+        ("inference-prior-of-mean", MeanLadder),
+    ],
+)
+def test_a_bug_is_named_in_another_program_of_two_levels(bug, functions):
+    torch.manual_seed(0)
+    functions = of_ladder(functions) if isinstance(functions, type) else functions
+    (root,) = verify(HierarchicalSubject(name="another", **functions)).failures
+    assert root.diagnosis.bug == bug
