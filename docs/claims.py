@@ -25,6 +25,7 @@ TITLES: dict[Part, str] = {
     "families": "Other likelihoods",
     "flows": "Richer posteriors and priors",
     "hierarchy": "Hierarchies of codes",
+    "disentangling": "Disentangling terms and annealing",
 }
 KINDS = {
     "exact": "a value is compared with an independent answer",

@@ -1,4 +1,4 @@
-r"""What is done to the KL while a model trains: a capacity, free bits, a schedule of its weight."""
+"""What is done to the KL while a model trains: capacity, free bits, a schedule of its weight."""
 
 from dataclasses import dataclass
 from typing import Literal

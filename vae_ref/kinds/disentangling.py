@@ -46,8 +46,8 @@ def decomposition(
         \hat q(z_i) = \sum_j w_{ij}\,q(z_i \mid x_j)
 
     Weighted sampling has :math:`w_{ij} = 1 / (NB)`. It is biased: if the batch is the whole data
-    set, every :math:`\log\hat q` is :math:`\log N` too small. So the total correlation of D latents
-    is :math:`(D - 1) \log N` too large.
+    set, every :math:`\log\hat q` is :math:`\log N` too small. So the total correlation of D
+    latents is :math:`(D - 1) \log N` too large.
 
     Args:
         z: One draw from every posterior, shape ``(batch, latent)``.
@@ -70,10 +70,9 @@ def decomposition(
     checks.require_same_shape(z=z, mu=mu, logvar=logvar)
     batch = len(z)
     if sampling == "weighted":
-        log_w = torch.full((batch, batch), -math.log(data * batch))
+        log_w = torch.full((batch, batch), -math.log(data * batch), dtype=z.dtype)
     else:
-        log_w = stratified_log_weights(batch, data)
-    log_w = log_w.to(z)
+        log_w = stratified_log_weights(batch, data).to(z)
     apart = z.unsqueeze(1).expand(-1, batch, -1).unsqueeze(-1)
     each = log_density(apart, mu.unsqueeze(-1), logvar.unsqueeze(-1))  # of z_id under x_j
     log_q = torch.logsumexp(log_w + each.sum(-1), 1)

@@ -23,7 +23,7 @@ def stratified_log_weights(batch: int, data: int) -> Tensor:
         data: The size :math:`N` of the data set, at least that of the batch.
 
     Returns:
-        The matrix :math:`\log w_{ij}`, shape ``(batch, batch)``.
+        The matrix :math:`\log w_{ij}`, shape ``(batch, batch)``, in double precision.
 
     Raises:
         InputError: If the batch has fewer than two examples, or more than the data set.
@@ -32,7 +32,7 @@ def stratified_log_weights(batch: int, data: int) -> Tensor:
         >>> stratified_log_weights(3, 10).exp()
         tensor([[0.1000, 0.4000, 0.5000],
                 [0.5000, 0.1000, 0.4000],
-                [0.4000, 0.5000, 0.1000]])
+                [0.4000, 0.5000, 0.1000]], dtype=torch.float64)
 
     References:
         Chen et al., *Isolating Sources of Disentanglement in VAEs*, 2018, appendix C.2.
@@ -41,7 +41,7 @@ def stratified_log_weights(batch: int, data: int) -> Tensor:
     if batch < 2 or data < batch:
         raise checks.InputError("batch", "be 2 or more, and at most data", batch, "Take another.")
     m = batch - 1
-    weights = torch.full((batch, batch), 1 / m)
+    weights = torch.full((batch, batch), 1 / m, dtype=torch.float64)
     weights.fill_diagonal_(1 / data)
     rows = torch.arange(batch)
     weights[rows, (rows + 1) % batch] = (data - m) / (data * m)

@@ -34,4 +34,12 @@ from vae_ref.bridge.kinds import conditional, hierarchy
 __all__ = ["REFERENCES"]
 
 REFERENCES = {"conditional": conditional.reference, "hierarchy": hierarchy.reference}
+from vae_ref.bridge.kinds import conditional, disentangling
+
+__all__ = ["REFERENCES"]
+
+REFERENCES = {
+    "conditional": conditional.reference,
+    "disentangling": disentangling.reference,
+}
 """Name of a kind -> what makes the subject, of a precision."""

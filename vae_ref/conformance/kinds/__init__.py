@@ -20,3 +20,6 @@ __all__ = ["ConditionalVAE", "FlexibleVAE"]
 from vae_ref.conformance.kinds.hierarchy import HierarchicalVAE
 
 __all__ = ["ConditionalVAE", "HierarchicalVAE"]
+from vae_ref.conformance.kinds.disentangling import DisentanglingTerms, Schedule
+
+__all__ = ["ConditionalVAE", "DisentanglingTerms", "Schedule"]

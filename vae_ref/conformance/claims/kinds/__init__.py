@@ -36,4 +36,14 @@ from vae_ref.conformance.claims.kinds import conditional, hierarchy, levels
 __all__ = ["MODULES"]
 
 MODULES = (conditional, hierarchy, levels)
+from vae_ref.conformance.claims.kinds import (
+    conditional,
+    disentangling,
+    disentangling_annealing,
+    disentangling_penalties,
+)
+
+__all__ = ["MODULES"]
+
+MODULES = (conditional, disentangling, disentangling_penalties, disentangling_annealing)
 """Each registers its claims when it is imported; reports have them in this order."""

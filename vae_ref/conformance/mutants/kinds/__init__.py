@@ -24,3 +24,6 @@ __all__ = ["cholesky", "conditional", "flows", "mixtures", "von_mises_fisher"]
 from vae_ref.conformance.mutants.kinds import conditional, hierarchy
 
 __all__ = ["conditional", "hierarchy"]
+from vae_ref.conformance.mutants.kinds import conditional, disentangling
+
+__all__ = ["conditional", "disentangling"]
