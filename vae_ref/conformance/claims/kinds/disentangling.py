@@ -13,7 +13,7 @@ from vae_ref.conformance.claims import registry
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import Violation
 
-__all__ = ["answer", "require_mean"]
+__all__ = ["answer", "require_mean", "require_slope"]
 
 _TERMS = "32 roundings of the sum of the terms' absolute values; of stratified weights, in float32"
 _CHEN = "Chen et al. 2018"
@@ -81,6 +81,26 @@ def require_mean(
     require(f"the mean {what} of a batch", found.mean(), exact.mean(), scale=scale.mean())
     if found.numel() == exact.numel():
         require(f"the {what} of an example", found, exact, scale=scale)
+
+
+def require_slope(
+    probe: Probe,
+    what: str,
+    by: str,
+    found: Tensor,
+    exact: Tensor,
+    *,
+    scale: Tensor | float,
+    inputs: dict[str, Any],
+) -> None:
+    """Compare a slope; one that is missing is said to be."""
+    if not bool(found.any()) and bool(exact.any()):
+        raise Violation(
+            f"no gradient of {what} reaches {by}: it is detached, or not used",
+            symptom=f"no-gradient-of-{by}",
+        )
+    name = f"the slope of {what} by {by}"
+    require_agreement(name, found, exact, scale=scale, dtype=probe.dtype, inputs=inputs)
 
 
 def _given(probe: Probe, name: str, examples: int, latents: int) -> Given:
@@ -249,15 +269,8 @@ def _require_slopes(probe: Probe, slot: str) -> None:
     pull = (1 + wide[0].abs().max() + wide[1].abs().max()).square()
     scale = 10 * pull * torch.exp(wide[2].abs().max()) * _coarseness(probe)
     for name, mine, exactly in zip(("z", "mu", "logvar"), slopes, right, strict=True):
-        require_agreement(
-            f"the slope of {slot} by {name}",
-            mine,
-            exactly,
-            scale=scale,
-            dtype=probe.dtype,
-            inputs={**_named(given), "data": data},
-            symptom="" if bool(mine.any()) else "no-gradient",
-        )
+        inputs = {**_named(given), "data": data}
+        require_slope(probe, slot, name, mine, exactly, scale=scale, inputs=inputs)
 
 
 def _require_equal_posteriors(probe: Probe, slot: str, away: float) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vae_ref.conformance.answers.comparison import require_agreement
 from vae_ref.conformance.claims import registry
-from vae_ref.conformance.claims.kinds.disentangling import answer, require_mean
+from vae_ref.conformance.claims.kinds.disentangling import answer, require_mean, require_slope
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import Violation
 
@@ -87,7 +87,7 @@ def _dip_scale(probe: Probe, mu: Tensor, logvar: Tensor) -> Tensor:
         (1 + logvar.abs()).mul(torch.exp(logvar)).mean(0) + 1
     )
     weight = subject.lambda_od + (subject.lambda_d - subject.lambda_od) * torch.eye(len(entry))
-    return (weight.abs() * entry.square()).sum()
+    return (weight.abs() * entry.square()).sum()  # type: ignore[no-any-return]
 
 
 def _posteriors(probe: Probe, name: str, examples: int, latents: int) -> tuple[Tensor, Tensor]:
@@ -180,15 +180,9 @@ def dip_penalty_slopes(probe: Probe) -> None:
     found = probe.gradient(partial(_dip, probe), mu, logvar)
     scale = 4 * _dip_scale(probe, mu.double(), logvar.double())
     for name, mine, slope in zip(("mu", "logvar"), found, exact, strict=True):
-        require_agreement(
-            f"the slope of the penalty by {name}",
-            mine,
-            torch.zeros_like(mine) if slope is None else slope,
-            scale=scale,
-            dtype=probe.dtype,
-            inputs={"mu": mu, "logvar": logvar},
-            symptom="" if bool(mine.any()) else "no-gradient",
-        )
+        right_slope = torch.zeros_like(mine) if slope is None else slope
+        inputs = {"mu": mu, "logvar": logvar}
+        require_slope(probe, "the penalty", name, mine, right_slope, scale=scale, inputs=inputs)
 
 
 def _shuffled(probe: Probe, z: Tensor) -> Tensor:
@@ -227,7 +221,7 @@ def permuted_latents_keep_their_values(probe: Probe) -> None:
     statement="After the permutation, a latent is of any example, whichever the others are of.",
     formula=r"P\big(\pi_d(n) = i,\ \pi_e(n) = j\ \text{for some}\ n\big) = \frac1B",
     kind="statistical",
-    tolerance="a probability of 1/3 that is wrong by 0.13 is found, in 1,000 batches of 3 codes",
+    tolerance="a probability of 1/3 that is wrong by 0.16 is found, in 1,000 batches of 3 codes",
     kills=(
         "latents-permuted-together",
         "latents-not-permuted",
