@@ -97,7 +97,7 @@ def require_slope(
     if not bool(found.any()) and bool(exact.any()):
         raise Violation(
             f"no gradient of {what} reaches {by}: it is detached, or not used",
-            symptom=f"no-gradient-of-{by}",
+            symptom=f"no-gradient-of-{by.removeprefix('the ')}",
         )
     name = f"the slope of {what} by {by}"
     require_agreement(name, found, exact, scale=scale, dtype=probe.dtype, inputs=inputs)
