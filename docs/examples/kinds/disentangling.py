@@ -101,5 +101,6 @@ names = ("weighted, less (D - 1) log N", "stratified", "1/N in a column", "whole
 for name, curve, style in zip(names, curves, ("-", "-", "--", ":")):
     axes[2].plot(steps, curve, style, label=name)
 axes[2].set(title="total correlation, beta = 10", xlabel="step", ylabel="nats")
-axes[2].legend(fontsize=7)
+axes[2].set_ylim(top=1.6 * axes[2].get_ylim()[1])
+axes[2].legend(fontsize=7, loc="upper left")
 figure.savefig(chosen.picture, dpi=100)

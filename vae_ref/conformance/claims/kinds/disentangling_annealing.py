@@ -188,7 +188,7 @@ def _mean_floored(probe: Probe, kl: Tensor) -> list[Tensor]:
     return [whole] if found.numel() > 1 else [whole, whole / examples]
 
 
-_SCALES = (4.0, 1.0, 0.5, 0.15)
+_SCALES = (1.0, 4.0, 0.5, 0.15)
 _OVER = ("latent", "element", "example", "batch")
 
 
