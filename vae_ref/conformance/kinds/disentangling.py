@@ -59,8 +59,8 @@ class DisentanglingTerms(Subject):
         capacity_term: ``(kl, capacity)``: the KL of every example, and a number -> the penalty.
         free_bits: ``kl``, ``(examples, latents)`` -> the KL with its floor.
         weight_at: the number of a training step, from 0 -> the weight of the KL in it. Look it up
-            in what your loop has logged, and what it really used is judged; an `IndexError` or
-            `KeyError` ends it.
+            in what your loop has logged, and what it really used is judged; an ``IndexError``
+            or ``KeyError`` ends it.
         sampling: How q(z) is estimated from a batch: ``weighted`` with the weights 1/(NB),
             ``stratified``, ``batch`` with 1/B, or ``unweighted`` with 1: a log-sum-exp and no
             more, which shifts the three parts by constants.
@@ -74,7 +74,7 @@ class DisentanglingTerms(Subject):
         floor_over: What it holds for: ``latent`` for the batch's mean KL of every latent, as in
             the paper, ``element`` for every latent of every example, ``example`` for the KL of
             every example, ``batch`` for the mean KL of the batch.
-        schedule: The `Schedule` of ``weight_at``.
+        schedule: The ``Schedule`` of ``weight_at``.
 
     Example:
         >>> from vae_ref.conformance import verify
