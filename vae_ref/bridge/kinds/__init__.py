@@ -42,4 +42,9 @@ REFERENCES = {
     "conditional": conditional.reference,
     "disentangling": disentangling.reference,
 }
+from vae_ref.bridge.kinds import categorical, conditional
+
+__all__ = ["REFERENCES"]
+
+REFERENCES = {"conditional": conditional.reference, "categorical": categorical.reference}
 """Name of a kind -> what makes the subject, of a precision."""

@@ -1,6 +1,7 @@
 """Subjects of other kinds than the textbook's VAE: what each kind consists of."""
 
 from vae_ref.conformance.kinds.calibration import AmortisedPosterior
+from vae_ref.conformance.kinds.categorical import CategoricalVAE
 from vae_ref.conformance.kinds.conditional import ConditionalVAE
 from vae_ref.conformance.kinds.quantisation import VectorQuantiser
 
@@ -23,3 +24,4 @@ __all__ = ["ConditionalVAE", "HierarchicalVAE"]
 from vae_ref.conformance.kinds.disentangling import DisentanglingTerms, Schedule
 
 __all__ = ["ConditionalVAE", "DisentanglingTerms", "Schedule"]
+__all__ = ["CategoricalVAE", "ConditionalVAE"]

@@ -46,4 +46,9 @@ from vae_ref.conformance.claims.kinds import (
 __all__ = ["MODULES"]
 
 MODULES = (conditional, disentangling, disentangling_penalties, disentangling_annealing)
+from vae_ref.conformance.claims.kinds import categorical, conditional, gumbel
+
+__all__ = ["MODULES"]
+
+MODULES = (conditional, categorical, gumbel)
 """Each registers its claims when it is imported; reports have them in this order."""

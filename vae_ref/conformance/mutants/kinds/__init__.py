@@ -27,3 +27,6 @@ __all__ = ["conditional", "hierarchy"]
 from vae_ref.conformance.mutants.kinds import conditional, disentangling
 
 __all__ = ["conditional", "disentangling"]
+from vae_ref.conformance.mutants.kinds import categorical, conditional, gumbel
+
+__all__ = ["categorical", "conditional", "gumbel"]
