@@ -89,6 +89,18 @@ def _each(probe: Probe, part: str, *logits: Tensor) -> Tensor:
     return probe.each(part, *(given(probe, tensor) for tensor in logits))
 
 
+def _steady(probe: Probe, part: str, *logits: Tensor) -> Tensor:
+    """Return the value for each example; object if it is another one the next time."""
+    first, second = (_each(probe, part, *logits).detach() for _ in range(2))
+    if bool(((first - second).abs() > 1e-3 * first.abs()).any()):
+        raise Violation(
+            f"{part} is {first[0]:.6g}, then {second[0]:.6g} of the same logits: it is computed "
+            "from a sample",
+            symptom="random",
+        )
+    return first
+
+
 def _enumerated(log_q: Tensor, log_p: Tensor) -> Tensor:
     """Return the sum of q(z) log(q(z) / p(z)) over all codes z of a few latents."""
     latents = torch.arange(log_q.shape[1])
@@ -117,7 +129,9 @@ def _scale(logits: Tensor, prior_logits: Tensor) -> Tensor:
 
 def _rounding_of_log_k(probe: Probe, latents: int, classes: int) -> float:
     """Return the KL at the uniform, if it is no more than a log K of single precision."""
-    value = float(_each(probe, "kl_to_uniform", torch.zeros(1, latents, classes, dtype=probe.dtype)))
+    value = float(
+        _each(probe, "kl_to_uniform", torch.zeros(1, latents, classes, dtype=probe.dtype))
+    )
     least = 4 * torch.finfo(torch.float32).eps * latents * math.log(classes)
     return value if abs(value) <= least else 0.0
 
@@ -132,7 +146,7 @@ def _require_kl(probe: Probe, logits: Tensor, prior: Tensor | None, what: str) -
     p = torch.zeros_like(logits) if prior is None else prior
     require_agreement(
         what,
-        _each(probe, part, *(tensor for tensor in inputs.values() if tensor is not None)) - offset,
+        _steady(probe, part, *(t for t in inputs.values() if t is not None)) - offset,
         _divergence(logits, p),
         scale=_scale(logits, p).sum(-1),
         dtype=probe.dtype,
@@ -156,6 +170,7 @@ def _require_slopes(
 ) -> None:
     """Compare the derivatives by one of the arguments with those of an oracle."""
     probe.require_gradient(part)
+    _steady(probe, part, *logits)
     found = probe.gradient(lambda *tensors: _each(probe, part, *tensors), *logits)[of]
     leaves = [tensor.double().requires_grad_() for tensor in logits]
     (exact,) = torch.autograd.grad(oracle(*leaves).sum(), leaves[of])
@@ -192,15 +207,7 @@ def _require_slopes(
 )
 def kl_to_uniform(probe: Probe) -> None:
     for size in sizes(probe, *SIZES):
-        logits = _logits(probe, "uniform", size)
-        first, second = (_each(probe, "kl_to_uniform", logits).detach() for _ in range(2))
-        if bool(((first - second).abs() > 1e-3 * first.abs()).any()):
-            raise Violation(
-                f"the KL of the same logits is {first[0]:.6g}, then {second[0]:.6g}: it is that "
-                "of a sample",
-                symptom="random",
-            )
-        _require_kl(probe, logits, None, "the KL from the uniform prior")
+        _require_kl(probe, _logits(probe, "uniform", size), None, "the KL from the uniform prior")
 
 
 @of_kl(
@@ -216,7 +223,7 @@ def kl_zero_at_uniform(probe: Probe) -> None:
         logits = torch.zeros(n, d, k, dtype=probe.dtype)
         require_agreement(
             "the KL of the uniform distribution from itself",
-            _each(probe, "kl_to_uniform", logits),
+            _steady(probe, "kl_to_uniform", logits),
             torch.zeros(n),
             scale=d * math.log(k),
             dtype=torch.float32,
@@ -273,7 +280,7 @@ def evidence(probe: Probe) -> None:
         exact = (math.log(k) - torch.logsumexp(fit, -1)).sum(-1)
         logits = fit.to(probe.dtype)
         offset = _rounding_of_log_k(probe, d, k)
-        found = _each(probe, "kl_to_uniform", logits).double() - offset
+        found = _steady(probe, "kl_to_uniform", logits).double() - offset
         scale = _scale(logits, torch.zeros_like(logits)).sum(-1) + fit.abs().sum((1, 2))
         require_agreement(
             "the negative ELBO of the true posterior",
@@ -379,7 +386,7 @@ def entropy(probe: Probe) -> None:
         logits = _logits(probe, "entropy", size)
         require_agreement(
             "the entropy of the codes",
-            _each(probe, "entropy_of_codes", logits),
+            _steady(probe, "entropy_of_codes", logits),
             _entropy(logits),
             scale=_scale(logits, torch.zeros_like(logits)).sum(-1),
             dtype=probe.dtype,

@@ -355,7 +355,8 @@ def entropy_detached(logits: Tensor) -> Tensor:
     seen=("lucidrains/DALLE-pytorch#40",),
 )
 def loss_without_kl(outputs: Tensor, x: Tensor, logits: Tensor) -> Tensor:
-    return F.binary_cross_entropy(outputs, x, reduction="sum") / len(x)
+    nll: Tensor = F.binary_cross_entropy(outputs, x, reduction="sum")
+    return nll / len(x)
 
 
 @of_loss(
@@ -365,18 +366,19 @@ def loss_without_kl(outputs: Tensor, x: Tensor, logits: Tensor) -> Tensor:
     seen=("dev4488/VAE_gumble_softmax#1",),
 )
 def loss_minus_kl(outputs: Tensor, x: Tensor, logits: Tensor) -> Tensor:
-    return loss_without_kl(outputs, x, logits) - kl_to_uniform(logits).mean()
+    nll: Tensor = loss_without_kl(outputs, x, logits)
+    return nll - kl_to_uniform(logits).mean()
 
 
 @of_loss(
     "loss-of-codes-kl-summed-over-batch",
-    "the KL in your loss is summed over the batch, but the reconstruction is averaged: 'batchmean' "
-    "divides by the length of its first argument, which is 1",
+    "the KL in your loss is summed over the batch, but the reconstruction is averaged: "
+    "'batchmean' divides by the length of its first argument, which is 1",
     wrong="mean_n NLL_n + Σ_n KL_n",
     seen=("lucidrains/DALLE-pytorch#255",),
 )
 def loss_kl_summed(outputs: Tensor, x: Tensor, logits: Tensor) -> Tensor:
     log_q = torch.log_softmax(logits, 2)
     log_uniform = -torch.log(torch.full((1,), logits.shape[2], dtype=logits.dtype))
-    kl = F.kl_div(log_uniform, log_q, reduction="batchmean", log_target=True)
+    kl: Tensor = F.kl_div(log_uniform, log_q, reduction="batchmean", log_target=True)
     return F.mse_loss(outputs, x) + kl

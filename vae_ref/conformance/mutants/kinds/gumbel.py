@@ -130,9 +130,7 @@ def on_logits_alone(logits: Tensor, temperature: float) -> Tensor:
 )
 def as_epsilon(logits: Tensor, temperature: float) -> Tensor:
     u = torch.rand_like(logits)
-    return relaxed(
-        logits - torch.log(-torch.log(u + temperature) + temperature), temperature
-    )
+    return relaxed(logits - torch.log(-torch.log(u + temperature) + temperature), temperature)
 
 
 @of_relaxed(
@@ -204,7 +202,7 @@ def hard_without_noise(logits: Tensor, temperature: float) -> Tensor:
     seen=("AnnaAraslanova/FBNet#15 (asked about)",),
 )
 def hard_shared(logits: Tensor, temperature: float) -> Tensor:
-    y = shared_over_batch(logits, temperature)
+    y: Tensor = shared_over_batch(logits, temperature)
     return one_hot(y) + (y - y.detach())
 
 
