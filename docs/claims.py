@@ -26,6 +26,7 @@ TITLES: dict[Part, str] = {
     "flows": "Richer posteriors and priors",
     "hierarchy": "Hierarchies of codes",
     "disentangling": "Disentangling terms and annealing",
+    "categorical": "Discrete codes",
 }
 KINDS = {
     "exact": "a value is compared with an independent answer",

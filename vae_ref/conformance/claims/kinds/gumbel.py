@@ -19,10 +19,11 @@ from vae_ref.conformance.records import NotApplicable, Violation
 
 _MADDISON = "Maddison, Mnih and Teh 2017"
 _JANG = "Jang, Gu and Poole 2017"
-_TEMPERATURES = (2.0, 0.6)
+_TEMPERATURES = (2.0, 0.625)  # they are exact in single precision too
 _DRAWS = 40_000  # of a latent; a temperature wrong by 10 % is found
 _AT_ONCE = 2**21  # numbers of a call
 _STICKS = 4  # coordinates of a relaxed draw that are tested
+_LEAST = 1e-30  # in place of a coordinate that is rounded to 0, which is rare
 _LOGISTIC = 2 * math.log(3)  # the distance between the quartiles
 
 of_relaxed = partial(registry.claim, slot="gumbel_softmax", needs=("gumbel_softmax",))
@@ -117,7 +118,7 @@ def _uniforms(drawn: Tensor, logits: Tensor, temperature: float) -> list[Tensor]
     proportional to E_k: normalised, it is uniform on the simplex. What the first coordinate
     leaves of a stick of length 1 is the largest of K - 1 uniform numbers, and so on.
     """
-    e = torch.exp(logits - temperature * drawn.log())
+    e = torch.exp(logits - temperature * drawn.clamp(min=_LEAST).log())
     rest = e.flip(-1).cumsum(-1).flip(-1)  # what is left of the stick before each coordinate
     k = e.shape[-1]
     return [(rest[:, i + 1] / rest[:, i]) ** (k - 1 - i) for i in range(min(k - 1, _STICKS))]
@@ -125,6 +126,7 @@ def _uniforms(drawn: Tensor, logits: Tensor, temperature: float) -> list[Tensor]
 
 def _quartiles(drawn: Tensor, logits: Tensor, temperature: float) -> str:
     """Describe how log(y_2 / y_1) lies, compared with a logistic number over the temperature."""
+    drawn = drawn.clamp(min=_LEAST)
     ratio = np.quantile((drawn[:, -1] / drawn[:, 0]).log().numpy(), (0.25, 0.5, 0.75))
     spread = (ratio[2] - ratio[0]) * temperature / _LOGISTIC
     place = ratio[1] * temperature / float(logits[-1] - logits[0])
@@ -465,6 +467,18 @@ def _density_scale(y: Tensor, logits: Tensor, temperature: float) -> Tensor:
     return k * ((1 + temperature) * logs).sum((1, 2)) + y.shape[1] * constant
 
 
+def _rounding_of_the_constant(
+    probe: Probe, size: tuple[int, int, int], temperature: float
+) -> float:
+    """Return by how much the density at one point is off, if it is a rounding to float32."""
+    _, d, k = size
+    y, logits = (torch.full((1, d, k), v, dtype=probe.dtype) for v in (1 / k, 0.0))
+    exact = _exact_density(y, logits, temperature, subject_of(probe).density_of)
+    off = float(_log_density(probe, y, logits, temperature).detach() - exact)
+    least = 4 * torch.finfo(torch.float32).eps * d * (math.lgamma(k) + k)
+    return off if abs(off) <= least else 0.0
+
+
 _DENSITY_TOLERANCE = "32 roundings of the sum of the terms' absolute values, times K"
 
 
@@ -475,7 +489,7 @@ _DENSITY_TOLERANCE = "32 roundings of the sum of the terms' absolute values, tim
     r"{\big(\sum_k e^{\ell_k} y_k^{-\tau}\big)^K} = (K - 1)!\,"
     r"\Big|\det\frac{\partial w}{\partial y}\Big|",
     kind="exact",
-    tolerance=_DENSITY_TOLERANCE,
+    tolerance=_DENSITY_TOLERANCE + "; the constant may be rounded to single precision",
     kills=(
         "relaxed-density-without-jacobian",
         "relaxed-density-without-factorial",
@@ -491,9 +505,10 @@ def relaxed_density(probe: Probe) -> None:
     every = sizes(probe, (1, 1, 3), (3, 2, 4), (2, 1, 2))
     for size, temperature in itertools.product(every, _TEMPERATURES):
         y, logits = _points(probe, "density", size)
+        offset = _rounding_of_the_constant(probe, size, temperature)
         require_agreement(
             f"the log density at temperature {temperature}",
-            _log_density(probe, y, logits, temperature),
+            _log_density(probe, y, logits, temperature) - offset,
             _exact_density(y, logits, temperature, of),
             scale=_density_scale(y, logits, temperature),
             dtype=probe.dtype,
