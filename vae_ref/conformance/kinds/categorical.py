@@ -50,8 +50,8 @@ class CategoricalVAE(Subject):
         >>> def kl_to_uniform(logits):
         ...     q = torch.softmax(logits, -1)
         ...     return (q * torch.log(q * q.shape[-1] + 1e-20)).sum()
-        >>> verify(CategoricalVAE(name="mine", kl_to_uniform=kl_to_uniform)).counts["fail"]
-        0
+        >>> verify(CategoricalVAE(name="mine", kl_to_uniform=kl_to_uniform)).failures
+        ()
     """
 
     parts: ClassVar[tuple[Part, ...]] = ("categorical",)
