@@ -238,7 +238,6 @@ class Subject:
     """
 
     parts: ClassVar[tuple[Part, ...]] = TEXTBOOK
-    of_bugs: ClassVar[tuple[str, ...]] = ()  # declarations without which a bug answers otherwise
 
     name: str
     kl: Callable[..., Tensor] | None = None
@@ -260,6 +259,11 @@ class Subject:
     weights: Weights | None = None
     rounding: float = 1.0
     elsewhere: Elsewhere | None = None
+
+    @property
+    def alike(self) -> dict[str, Any]:
+        """The declarations that a bug has to share, so that both are asked the same."""
+        return {}
 
     def has(self, needs: str) -> bool:
         """Return whether the subject has one of the parts ``a|b|c``."""

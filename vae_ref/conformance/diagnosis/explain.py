@@ -267,8 +267,9 @@ def _by_answers(
     for name, kills in kill_matrix().items():
         if BANK[name].slot != slot or not kills.keys() & seen.keys():
             continue
-        declared = {field: getattr(probe.subject, field) for field in probe.subject.of_bugs}
-        mutant = Probe(BANK[name].subject(**declared), probe.seed, alpha=probe.alpha)
+        subject = replace(BANK[name].subject(), **probe.subject.alike)
+        same = replace(subject.conventions, dtype=probe.conventions.dtype)
+        mutant = Probe(replace(subject, conventions=same), probe.seed, alpha=probe.alpha)
         alike = sum(_alike(r, _violation(r.claim, mutant)) for r in seen.values())
         missed = kills.keys() & ran - {
             r.claim.id for r in failed
