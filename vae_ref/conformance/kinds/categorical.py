@@ -1,13 +1,14 @@
 """A VAE whose codes are discrete: what it consists of."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from vae_ref.conformance.records import Part
-from vae_ref.conformance.subject import DeclarationError, Subject
+from vae_ref.conformance.subject import Conventions, DeclarationError, Subject
 from vae_ref.support.excerpt import excerpt
 
 __all__ = ["CategoricalVAE"]
@@ -68,6 +69,13 @@ class CategoricalVAE(Subject):
     classes_last: bool = True
     gradient_of: Literal["relaxed", "probabilities"] = "relaxed"
     density_of: Literal["y", "log y"] = "y"
+
+    @property
+    def alike(self) -> dict[str, Any]:
+        """The numbers of latents and classes, for functions that take no other."""
+        shape = self.conventions.latent_shape
+        flat = Conventions(latent_shape=(math.prod(shape),) if shape else None)
+        return {"classes": self.classes, "conventions": flat}
 
     def __post_init__(self) -> None:
         for name, options in (

@@ -180,7 +180,7 @@ def minus_soft(logits: Tensor, temperature: float) -> Tensor:
     seen=("andreasveit/convnet-aig#11 (asked about)",),
 )
 def wrong_axis(logits: Tensor, temperature: float) -> Tensor:
-    y = gumbel_softmax(logits, temperature)
+    y = torch.softmax(race(logits) / temperature, 1)
     return one_hot(y, 1) - y.detach() + y
 
 
