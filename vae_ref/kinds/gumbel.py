@@ -31,8 +31,8 @@ def gumbel(u: Tensor) -> Tensor:
 
 def _require_temperature(temperature: float) -> None:
     if not temperature > 0:
-        rule = "be positive"
-        raise checks.InputError("temperature", rule, temperature, "Lower it towards 0 slowly.")
+        remedy = "Lower it towards 0."
+        raise checks.InputError("temperature", "be positive", temperature, remedy)
 
 
 def gumbel_softmax(logits: Logits, g: Tensor, temperature: float) -> Relaxed:
@@ -40,8 +40,7 @@ def gumbel_softmax(logits: Logits, g: Tensor, temperature: float) -> Relaxed:
 
     .. math:: y_k = \frac{\exp((\ell_k + g_k) / \tau)}{\sum_j \exp((\ell_j + g_j) / \tau)}
 
-    The largest coordinate is the class that is drawn; as the temperature :math:`\tau` goes to 0,
-    the others vanish.
+    The largest coordinate is the class that is drawn; the others vanish as :math:`\tau` goes to 0.
 
     Args:
         logits: The logits :math:`\ell`, shape ``(*batch, latents, classes)``.
