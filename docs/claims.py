@@ -18,15 +18,15 @@ LETTER = 6.1  # the width of a letter in a label, roughly
 NAMES: dict[Part, str] = {"kl": "KL divergence"}
 TITLES: dict[Part, str] = {
     "conditional": "Conditional VAEs and learned priors",
+    "hierarchy": "Hierarchies of codes",
+    "categorical": "Discrete codes",
     "quantisation": "Vector quantisation",
+    "families": "Other likelihoods",
+    "disentangling": "Disentangling terms and annealing",
     "estimators": "Estimators of bounds, gradients and a KL",
+    "flows": "Richer posteriors and priors",
     "evidence": "Bounds of the evidence from both sides",
     "calibration": "Calibration of the posterior",
-    "families": "Other likelihoods",
-    "flows": "Richer posteriors and priors",
-    "hierarchy": "Hierarchies of codes",
-    "disentangling": "Disentangling terms and annealing",
-    "categorical": "Discrete codes",
 }
 KINDS = {
     "exact": "a value is compared with an independent answer",

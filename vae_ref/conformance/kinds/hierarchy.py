@@ -55,7 +55,6 @@ class HierarchicalVAE(Subject):
     """
 
     parts: ClassVar[tuple[Part, ...]] = ("hierarchy",)
-    of_bugs: ClassVar[tuple[str, ...]] = ("levels",)
 
     kl_residual: Callable[..., Tensor] | None = None
     kl_levels: Callable[[Sequence[Any], Sequence[Any]], Tensor] | None = None
@@ -70,3 +69,8 @@ class HierarchicalVAE(Subject):
     levels: int = 2
     free_nats: float = 0.0
     residual: Literal["both", "mean"] = "both"
+
+    @property
+    def alike(self) -> dict[str, Any]:
+        """The number of levels."""
+        return {"levels": self.levels}
