@@ -714,7 +714,7 @@ def _law(sample: Array) -> str:
         "zinb-drawn-without-zeros",
         "family-draws-without-noise",
         "levels-drawn-outside",
-        "mixture-drawn-from-average",
+        "levels-mixture-drawn-from-average",
     ),
 )
 def draws(probe: Probe) -> None:

@@ -365,7 +365,7 @@ def _jacobian(probe: Probe, logits: Tensor, temperature: float) -> tuple[Tensor,
     tolerance="32 roundings of 1 over the temperature, times the largest ratio of two products "
     "of coordinates",
     kills=(
-        "straight-through-detached",
+        "gumbel-straight-through-detached",
         "straight-through-temperature-not-in-gradient",
         "straight-through-gradient-of-other-noise",
     ),

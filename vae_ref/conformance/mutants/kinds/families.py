@@ -874,7 +874,7 @@ def levels_outside(mean: Tensor, log_scale: Tensor) -> Tensor:
 
 
 @of_draw(
-    "mixture-drawn-from-average",
+    "levels-mixture-drawn-from-average",
     "your draw averages the components; one of them is to be drawn",
     wrong="x = Σ_k softmax(l)_k (μ_k + b_k logit(u))",
     right="x = μ_k + b_k logit(u),  k ~ softmax(l)",

@@ -217,7 +217,7 @@ def temperature_in_the_law(logits: Tensor, temperature: float) -> Tensor:
 
 
 @of_hard(
-    "straight-through-detached",
+    "gumbel-straight-through-detached",
     "your one-hot samples have no gradient: nothing is learned through them",
     wrong="z = stop-gradient(onehot(argmax y))",
     seen=("epignatelli/navix#152",),
