@@ -426,17 +426,20 @@ def _log_density(probe: Probe, y: Tensor, logits: Tensor, temperature: float) ->
     return torch.stack([_raw_density(probe, *row, temperature).sum() for row in rows])
 
 
-def _to_noise(y: Tensor, logits: Tensor, temperature: float) -> Tensor:
-    """Return K - 1 coordinates of the noise that makes y; it is uniform on the simplex."""
-    return torch.softmax(logits - temperature * y.log(), -1)[..., :-1]
-
-
 def _by_change_of_variables(y: Tensor, logits: Tensor, temperature: float) -> Tensor:
-    """Return the log density of one relaxed sample: that of its noise, and the Jacobian."""
+    """Return the log density of one relaxed sample: that of its noise, and the Jacobian.
+
+    The noise that makes y is uniform on the simplex. Both leave out their largest coordinate,
+    which is 1 minus the others, so that none is a difference of nearly equal numbers.
+    """
+    order = y.argsort()
+    y, logits = y[order], logits[order]
+    largest = int((logits - temperature * y.log()).argmax())
 
     def noise(free: Tensor) -> Tensor:
         whole = torch.cat([free, 1 - free.sum(-1, keepdim=True)])
-        return _to_noise(whole, logits, temperature)
+        w = torch.softmax(logits - temperature * whole.log(), -1)
+        return torch.cat([w[:largest], w[largest + 1 :]])
 
     jacobian = torch.autograd.functional.jacobian(noise, y[:-1])
     value: Tensor = torch.linalg.slogdet(jacobian)[1] + math.lgamma(len(y))
