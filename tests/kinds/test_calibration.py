@@ -65,6 +65,7 @@ def test_errors_name_the_argument():
         ranks(z, torch.zeros(4, 2, 2), z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claim", STATISTICAL, ids=lambda claim: claim.id)
 def test_a_claim_is_as_often_wrong_as_it_says(claim):
     """At a level of 10 %, of 50 right subjects; tests of several latents are more careful."""

@@ -41,6 +41,7 @@ def test_stratified_weights_are_unbiased_over_all_batches(batch, data):
         assert np.mean(estimates) == pytest.approx(density.mean(), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_the_rows_of_the_known_bug_do_not_add_up_to_one():
     """The matrix of beta-TC-VAE's own code, at B = 4 and N = 100, in fractions."""
     n, m = 100, 3
@@ -75,6 +76,7 @@ def test_the_parts_add_up_to_the_log_ratio(sampling):
     np.testing.assert_allclose(whole, ratio.sum(1))
 
 
+@pytest.mark.slow
 def test_the_total_correlation_of_a_gaussian_by_quadrature():
     covariance = np.array([[1.5, 0.9], [0.9, 1.0]])
     joint = stats.multivariate_normal([0, 0], covariance)
@@ -89,6 +91,7 @@ def test_the_total_correlation_of_a_gaussian_by_quadrature():
     assert float(found) == pytest.approx(exact, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_estimate_nears_the_total_correlation_of_a_gaussian():
     generator = torch.Generator().manual_seed(0)
     mixing = torch.tensor([[1.5, 0.0], [1.6, 0.7]])
@@ -124,6 +127,7 @@ def test_every_permutation_of_every_latent_is_as_likely():
     assert stats.chisquare(counts).pvalue > 1e-6
 
 
+@pytest.mark.slow
 def test_the_best_discriminator_has_the_total_correlation():
     joint, permuted = torch.tensor([1.0, 2.0, 5.0]), torch.tensor([4.0, 2.0, 2.0])
     logits = torch.zeros(3, 2, dtype=torch.float64, requires_grad=True)

@@ -123,6 +123,7 @@ def densities(z2, z1, model):
     )
 
 
+@pytest.mark.slow
 def test_the_evidence_of_the_linear_model_is_the_integral_over_both_levels(model):
     x, a, w, logvar_1 = model[0][:1, :1], model[1][:1], model[2][:1, :1], model[3][:1]
 

@@ -21,11 +21,19 @@ pytestmark = pytest.mark.usefixtures("user")
 HOLDS = ("pass", "not-applicable")
 CLAIMS = {claim.id: claim for claim in all_claims()}
 SUBJECTS = {kind: importlib.import_module(f"tests.kinds.subjects.{kind}") for kind in REFERENCES}
-RIGHT = [make for subjects in SUBJECTS.values() for make in subjects.RIGHT]
+RIGHT = [
+    pytest.param(make, id=make.__name__, marks=[pytest.mark.slow] * (index > 0))
+    for subjects in SUBJECTS.values()
+    for index, make in enumerate(subjects.RIGHT)  # by default one of each kind
+]
 NEAR = {claim: change for subjects in SUBJECTS.values() for claim, change in subjects.NEAR.items()}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)],
+    ids=str,
+)
 @pytest.mark.parametrize("kind", REFERENCES)
 def test_every_claim_holds_on_the_reference(kind, dtype):
     torch.manual_seed(0)
@@ -47,7 +55,8 @@ def test_another_kind_is_not_isolated(monkeypatch):
         serve._loaded("mine.py", {})
 
 
-@pytest.mark.parametrize("make", RIGHT, ids=lambda make: make.__name__)
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("make", RIGHT)
 def test_no_alarm_is_raised_over_a_subject_that_is_right(make):
     torch.manual_seed(0)
     found = verify(make())
@@ -79,15 +88,13 @@ def test_a_kind_is_complete(kind):
     assert (ROOT / "docs" / "images" / f"kind_{kind}.png").exists()
 
 
-@pytest.mark.parametrize(
-    "steps", [pytest.param(3), pytest.param(None, marks=pytest.mark.slow)], ids=str
-)
+@pytest.mark.slow
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("kind", REFERENCES)
-def test_the_example_runs(kind, steps, tmp_path):
+def test_the_example_runs(kind, tmp_path):
     command = [sys.executable, str(ROOT / "docs" / "examples" / "kinds" / f"{kind}.py")]
-    more = [] if steps is None else ["--steps", str(steps)]
     run = subprocess.run(
-        [*command, str(tmp_path / "a.png"), *more], capture_output=True, text=True, check=False
+        [*command, str(tmp_path / "a.png")], capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "a.png").stat().st_size > 1000
