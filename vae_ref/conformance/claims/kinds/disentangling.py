@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_ref.conformance.answers.comparison import require_agreement, tolerance
+from vae_ref.conformance.answers.comparison import ROUNDINGS, require_agreement, tolerance
 from vae_ref.conformance.claims import registry
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import Violation
 
 __all__ = ["answer", "require_mean", "require_slope"]
 
-_TERMS = "32 roundings of the sum of the terms' absolute values; of stratified weights, in float32"
+_TERMS = "32 roundings of the sum of the terms' absolute values, and one in float32 of constants"
 _CHEN = "Chen et al. 2018"
 _NAMES = {
     "decomposition": ("mutual information", "total correlation", "dimension-wise KL"),
@@ -154,14 +154,13 @@ def _scale(probe: Probe, z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     """Return the size of the terms of the logarithms of densities, for each example."""
     distance = (z.abs().unsqueeze(1) + mu.abs()).square() * torch.exp(-logvar)
     terms = 2 + logvar.abs() + (1 + logvar.abs()) * distance
-    weights = (1 + z.shape[1]) * _coarseness(probe)
-    return terms.sum(-1).amax(1) + z.square().sum(-1) + 10 * weights
+    constants = 10 * (1 + z.shape[1]) * max(1.0, _single(probe) / ROUNDINGS)
+    return terms.sum(-1).amax(1) + z.square().sum(-1) + constants
 
 
-def _coarseness(probe: Probe) -> float:
-    """Return by how much roundings grow: a matrix of weights is mostly one of single precision."""
-    single = _sampling(probe) == "stratified" and probe.dtype == torch.float64
-    return torch.finfo(torch.float32).eps / torch.finfo(torch.float64).eps if single else 1.0
+def _single(probe: Probe) -> float:
+    """Return how large a rounding of float32 is, in which weights and log(NB) often are."""
+    return torch.finfo(torch.float32).eps / torch.finfo(probe.dtype).eps
 
 
 def _sampling(probe: Probe) -> str:
@@ -267,7 +266,8 @@ def _require_slopes(probe: Probe, slot: str) -> None:
     )
     wide = [tensor.detach() for tensor in leaves]
     pull = (1 + wide[0].abs().max() + wide[1].abs().max()).square()
-    scale = 10 * pull * torch.exp(wide[2].abs().max()) * _coarseness(probe)
+    weights = _single(probe) if sampling == "stratified" else 1.0
+    scale = 10 * pull * torch.exp(wide[2].abs().max()) * weights
     for name, mine, exactly in zip(("z", "mu", "logvar"), slopes, right, strict=True):
         inputs = {**_named(given), "data": data}
         require_slope(probe, slot, name, mine, exactly, scale=scale, inputs=inputs)
