@@ -224,19 +224,18 @@ def _require_parts(probe: Probe, slot: str, name: str) -> None:
         wide = [tensor.double() for tensor in given]
         scale = _scale(probe, *wide)
         found = _parts(probe, slot, given, data)
-        for other in ("unweighted", "weighted", "batch", "stratified"):
-            mine, right = _nearest(
-                found, _chosen(slot, _exact(_weights(other, examples, data), *wide))
+        exact_of = {
+            name: _nearest(found, _chosen(slot, _exact(_weights(name, examples, data), *wide)))
+            for name in (sampling, "unweighted", "weighted", "batch", "stratified")
+        }
+        fits = [name for name, pair in exact_of.items() if _agree(probe, *pair, scale)]
+        if sampling not in fits and fits:
+            raise Violation(
+                f"{slot} has the weights of sampling={fits[0]!r}, not of {sampling!r}; if they "
+                "are meant, declare them",
+                symptom=f"{fits[0]}-not-{sampling}",
             )
-            if latents > 1 and other != sampling and _agree(probe, mine, right, scale):
-                raise Violation(
-                    f"{slot} has the weights of sampling={other!r}, not of {sampling!r}; if they "
-                    "are meant, declare them",
-                    symptom=f"{other}-not-{sampling}",
-                )
-        mine, right = _nearest(
-            found, _chosen(slot, _exact(_weights(sampling, examples, data), *wide))
-        )
+        mine, right = exact_of[sampling]
         for what, part, exact in zip(_NAMES[slot], mine, right, strict=True):
             inputs = {**_named(given), "data": data}
             require_mean(probe, what, part, exact, scale=scale, inputs=inputs)
