@@ -7,9 +7,9 @@ The start :math:`f_0` is a normalised density such as the prior, or a posterior 
 that is near the true one. Let :math:`w` be the weight that `anneal` returns. From a draw of
 :math:`f_0` up to :math:`\beta = 1`, :math:`E[w] = p(x)`, and :math:`\log w` is a lower bound in
 expectation. From a draw of the true posterior down to :math:`\beta = 0`, :math:`E[w] = 1/p(x)`,
-and :math:`-\log w` is an upper bound. `vae_ref.importance_weighted_bound` averages the weights of
-several chains, in either direction. By Markov's inequality a bound is wrong by more than
-:math:`t` nats with a probability of at most :math:`e^{-t}`, however bad the chains are.
+and :math:`-\log w` is an upper bound. `vae_ref.objective.importance_weighted_bound` averages the
+weights of several chains, in either direction. By Markov's inequality a bound is wrong by more
+than :math:`t` nats with a probability of at most :math:`e^{-t}`, however bad the chains are.
 
 A model can be simulated: it draws a code and then data, and the code is a draw from the true
 posterior of these data. So both bounds hold for simulated data. For other data, a long chain

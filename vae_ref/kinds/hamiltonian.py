@@ -73,7 +73,7 @@ def hmc(
         steps: See `leapfrog`.
 
     Returns:
-        The codes, and whether each chain accepted: a proposal that is not finite is refused.
+        The codes, and whether each chain accepted. A proposal that is not finite is refused.
 
     Example:
         >>> still, u, one = torch.zeros(2, 1), torch.tensor([0.0, 0.9]), torch.tensor(1.0)

@@ -34,7 +34,7 @@ class CategoricalVAE(Subject):
             nats, one number for each example or latent, or summed over the batch.
         loss_of_codes: ``(outputs, x, logits)`` -> the loss, whose KL is that from the uniform
             prior, with a constant weight that is not 0; outputs and x as in a
-            `vae_ref.conformance.Subject`, with the shape ``conventions.pixel_shape``.
+            subject of the textbook, with the shape ``conventions.pixel_shape``.
         takes: What stands for ``logits`` in all functions: ``logits``, which need not be
             normalised, ``log_probabilities`` or ``probabilities``.
         classes: The number of classes, if the functions take only one.

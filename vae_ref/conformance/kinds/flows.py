@@ -24,7 +24,7 @@ class FlexibleVAE(Subject):
 
     Attributes:
         kl_full: ``(mu, L)``, shapes ``(examples, latents)`` and ``(examples, latents, latents)``
-            -> KL(N(mu, L L^T) || N(0, I)) in nats.
+            -> the KL divergence of N(mu, L L^T) from N(0, I) in nats.
         draw_full: ``(mu, L, eps)`` -> z, from standard normal noise of the shape of mu.
         sample_full: ``(mu, L)`` -> z, with noise of its own.
         log_density_full: ``(z, mu, L)`` -> log N(z; mu, L L^T) in nats.
@@ -32,12 +32,13 @@ class FlexibleVAE(Subject):
             diagonal; ``log-diagonal`` or ``softplus-diagonal``, a square matrix whose lower
             triangle is that of the Cholesky factor, with the logarithm or the inverse of softplus
             on the diagonal, and anything in the upper triangle; or ``covariance``, L L^T itself.
-        flow: ``z`` -> ``(z', log_det)``, the code after all flows, and log|det dz'/dz| of them
-            all together, of shapes ``(examples, flow_dim)`` and ``(examples,)``. It has
+        flow: ``z`` -> ``(z', log_det)``, the code after all flows, and ``log|det dz'/dz|`` of
+            them all together, of shapes ``(examples, flow_dim)`` and ``(examples,)``. It has
             parameters of its own; do not leave them at zero, where many flows do nothing.
-        inverse_flow: ``z'`` -> ``(z, log_det)``, the way back and log|det dz/dz'|.
-        kl_flow: ``(z, mu, logvar)`` -> the estimate log N(z; mu, sigma^2) - log|det dz'/dz|
-            - log N(z'; 0, I) of the divergence, where z is the draw before the flow.
+        inverse_flow: ``z'`` -> ``(z, log_det)``, the way back and ``log|det dz/dz'|``.
+        kl_flow: ``(z, mu, logvar)`` -> the estimate
+            ``log N(z; mu, sigma^2) - log|det dz'/dz| - log N(z'; 0, I)`` of the
+            divergence, where z is the draw before the flow.
         flow_dim: The number of coordinates of a code that ``flow`` takes.
         log_flexible_prior: ``z`` -> log p(z) in nats.
         draw_flexible_prior: ``n`` -> n draws from the prior, shape ``(n, prior_dim)``.
