@@ -120,7 +120,7 @@ def _conventions_table() -> str:
 def _substitute(app: Any, config: Any) -> None:
     import claims
     import every_float
-    import evidence
+    import evidence_table
     import field_report
     import isolated
     import performance
@@ -136,7 +136,7 @@ def _substitute(app: Any, config: Any) -> None:
         **text.substitutions(),
         **performance.substitutions(),
         **every_float.substitutions(),
-        **evidence.substitutions(),
+        **evidence_table.substitutions(),
     }
 
 

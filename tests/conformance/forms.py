@@ -23,6 +23,7 @@ from vae_ref.conformance.mutants import BANK
 from vae_ref.conformance.mutants.bank import Mutant
 from vae_ref.conformance.mutants.specimen import PIXELS, Net
 from vae_ref.conformance.mutants.specimen import specimen as right
+from vae_ref.conformance.records import TEXTBOOK
 
 EXAMPLES, LABELS = 6, 3
 
@@ -152,7 +153,11 @@ def bugs(form: str) -> list[Mutant]:
     """Return the bugs that a form does not hide."""
     left_out = ("bound", "train", *_NO_PART[form])
     hidden = (*_BY_DESIGN, *_HIDDEN[form])
-    return [m for m in BANK.values() if m.slot not in left_out and m.id not in hidden]
+    return [
+        m
+        for m in BANK.values()
+        if m.part in TEXTBOOK and m.slot not in left_out and m.id not in hidden
+    ]
 
 
 def audited(form: str, mutant: Mutant | None, seed: int = 3) -> Audit:

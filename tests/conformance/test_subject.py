@@ -191,6 +191,7 @@ def test_a_subject_may_be_empty():
     subject = Subject(name="nothing")
     parts = set(typing.get_type_hints(Subject)) - {
         "name",
+        "parts",
         "seed",
         "conventions",
         "rounding",

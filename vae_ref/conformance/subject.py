@@ -267,7 +267,7 @@ class Subject:
 
     def has(self, needs: str) -> bool:
         """Return whether the subject has one of the parts ``a|b|c``."""
-        return any(getattr(self, part, None) is not None for part in needs.split("|"))
+        return any(getattr(self, part) is not None for part in needs.split("|"))
 
 
 def to_spread(spread: Spread, mu: Tensor, logvar: Tensor) -> tuple[Any, ...]:
