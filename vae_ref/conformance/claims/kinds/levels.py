@@ -70,7 +70,8 @@ def _standardised(z: Tensor, gaussian: Gaussian) -> Tensor:
             f"a code has shape {found}, its Gaussian {right} when flat", symptom="shape"
         )
     flat, precision = z.detach().double().flatten(1), torch.exp(-logvar / 2)
-    if bool((torch.finfo(z.dtype).eps * flat.abs() * precision > _COARSE).any()):
+    rounding = torch.finfo(z.dtype).eps * flat.abs() * precision
+    if rounding.square().mean().sqrt() > _COARSE:
         raise NotApplicable(
             f"a standard deviation is so small that codes of {z.dtype} are rounded by more than "
             f"{_COARSE:g} of it; give the networks in double precision"

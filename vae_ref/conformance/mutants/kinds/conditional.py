@@ -83,6 +83,7 @@ of_decoder = partial(bank.mutant, "decode_given")
     "prior-kl-reversed",
     "your KL is that of the prior from the posterior: the two are swapped",
     wrong="KL(p(z|c) ‖ q(z|x, c))",
+    seen=("juliusfrost/dreamer-pytorch#78 (between steps of time)",),
 )
 def prior_kl_reversed(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Tensor) -> Tensor:
     return kl_between(mu_p, logvar_p, mu, logvar)
