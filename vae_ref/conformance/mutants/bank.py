@@ -49,7 +49,7 @@ class Mutant:
     seen: tuple[str, ...]
     deterministic: bool
     function: Callable[..., Any]
-    changes: dict[str, Callable[..., Any]]
+    changes: dict[str, Any]
 
     @property
     def specimen(self) -> Callable[..., Subject]:
@@ -119,7 +119,7 @@ def mutant(
     seen: tuple[str, ...] = (),
     right: str = "",
     deterministic: bool = True,
-    **changes: Callable[..., Any],
+    **changes: Any,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function in the bank as a bug; see `Mutant` for the arguments."""
 
