@@ -56,8 +56,10 @@ def test_another_kind_is_not_isolated(monkeypatch):
 
 
 @pytest.mark.sampled(3)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("make", RIGHT)
-def test_no_alarm_is_raised_over_a_subject_that_is_right(make):
+def test_no_alarm_is_raised_over_a_subject_that_is_right(make, dtype):
+    torch.set_default_dtype(dtype)
     torch.manual_seed(0)
     found = verify(make())
     alarms = [r for r in found.results if r.status not in HOLDS]

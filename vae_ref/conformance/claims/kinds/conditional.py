@@ -307,7 +307,7 @@ def the_condition_counts(probe: Probe) -> None:
     subject = _subject(probe)
     c = subject.conditions(6)
     prior = subject.prior
-    z = probe.normal("z", 1, _latents(probe, c)).expand(6, -1)
+    z = _codes(probe, c, 1).expand(6, -1)
     outputs = subject.decode_given(z.clone(), c).detach()
     moves = bool((outputs != outputs[:1]).any())
     if prior is not None:
@@ -335,7 +335,7 @@ def the_condition_counts(probe: Probe) -> None:
 def a_condition_for_each_example(probe: Probe) -> None:
     subject = _subject(probe)
     c = subject.conditions(4)
-    z = probe.normal("z", 4, _latents(probe, c))
+    z = _codes(probe, c, 4)
     whole = subject.decode_given(z.clone(), c).detach().double().flatten(1)
     for n in range(4):
         alone = subject.decode_given(z[n : n + 1].clone(), _row(c, n))
@@ -347,6 +347,13 @@ def a_condition_for_each_example(probe: Probe) -> None:
             dtype=torch.float32 if alone.dtype == torch.float32 else probe.dtype,
             inputs={"z": z},
         )
+
+
+def _codes(probe: Probe, c: object, n: int) -> Tensor:
+    """Return codes in the precision of the prior, or of torch's networks by default."""
+    prior = _subject(probe).prior
+    dtype = prior(c)[0].dtype if prior else torch.get_default_dtype()
+    return probe.normal("z", n, _latents(probe, c)).to(dtype)
 
 
 def _latents(probe: Probe, c: object) -> int:
