@@ -41,6 +41,6 @@ def reference(dtype: torch.dtype = torch.float32) -> EvidenceEstimator:
         log_evidence_lower=partial(estimate, sign=1),
         log_evidence_upper=partial(estimate, sign=-1),
         hmc_step=move,
-        leapfrog=lambda f, z, v, step, steps: leapfrog(f, z, v, torch.tensor(step), steps),
+        leapfrog=lambda f, z, v, step, steps: leapfrog(f, z, v, z.new_tensor(step), steps),
         conventions=Conventions(dtype="float32" if dtype == torch.float32 else "float64"),
     )
