@@ -418,7 +418,7 @@ def leapfrog_goes_back(probe: Probe) -> None:
     z, v = (0.5 * probe.normal(f"back {name}", 3, 2) for name in ("z", "v"))
     turned = float(_leap(probe, _gaussian, z.clone(), v.clone(), 1e-3, 1)[1].mul(v).sum()) < 0
     there, end = _leap(probe, _quartic, z.clone(), v.clone(), 0.125, 5)
-    back, _ = _leap(probe, _quartic, there.clone(), end if turned else -end, 0.1, 5)
+    back, _ = _leap(probe, _quartic, there.clone(), end if turned else -end, 0.125, 5)
     require_agreement(
         "z after the way there and back",
         back,
