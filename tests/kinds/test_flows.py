@@ -172,6 +172,13 @@ def test_the_angle_of_a_draw_is_the_quantile(dim, kappa):
     np.testing.assert_allclose(found, uniform.numpy(), atol=1e-6)
 
 
+def test_draws_from_noise_along_the_mean_stay_on_the_sphere():
+    mu = torch.nn.functional.normalize(torch.randn(100, 2, dtype=torch.float32), dim=-1)
+    eps = mu + 1e-5 * mu.flip(-1) * mu.new_tensor([1, -1])  # across mu, two digits are left
+    x = von_mises_fisher_draws.draw(mu, mu.new_full((100,), 2.0), mu.new_full((100,), 0.7), eps)
+    torch.testing.assert_close(x.norm(dim=-1), torch.ones_like(x[:, 0]))
+
+
 def test_the_draw_is_differentiable_by_the_concentration():
     mu = torch.nn.functional.normalize(torch.randn(3, 4).double())
     uniform, eps = torch.tensor([0.2, 0.5, 0.9]).double(), torch.randn(3, 4).double()

@@ -16,6 +16,11 @@ __all__ = ["draw"]
 _NODES, _WEIGHTS = (torch.from_numpy(array) for array in np.polynomial.legendre.leggauss(64))
 
 
+def _orthogonal(v: Tensor, mu: Tensor) -> Tensor:
+    """The direction of v without its part along mu."""
+    return F.normalize(v - (v * mu).sum(-1, keepdim=True) * mu, dim=-1)
+
+
 def draw(mu: Tensor, kappa: PerExample, uniform: PerExample, eps: Tensor) -> Tensor:
     r"""Turn noise into a draw, whose angle to :math:`\mu` comes from inverting its distribution.
 
@@ -70,5 +75,5 @@ def draw(mu: Tensor, kappa: PerExample, uniform: PerExample, eps: Tensor) -> Ten
             theta = torch.clamp(theta - step, low, high)
         slope = density(theta, k, log_total).clamp_min(1e-300)
     theta = (theta - (below(theta) - uniform) / slope).to(mu).unsqueeze(-1)
-    v = F.normalize(eps - (eps * mu).sum(-1, keepdim=True) * mu, dim=-1)
+    v = _orthogonal(_orthogonal(eps, mu), mu)  # twice: noise along mu cancels to few digits
     return mu * torch.cos(theta) + v * torch.sin(theta)
