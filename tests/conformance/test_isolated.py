@@ -26,6 +26,7 @@ from vae_ref.conformance.loading.process import (
     written,
 )
 from vae_ref.conformance.loading.serve import Server
+from vae_ref.conformance.records import TEXTBOOK
 from vae_ref.conformance.runner import probe_of, select
 from vae_ref.conformance.vigil import watched
 
@@ -51,7 +52,7 @@ class Loopback(Process):
 
 def alarms(subject, only=None, seed=0):
     process = Loopback(subject)
-    results = watched(probe_of(subject_of(process), seed), select(only), [])
+    results = watched(probe_of(subject_of(process), seed), select(only, parts=TEXTBOOK), [])
     return [r for r in results if r.status not in HOLDS]
 
 
