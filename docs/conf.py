@@ -48,6 +48,7 @@ myst_heading_anchors = 3
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the description of an argument states its shape
+napoleon_attr_annotations = False
 napoleon_custom_sections = [("Yields", "returns_style")]
 napoleon_use_ivar = True
 nitpick_ignore_regex = [
