@@ -250,12 +250,12 @@ def test_drawing_prints_nothing_and_leaves_the_generators_alone(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_kill_matrix_marks_the_subject(monkeypatch, tmp_path):
+def test_kill_matrix_marks_the_subject_among_bugs_of_its_kind(monkeypatch, tmp_path):
     file = tmp_path / "kill_matrix.json"
     ids = [CLAIMS[0].id, CLAIMS[1].id]
-    file.write_text(
-        json.dumps({"claims": ids, "mutants": {"kl-no-half": ids, "kl-negated": [ids[1]]}})
-    )
+    of_another_kind = next(claim.id for claim in CLAIMS if claim.part == "conditional")
+    bugs = {"kl-no-half": ids, "kl-negated": [ids[1]], "prior-ignored": [of_another_kind]}
+    file.write_text(json.dumps({"claims": [*ids, of_another_kind], "mutants": bugs}))
     monkeypatch.setattr(charts, "KILL_MATRIX", file)
     report = made(Result(claim=CLAIMS[0], status="fail", diagnosis=DIAGNOSIS))
     matrix = charts.pictures(report, probe_of(Subject(name="mine")))[-1]

@@ -14,6 +14,7 @@ import torch
 
 from vae_ref.conformance import guards
 from vae_ref.conformance.answers import oracles
+from vae_ref.conformance.claims import all_claims
 from vae_ref.conformance.probe import draws
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import BAD, Inconclusive, NotApplicable, Report, Violation
@@ -184,7 +185,9 @@ def _scatter(figure: "Figure", got: torch.Tensor, exact: torch.Tensor, formula: 
 
 
 def _kill_matrix(matrix: dict[str, Any], report: Report, probe: Probe, figure: "Figure") -> str:
-    claims, mutants = matrix["claims"], matrix["mutants"]
+    about = {claim.id for claim in all_claims(probe.subject.parts)}
+    claims = [claim for claim in matrix["claims"] if claim in about]
+    mutants = {bug: found for bug, found in matrix["mutants"].items() if about.intersection(found)}
     column = {claim: i for i, claim in enumerate(claims)}
     failed = [r.claim.id for r in report.results if r.status in BAD and r.claim.id in column]
     named = [r.diagnosis.bug for r in report.results if r.diagnosis]
@@ -204,7 +207,7 @@ def _kill_matrix(matrix: dict[str, Any], report: Report, probe: Probe, figure: "
         if label.get_text() in {*failed, *named, "this subject"}:
             label.set(color=_WRONG if failed else _INK, fontweight="bold")
     return (
-        "Every row is a bug of the bank, and every square is a claim that notices it. The first "
+        "Every row is a bug of such a VAE, and every square is a claim that notices it. The first "
         "row is the subject. The claims that it violates, and the bugs that explain this, are in "
         "bold."
     )
