@@ -25,7 +25,7 @@ TITLES: dict[Part, str] = {
     "disentangling": "Disentangling terms and annealing",
     "estimators": "Estimators of bounds, gradients and a KL",
     "flows": "Richer posteriors and priors",
-    "evidence": "Bounds of the evidence from both sides",
+    "evidence": "Bounds on the evidence from both sides",
     "calibration": "Calibration of the posterior",
 }
 KINDS = {

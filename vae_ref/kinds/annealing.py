@@ -14,14 +14,16 @@ FloorOver = Literal["element", "example", "latent", "batch"]
 
 
 def capacity_term(kl: PerExample, capacity: float, *, gamma: float) -> Scalar:
-    r"""Compute the penalty on a KL that is not the capacity, :math:`\gamma\,|E_n[KL_n] - C|`.
+    r"""Compute the penalty on the distance of the KL from a capacity.
+
+    .. math:: \gamma\,|E_n[KL_n] - C|
 
     Below the capacity it pushes the KL up.
 
     Args:
         kl: The divergence of every example in nats, shape ``(batch,)``.
         capacity: The capacity :math:`C` in nats, which rises during the training.
-        gamma: The weight.
+        gamma: The weight :math:`\gamma`.
 
     Example:
         >>> import torch
@@ -35,7 +37,7 @@ def capacity_term(kl: PerExample, capacity: float, *, gamma: float) -> Scalar:
 
 
 def free_bits(kl_per_latent: Tensor, *, floor: float, floor_over: FloorOver = "latent") -> Scalar:
-    r"""Compute the KL below which nothing is gained, as a mean over the batch.
+    r"""Compute the KL with a floor, as a mean over the batch: below the floor it has no gradient.
 
     .. math::
         \begin{aligned}
@@ -59,7 +61,7 @@ def free_bits(kl_per_latent: Tensor, *, floor: float, floor_over: FloorOver = "l
         [6.0, 5.0]
 
     References:
-        Kingma et al., *Improving Variational Inference with Inverse Autoregressive Flow*, 2016,
+        Kingma et al., *Improved Variational Inference with Inverse Autoregressive Flow*, 2016,
         equation 15.
     """
     if floor_over in ("example", "batch"):
@@ -74,10 +76,10 @@ class Schedule:
     r"""A weight that rises in a straight line, once or in every cycle.
 
     Args:
-        steps: How many training steps it rises.
+        steps: The number of training steps of the rise.
         start: The first weight.
         end: The last weight.
-        cycle: After how many steps it starts again; None for never.
+        cycle: The number of steps after which it starts again; None for never.
 
     Raises:
         InputError: If the steps are not positive, or the cycle is shorter than the rise.

@@ -7,7 +7,7 @@ The code is a draw from the true posterior of its data. So if :math:`q(z \mid x)
 posterior, the code is like any draw from q: its standardised distance from the mean is standard
 normal, for a Gaussian q, and its rank among draws is uniform, for any q. Both hold given x, so the
 scores are independent of the data too. A posterior that is equal to the prior passes all tests but
-this one.
+the one of this independence.
 """
 
 import math
@@ -97,7 +97,7 @@ def uniform_scores(rank: Tensor, draws: int, u: Codes) -> Codes:
 
 
 def p_values(scores: Codes) -> tuple[PerExample, PerExample]:
-    r"""Test that scores are standard normal: their mean, and their size. Both tests are exact.
+    r"""Test that scores are standard normal, by two exact tests: of their mean and of their size.
 
     .. math:: \bar s \sim N(0, 1/n), \qquad \textstyle\sum_n s_n^2 \sim \chi^2_n
 

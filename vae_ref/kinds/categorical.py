@@ -3,9 +3,9 @@ r"""Compute with codes that are discrete: each latent takes one of K classes.
 .. math::
     q(z \mid x) = \prod_d q_{d, z_d}, \qquad q_{dk} = \frac{e^{\ell_{dk}}}{\sum_j e^{\ell_{dj}}}
 
-An encoder outputs the ``logits`` :math:`\ell`, shape ``(*batch, latents, classes)``. A number that
-is added to all logits of a latent changes nothing. The functions return one value per example, in
-nats; `vae_ref.kinds.gumbel` draws such codes.
+An encoder outputs the ``logits`` :math:`\ell`, shape ``(*batch, latents, classes)``. Adding the
+same number to all logits of a latent changes nothing. The functions return one value per example,
+in nats; `vae_ref.kinds.gumbel` draws such codes.
 """
 
 import math
@@ -90,7 +90,7 @@ def kl_to_uniform(logits: Logits) -> PerExample:
 
     References:
         Jang, Gu and Poole, *Categorical Reparameterization with Gumbel-Softmax*, 2017,
-        section 4.3: the divergence of the discrete codes, whatever the relaxation.
+        section 4.2: the divergence of the discrete codes, not of the relaxed ones.
     """
     log_q = torch.log_softmax(logits, -1)
     return (log_q.exp() * (log_q + math.log(logits.shape[-1]))).sum((-2, -1))

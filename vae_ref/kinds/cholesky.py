@@ -1,7 +1,7 @@
 r"""Compute with Gaussians of full covariance, :math:`N(\mu, LL^\top)`.
 
 :math:`L` is the Cholesky factor: lower triangular, with a positive diagonal. An encoder outputs a
-square matrix, of which `factor` makes it.
+square matrix, from which `factor` makes it.
 """
 
 import math
@@ -16,7 +16,7 @@ __all__ = ["draw", "factor", "kl_to_standard_normal", "log_density"]
 
 
 def factor(raw: Tensor) -> Tensor:
-    r"""Make a Cholesky factor of a square matrix, whose upper triangle is not used.
+    r"""Make a Cholesky factor from a square matrix, whose upper triangle is not used.
 
     .. math:: L_{ij} = R_{ij} \ (i > j), \qquad L_{ii} = e^{R_{ii}}, \qquad L_{ij} = 0 \ (i < j)
 
@@ -65,7 +65,7 @@ def kl_to_standard_normal(mu: Codes, L: Tensor) -> PerExample:  # noqa: N803
         \mathrm{KL}\big(N(\mu, LL^\top)\,\|\,N(0, I)\big)
         = \tfrac12 \Big(\sum_i \mu_i^2 + \sum_{i \ge j} L_{ij}^2 - D\Big) - \sum_i \log L_{ii}
 
-    The arguments are those of `draw`.
+    The arguments and errors are those of `draw`.
 
     Example:
         >>> kl_to_standard_normal(torch.zeros(2), torch.tensor([[1.0, 0.0], [2.0, 1.0]]))

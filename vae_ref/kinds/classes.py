@@ -1,4 +1,4 @@
-r"""Likelihoods of classes: categorical, and multinomial, of how often each was drawn.
+r"""Likelihoods of classes: categorical, and multinomial for the counts of classes.
 
 The scores are in nats, with all constants, one value per example.
 """
@@ -32,7 +32,7 @@ def categorical_nll(x: Tensor, logits: Tensor) -> PerExample:
 
 
 def multinomial_nll(x: Pixels, logits: Tensor) -> PerExample:
-    r"""Compute the score of how often each class was drawn.
+    r"""Compute the score of the counts of classes in N draws.
 
     .. math:: -\log p(x) = -\log\frac{N!}{\prod_k x_k!} - \sum_k x_k \log\mathrm{softmax}(l)_k
 

@@ -14,7 +14,7 @@ __all__ = ["Averages", "perplexity"]
 
 
 class Averages(NamedTuple):
-    r"""The moving averages of how many encodings a code has, and of their sum.
+    r"""Moving averages of the number of encodings that each code has, and of their sum.
 
     .. math::
         N_k \leftarrow \gamma N_k + (1 - \gamma)\, n_k, \qquad
@@ -62,7 +62,7 @@ class Averages(NamedTuple):
         return Averages(counts.index_add(0, indices, ones), sums.index_add(0, indices, new))
 
     def codebook(self, epsilon: float = 1e-5) -> Codebook:
-        r"""Return the codes :math:`m_k / \tilde N_k`, finite without a single encoding too.
+        r"""Return the codes :math:`m_k / \tilde N_k`; they are finite even if :math:`N_k = 0`.
 
         .. math::
             \tilde N_k = \frac{N_k + \epsilon}{N + K \epsilon}\, N, \qquad N = \sum_k N_k
@@ -87,7 +87,8 @@ def perplexity(indices: Indices, codes: int) -> Scalar:
         codes: The number of codes :math:`K`.
 
     Returns:
-        A number from 1, if all encodings have one code, to ``codes``, if all codes have as many.
+        A number from 1, if all encodings have the same code, to ``codes``, if all codes are used
+        equally often.
 
     Raises:
         InputError: If there are no indices.

@@ -22,7 +22,7 @@ _BERNOULLI = Bernoulli()
 
 
 class ConditionalVAE(nn.Module):
-    r"""A VAE of pixels given a class: encoder, decoder and prior are all given the class.
+    r"""A VAE of pixels given a class, which encoder, decoder and prior are all given.
 
     .. math::
         q(z \mid x, c) = N\big(\mu(x, c), \sigma^2(x, c)\big), \qquad

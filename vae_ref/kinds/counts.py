@@ -16,7 +16,7 @@ __all__ = ["draw_count", "log_negative_binomial", "log_poisson", "log_zero_infla
 
 
 def log_poisson(x: Pixels, rate: Tensor) -> Tensor:
-    r"""Compute the log probability of counts, elementwise: its mean and variance are the rate.
+    r"""Compute the log probability of Poisson counts, whose mean and variance are the rate.
 
     .. math:: \log p(x) = x \log\lambda - \lambda - \log x!
 
@@ -32,7 +32,7 @@ def log_poisson(x: Pixels, rate: Tensor) -> Tensor:
 
 
 def log_negative_binomial(x: Pixels, mean: Tensor, theta: Tensor) -> Tensor:
-    r"""Compute the log probability of counts whose rate varies, elementwise.
+    r"""Compute the log probability of counts whose rate varies: the negative binomial.
 
     .. math::
         p(x) = \frac{\Gamma(x + \theta)}{\Gamma(\theta)\,x!}
@@ -59,7 +59,7 @@ def log_negative_binomial(x: Pixels, mean: Tensor, theta: Tensor) -> Tensor:
 
 
 def log_zero_inflated(x: Pixels, mean: Tensor, theta: Tensor, gate_logits: Tensor) -> Tensor:
-    r"""Compute the log probability of counts of which some are 0 by themselves, elementwise.
+    r"""Compute the log probability of negative binomial counts with excess zeros.
 
     .. math::
         p(x) = \pi\,1(x = 0) + (1 - \pi)\,\mathrm{NB}(x; \mu, \theta), \qquad
@@ -81,7 +81,7 @@ def log_zero_inflated(x: Pixels, mean: Tensor, theta: Tensor, gate_logits: Tenso
 
 
 def draw_count(log_probability: Callable[[Tensor], Tensor], noise: Noise) -> Tensor:
-    """Turn uniform noise in [0, 1) into counts: add up probabilities until they exceed it.
+    """Turn uniform noise in [0, 1) into counts: add up probabilities until they exceed the noise.
 
     Args:
         log_probability: The log probability of a count, elementwise, such as

@@ -1,8 +1,8 @@
 r"""Likelihoods of the 256 levels of a grey pixel: the discretised logistic, and its mixture.
 
-A level has the probability that a logistic distribution gives to what is nearer to it than to
-any other; the first and the last level also have all that is beyond them. So the levels add up
-to 1, which a density does not do.
+A level has the probability that a logistic distribution gives to the interval around it, up to
+halfway to its neighbours. The first and the last level also have that of all that is beyond them.
+So the probabilities of the levels add up to 1; densities at the levels would not.
 """
 
 import torch
@@ -23,8 +23,9 @@ def log_level(x: Tensor, mean: Tensor, log_scale: Tensor, *, levels: int = 256) 
         \log p(x) = \log\big(s(a) - s(b)\big) = \log s(a) + \log s(-b) + \log(1 - e^{b - a}),
         \qquad a, b = (x - \mu \pm \tfrac12 w) / e^{\text{log scale}}
 
-    with the sigmoid function :math:`s` and the distance of two levels :math:`w`. The second form
-    loses no digits, and is finite however far a level is from the mean.
+    with the sigmoid function :math:`s` and the distance :math:`w` between two levels. The first
+    level has :math:`\log s(a)`, the last one :math:`\log s(-b)`. The second form loses no digits,
+    and is finite however far a level is from the mean.
 
     Args:
         x: The levels, multiples of ``1 / (levels - 1)``.
@@ -94,6 +95,11 @@ def mixture_nll(
     Raises:
         InputError: If the shapes do not match or a pixel is outside [0, 1].
 
+    Example:
+        >>> x, zero = torch.zeros(1, 2), torch.zeros(1, 2, 3)  # three components that are the same
+        >>> mixture_nll(x, zero, zero, zero + 9)  # 2 log 2
+        tensor([1.3863])
+
     References:
         Salimans et al., *PixelCNN++*, 2017, equations 1 and 2.
     """
@@ -106,7 +112,7 @@ def mixture_nll(
 def draw_mixture(
     logits: Tensor, mean: Tensor, log_scale: Tensor, choice: Noise, noise: Noise
 ) -> Outputs:
-    """Turn two uniform numbers for each pixel into a level: the first chooses the component."""
+    """Turn two uniform numbers for each pixel into a level; ``choice`` chooses the component."""
     k = draw_categorical(logits, choice).unsqueeze(-1)
     mean, log_scale = mean.gather(-1, k), log_scale.gather(-1, k)
     return draw_logistic(mean.squeeze(-1), log_scale.squeeze(-1), noise)

@@ -1,4 +1,4 @@
-r"""The total correlation of codes, the part of the KL that beta-TC-VAE weighs.
+r"""The total correlation of codes, the part of the KL that beta-TC-VAE multiplies by beta.
 
 .. math::
     E_n\,\mathrm{KL}\big(q(z \mid x_n)\,\|\,p(z)\big) = \underbrace{I(n; z)}_{\text{MI}}
@@ -45,16 +45,16 @@ def decomposition(
         \hat q(z_{id})},\; \log \frac{\prod_d \hat q(z_{id})}{p(z_i)}\Big), \qquad
         \hat q(z_i) = \sum_j w_{ij}\,q(z_i \mid x_j)
 
-    Weighted sampling has :math:`w_{ij} = 1 / (NB)`. It is biased: if the batch is the whole data
-    set, every :math:`\log\hat q` is :math:`\log N` too small. So the total correlation of D
-    latents is :math:`(D - 1) \log N` too large.
+    Weighted sampling has :math:`w_{ij} = 1 / (NB)`, for a batch of B examples. It is biased: if
+    the batch is the whole data set, every :math:`\log\hat q` is :math:`\log N` too small. So the
+    total correlation of D latents is :math:`(D - 1) \log N` too large.
 
     Args:
         z: One draw from every posterior, shape ``(batch, latent)``.
         mu: The means, the same shape.
         logvar: The log variances, the same shape.
         data: The size :math:`N` of the data set.
-        sampling: The weights: of minibatch weighted, or minibatch stratified sampling.
+        sampling: The weights: those of minibatch ``weighted`` or ``stratified`` sampling.
 
     Raises:
         InputError: If the shapes differ, or the batch is larger than the data set.

@@ -45,8 +45,8 @@ def sticking_the_landing(mu: Codes, logvar: Codes, eps: Noise, log_joint: LogJoi
         \big(\log p(x, z_k) - \log q_\phi(z_k)\big)\,\frac{\partial z_k}{\partial \phi},
         \qquad z_k = \mu + \sigma \varepsilon_k
 
-    The score function, which is left out, is zero in the mean. What remains vanishes at the true
-    posterior for every noise, where the whole gradient does so in the mean only.
+    The score function, which is left out, has the mean zero. At the true posterior, what remains
+    is zero for every noise; the whole gradient is zero there only in the mean.
 
     Args:
         mu: The means of :math:`q_\phi`, shape ``(*batch, latent)``.
@@ -78,7 +78,7 @@ def sticking_the_landing(mu: Codes, logvar: Codes, eps: Noise, log_joint: LogJoi
 def doubly_reparameterized(
     mu: Codes, logvar: Codes, eps: Noise, log_joint: LogJoint
 ) -> PerExample:
-    r"""Return a surrogate of the bound, whose score function is reparametrised once more.
+    r"""Return a surrogate of the bound, whose score function is reparametrised too.
 
     .. math::
         \nabla_\phi = \sum_k \tilde w_k^2\,\frac{\partial \log w_k}{\partial z_k}
@@ -86,8 +86,9 @@ def doubly_reparameterized(
         \nabla_\theta = \sum_k \tilde w_k \nabla_\theta \log p_\theta(x, z_k), \qquad
         \tilde w_k = \frac{w_k}{\sum_j w_j}
 
-    Its first gradient has a ratio of mean to deviation that rises with :math:`K`; that of IWAE
-    falls. The parameters :math:`\theta` of the model have weights that are not squared.
+    The ratio of mean to standard deviation of the first gradient rises with :math:`K`; that of
+    IWAE falls. The gradient with respect to the parameters :math:`\theta` of the model has weights
+    that are not squared.
 
     The arguments, errors and shapes are those of `sticking_the_landing`.
 

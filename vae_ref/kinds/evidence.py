@@ -1,4 +1,4 @@
-r"""Bound the evidence from both sides, by annealing between a start and the joint density.
+r"""Bound the evidence from both sides, by annealing between a start density and the joint density.
 
 .. math::
     \log f_\beta(z) = (1 - \beta) \log f_0(z) + \beta \log p(x, z)
@@ -12,8 +12,8 @@ weights of several chains, in either direction. By Markov's inequality a bound i
 than :math:`t` nats with a probability of at most :math:`e^{-t}`, however bad the chains are.
 
 A model can be simulated: it draws a code and then data, and the code is a draw from the true
-posterior of these data. So both bounds hold for simulated data. For other data, a long chain
-gives a draw that is only nearly from the posterior, and the upper bound is no bound.
+posterior of these data. So both bounds hold in expectation for simulated data. For other data, a
+long chain gives a draw that is only nearly from the posterior, and the upper bound is no bound.
 """
 
 from itertools import pairwise
@@ -39,7 +39,7 @@ def anneal(
     step: Tensor,
     steps: int = 10,
 ) -> tuple[PerDraw, Noise, Tensor]:
-    r"""Weigh a chain from one temperature to the next, and move it there.
+    r"""Run chains through the temperatures: at each, update the log weight, then move the codes.
 
     .. math:: \log w = \sum_{t=1}^T \log f_{\beta_t}(z_{t-1}) - \log f_{\beta_{t-1}}(z_{t-1})
 

@@ -1,9 +1,9 @@
 r"""Likelihoods of real numbers whose scale is learned: Gaussian and Laplace.
 
-Every function of a distribution takes parameters in the shape of the data, or in one that is
+The functions take the mean in the shape of the data, and scales in that shape or in one that is
 broadcast to it: a scale per pixel, or one for all. The scores are in nats, with all constants,
-summed over the last axis; the mean is ``mean``. Other modules have Student's t, and the
-likelihoods of grey levels, counts and classes.
+summed over the last axis. Other modules have Student's t, and the likelihoods of grey levels,
+counts and classes.
 """
 
 import math
@@ -18,19 +18,19 @@ __all__ = ["distance", "draw_gaussian", "draw_laplace", "gaussian_nll", "laplace
 
 
 def gaussian_nll(x: Pixels, mean: Outputs, log_sigma: Tensor) -> PerExample:
-    r"""Compute the score of a normal distribution.
+    r"""Compute the score of a normal distribution, in nats.
 
     .. math::
         -\log N(x; \mu, \sigma^2) = \sum_i \frac{(x_i - \mu_i)^2}{2\sigma_i^2} + \log\sigma_i
         + \tfrac12 \log 2\pi
 
-    If one sigma is learned for all pixels, its best value is the root mean square of the errors,
-    and the errors and the divergence are then in balance without a weight.
+    If one sigma is learned for all pixels, its best value is the root mean square of the errors.
+    Then the loss needs no weight between reconstruction and KL.
 
     Args:
         x: The data, shape ``(*batch, pixels)``.
         mean: The means, the same shape.
-        log_sigma: The logarithms of the deviations, a shape that is broadcast to that of ``x``.
+        log_sigma: The log standard deviations, a shape that is broadcast to that of ``x``.
 
     Raises:
         InputError: If the shapes do not match or a value is not finite.
@@ -57,7 +57,7 @@ def laplace_nll(x: Pixels, mean: Outputs, log_scale: Tensor) -> PerExample:
 
     .. math:: -\log p(x) = \sum_i \frac{|x_i - \mu_i|}{b_i} + \log 2b_i
 
-    The arguments are those of `gaussian_nll`.
+    The arguments and errors are those of `gaussian_nll`, with :math:`\log b` for ``log_scale``.
 
     Example:
         >>> laplace_nll(torch.zeros(1, 2), torch.ones(1, 2), torch.tensor(0.0))

@@ -19,7 +19,7 @@ __all__ = ["Flow", "PlanarFlow"]
 
 
 class PlanarFlow(nn.Module):
-    r"""Move a code along one direction, by how far it is from a plane.
+    r"""Move a code in one direction, by a function of its distance from a plane.
 
     .. math::
         f(z) = z + \hat u \tanh(w^\top z + b), \qquad

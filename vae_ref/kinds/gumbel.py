@@ -1,7 +1,7 @@
 r"""Draw discrete codes so that a gradient flows: the Gumbel-softmax, or concrete, distribution.
 
 With Gumbel noise :math:`g_k = -\log(-\log u_k)`, the index of the largest :math:`\ell_k + g_k` is
-a draw from the softmax of the logits. A softmax with a temperature takes the place of the largest.
+a draw from the softmax of the logits. A softmax with a temperature takes the place of the argmax.
 """
 
 import math
@@ -40,7 +40,7 @@ def gumbel_softmax(logits: Logits, g: Tensor, temperature: float) -> Relaxed:
 
     .. math:: y_k = \frac{\exp((\ell_k + g_k) / \tau)}{\sum_j \exp((\ell_j + g_j) / \tau)}
 
-    The largest coordinate is the class that is drawn; the others vanish as :math:`\tau` goes to 0.
+    The class that is drawn has the largest coordinate; the others vanish as :math:`\tau \to 0`.
 
     Args:
         logits: The logits :math:`\ell`, shape ``(*batch, latents, classes)``.
@@ -69,7 +69,9 @@ def gumbel_softmax(logits: Logits, g: Tensor, temperature: float) -> Relaxed:
 def straight_through(logits: Logits, g: Tensor, temperature: float) -> Relaxed:
     r"""Draw one-hot codes that have the gradient of the relaxed ones.
 
-    The arguments are those of `gumbel_softmax`. The value is one-hot up to rounding.
+    .. math:: z = \mathrm{onehot}(\arg\max_k y_k) + y - \mathrm{sg}[y]
+
+    The arguments and errors are those of `gumbel_softmax`. The value is one-hot up to rounding.
 
     Example:
         >>> logits = torch.tensor([[0.0, 1.0]], requires_grad=True)
@@ -87,7 +89,7 @@ def straight_through(logits: Logits, g: Tensor, temperature: float) -> Relaxed:
 
 
 def log_density(y: Relaxed, logits: Logits, temperature: float) -> PerExample:
-    r"""Evaluate the log density of relaxed draws, over K - 1 of the coordinates of each.
+    r"""Evaluate the log density of relaxed draws, as a density of any K - 1 of their coordinates.
 
     .. math::
         p(y) = \prod_d\,(K - 1)!\;\tau^{K-1}\,

@@ -1,4 +1,4 @@
-r"""Move codes by Hamiltonian Monte Carlo, with a log density :math:`\log f` that guides them."""
+r"""Move codes by Hamiltonian Monte Carlo, which leaves a density :math:`f` invariant."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ def leapfrog(
         z \leftarrow z + \epsilon v, \qquad
         v \leftarrow v + \tfrac\epsilon2 \nabla \log f(z)
 
-    A step preserves volume, and one with :math:`-v` goes back.
+    A step preserves volume, and with :math:`-v` it leads back.
 
     Args:
         log_density: The log density :math:`\log f`.
@@ -60,7 +60,7 @@ def leapfrog(
 def hmc(
     log_density: LogDensity, z: Noise, v: Noise, u: PerDraw, *, step: Tensor, steps: int
 ) -> tuple[Noise, Tensor]:
-    r"""Make one Hamiltonian Monte Carlo step, which leaves the density as it is.
+    r"""Make one Hamiltonian Monte Carlo step, which leaves the density invariant.
 
     .. math:: z' \text{ is accepted if } u < \exp\big(H(z, v) - H(z', v')\big)
 
@@ -81,7 +81,7 @@ def hmc(
         tensor([ True, False])
 
     References:
-        Neal, *MCMC Using Hamiltonian Dynamics*, 2011, section 5.3.2.
+        Neal, *MCMC Using Hamiltonian Dynamics*, 2011, section 3.2.
     """
     proposed, end = leapfrog(log_density, z, v, step, steps)
     kinetic = (end.square() - v.square()).sum(-1) / 2

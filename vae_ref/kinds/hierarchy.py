@@ -104,7 +104,7 @@ class HierarchicalVAE(nn.Module):
         return upper, Level(z_1, posterior, (mu_p, logvar_p), divergence)
 
     def draw(self, eps_2: Noise, eps_1: Noise, temperature: float = 1.0) -> tuple[Noise, Noise]:
-        """Turn noise into new codes, of which a temperature scales every standard deviation."""
+        """Turn noise into new codes; the temperature multiplies every standard deviation."""
         z_2 = temperature * eps_2
         return z_2, reparameterize(*self.prior(z_2), temperature * eps_1)
 

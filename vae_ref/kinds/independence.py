@@ -1,4 +1,4 @@
-r"""Penalties on latents that depend on each other: DIP-VAE's, and FactorVAE's discriminator."""
+r"""Penalties on dependent latents: that of DIP-VAE, and the discriminator of FactorVAE."""
 
 from typing import Literal
 
@@ -20,14 +20,15 @@ def dip_penalty(
     lambda_d: float,
     version: Literal["I", "II"] = "I",
 ) -> Scalar:
-    r"""Compute how far the covariance of the codes of a batch is from the identity.
+    r"""Compute the penalty on the distance of a covariance matrix from the identity.
 
     .. math::
         \lambda_{od} \sum_{i \ne j} C_{ij}^2 + \lambda_d \sum_i (C_{ii} - 1)^2, \qquad
         C = \operatorname{Cov}_n[\mu_n] \;\; (\text{I}), \qquad
         C = \operatorname{Cov}_n[\mu_n] + E_n[\operatorname{diag} \sigma_n^2] \;\; (\text{II})
 
-    The covariance is that of the batch: its sum is divided by the number of examples.
+    The covariance is that of the batch: the sum over examples is divided by their number, not by
+    one less.
 
     Args:
         mu: The means, shape ``(batch, latent)``.
@@ -82,7 +83,7 @@ def permute_latents(z: Noise, noise: Noise) -> Noise:
 
 
 def tc_from_logits(logits: Tensor) -> PerExample:
-    r"""Read the total correlation off a discriminator: its logit of "joint" minus the other.
+    r"""Estimate the log ratio whose mean is the total correlation, from a discriminator's logits.
 
     .. math:: \log \frac{q(z)}{\prod_d q(z_d)} \approx \log \frac{D(z)}{1 - D(z)} = l_0 - l_1
 

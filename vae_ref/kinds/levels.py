@@ -37,7 +37,7 @@ def kl_levels(
         posteriors: The means and log variances of each level, top first. Those of a level have
             the shape ``(*batch, latent)``; levels may differ in the number of latents.
         priors: Those of its prior, of the same shapes.
-        free_nats: What a level counts for at least, :math:`\lambda`.
+        free_nats: The least that a level counts for in each example, :math:`\lambda`.
 
     Returns:
         The divergence in nats, one value per example.

@@ -35,6 +35,14 @@ def posterior(
     Returns:
         The mean and the covariance, shapes ``(*batch, latent)`` and ``(*batch, latent, latent)``.
 
+    Raises:
+        InputError: If the shapes of the prior's parameters differ.
+
+    Example:
+        >>> one = torch.ones(1, 1)
+        >>> posterior(one, one, 0 * one, 0 * one, variance=1.0)
+        (tensor([[0.5000]]), tensor([[[0.5000]]]))
+
     References:
         Bishop, *Pattern Recognition and Machine Learning*, 2006, equation 2.116.
     """

@@ -82,7 +82,7 @@ class VampPrior(nn.Module):
 
     Args:
         encode: The encoder, ``u`` -> ``(mu, logvar)``.
-        pseudo_inputs: Where the pseudo-inputs begin, shape ``(components, pixels)``.
+        pseudo_inputs: The initial pseudo-inputs, shape ``(components, pixels)``.
 
     Example:
         >>> prior = VampPrior(lambda u: (u, 0 * u), torch.zeros(3, 1))

@@ -2,10 +2,11 @@ r"""Vector quantisation: a code is the nearest vector of a codebook.
 
 .. math:: z_q = e_k, \qquad k = \arg\min_j \lVert z_e - e_j \rVert^2
 
-Three gradients are kept apart. The decoder's goes past the codebook to the encoder, the codebook
-loss moves the codebook, and the commitment loss moves the encoder. The functions return one value
-for each code, and leave the reduction to the caller. `vae_ref.kinds.codebook` moves the codebook
-by averages instead; `vae_ref.kinds.scalar_quantisation` does without one.
+Three gradients are kept apart. That of the decoder's loss bypasses the codebook and reaches the
+encoder, the codebook loss moves the codebook, and the commitment loss moves the encoder. The
+functions return one value for each code, and leave the reduction to the caller.
+`vae_ref.kinds.codebook` moves the codebook by averages instead;
+`vae_ref.kinds.scalar_quantisation` does without one.
 """
 
 from typing import NamedTuple
@@ -23,7 +24,7 @@ Indices = Int[Tensor, "*batch"]
 
 
 class Losses(NamedTuple):
-    """Two losses: ``codebook`` moves the codebook, ``commitment`` the encodings, unweighted."""
+    """Two losses without weights: ``codebook`` moves the codebook, ``commitment`` the encoder."""
 
     codebook: PerExample
     commitment: PerExample
@@ -39,7 +40,7 @@ def nearest(z_e: Codes, codebook: Codebook) -> Indices:
     .. math:: k = \arg\min_j \lVert z_e - e_j \rVert^2
         = \arg\min_j \big( \lVert e_j \rVert^2 - 2\, z_e \cdot e_j \big)
 
-    The squared length of :math:`z_e` is the same for all codes; that of a code is not.
+    The squared length of :math:`z_e` does not depend on j and is left out.
 
     Args:
         z_e: The encodings, shape ``(*batch, latent)``.
@@ -71,11 +72,11 @@ def nearest(z_e: Codes, codebook: Codebook) -> Indices:
 
 
 def quantise(z_e: Codes, codebook: Codebook) -> tuple[Codes, Indices]:
-    r"""Return the nearest codes, with the gradient of the encodings, and their indices.
+    r"""Return the nearest codes with a straight-through gradient, and their indices.
 
     .. math::
         z_q = z_e + \mathrm{sg}[e_k - z_e], \qquad
-        \frac{\partial z_q}{\partial z_e} = 1, \qquad \frac{\partial z_q}{\partial e} = 0
+        \frac{\partial z_q}{\partial z_e} = I, \qquad \frac{\partial z_q}{\partial e} = 0
 
     The arguments and errors are those of `nearest`.
 

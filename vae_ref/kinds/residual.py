@@ -50,7 +50,7 @@ def kl_residual(delta_mu: Codes, delta_logvar: Codes, logvar_p: Codes) -> PerExa
         \Big(\frac{\Delta\mu_d^2}{\sigma_{p,d}^2} + \Delta\sigma_d^2 - \log\Delta\sigma_d^2
         - 1\Big)
 
-    The mean of the prior cancels, and so does its variance, except under the shift.
+    The mean of the prior cancels. Its variance remains only as the divisor of the shift.
 
     Args:
         delta_mu: The shifts of the means, shape ``(*batch, latent)``.

@@ -4,8 +4,8 @@ r"""Estimate a KL from samples: three estimates, and what their gradients are.
     r = \frac{p(x)}{q(x)}, \quad x \sim q: \qquad
     k_1 = -\log r, \qquad k_2 = \tfrac12 (\log r)^2, \qquad k_3 = r - 1 - \log r
 
-The mean of :math:`k_1` and :math:`k_3` is the KL. That of their gradients, with samples that are
-constants, is not the gradient of the KL:
+The mean of :math:`k_1` and :math:`k_3` is the KL. The mean of their gradients, with the samples as
+constants, is not the gradient of the KL; that of :math:`k_2` is:
 
 .. math::
     E_q[\nabla k_1] = 0, \qquad
@@ -18,7 +18,8 @@ In a reward, the estimate multiplies the gradient of :math:`\log q`:
     E_q[k_1 \nabla \log q] = \nabla \mathrm{KL}(q \,\|\, p), \qquad
     E_q[k_3 \nabla \log q] = \nabla \mathrm{KL}(q \,\|\, p) - \nabla \mathrm{KL}(p \,\|\, q)
 
-The functions take log probabilities of samples of q, in any shape, and return as many estimates.
+The functions take log probabilities of samples of q, in any shape, and return an estimate in nats
+for each. They raise `InputError` if the shapes differ.
 """
 
 import torch

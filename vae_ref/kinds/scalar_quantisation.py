@@ -1,4 +1,4 @@
-r"""Finite scalar quantisation: every number of a code has a few levels, and needs no codebook."""
+r"""Finite scalar quantisation rounds every number of a code to a few levels, with no codebook."""
 
 from collections.abc import Sequence
 
@@ -15,14 +15,15 @@ _BEYOND = 1e-3  # how far the bound reaches beyond the outer levels, so that bot
 
 
 def bound(z: Codes, levels: Sequence[int]) -> Codes:
-    r"""Bound every number, so that it rounds to as many integers as it has levels.
+    r"""Bound every number, so that it rounds to exactly as many integers as it has levels.
 
     .. math::
         f(z) = h \tanh\big(z + \operatorname{artanh}(o / h)\big) - o, \qquad
         h = \tfrac12 (L - 1)(1 + \epsilon)
 
-    The integers from :math:`-\lfloor L/2 \rfloor` on are symmetric for an odd :math:`L`, where
-    :math:`o = 0`. For an even one :math:`o = \tfrac12`: without it, there would be one too many.
+    The :math:`L` integers begin with :math:`-\lfloor L/2 \rfloor`. For an odd :math:`L` they are
+    symmetric, and :math:`o = 0`. For an even :math:`L`, :math:`o = \tfrac12`: without this shift
+    there would be one integer too many.
 
     Args:
         z: The encodings, shape ``(*batch, latent)``.

@@ -2,8 +2,8 @@ r"""Estimate gradients where samples cannot be differentiated, by the score func
 
 .. math:: \nabla E_q[r(x)] = E_q[(r(x) - b)\,\nabla \log q(x)], \qquad E_q[\nabla \log q(x)] = 0
 
-A baseline :math:`b` that does not depend on the sample changes the variance only. Both functions
-return a surrogate, whose gradient is the estimator; it is to be maximised.
+A baseline :math:`b` that does not depend on the sample changes only the variance of the estimate.
+Both functions return a surrogate, whose gradient is the estimator; it is to be maximised.
 """
 
 import torch
@@ -16,7 +16,7 @@ __all__ = ["score_function", "vimco"]
 
 
 def score_function(log_q: PerDraw, rewards: PerDraw) -> PerExample:
-    r"""Return a surrogate of the expected reward, with the mean of the others for a baseline.
+    r"""Return a surrogate of the expected reward; the baseline is the mean of the other rewards.
 
     .. math::
         \nabla = \frac1K \sum_k \Big(r_k - \frac{1}{K-1} \sum_{j \ne k} r_j\Big)
@@ -51,12 +51,12 @@ def vimco(log_w: PerDraw, log_q: PerDraw) -> PerExample:
     r"""Return a surrogate of the importance-weighted bound of samples that are not differentiated.
 
     .. math::
-        \nabla = \sum_k \big(L_K - L_{-k}\big)\,\nabla \log q(x_k) + \nabla L_K, \qquad
+        \nabla = \sum_k \big(L_K - L_{-k}\big)\,\nabla \log q(z_k) + \nabla L_K, \qquad
         L_{-k} = \log \frac1K \Big(\sum_{j \ne k} w_j
         + \prod_{j \ne k} w_j^{1/(K-1)}\Big)
 
-    What a sample adds to the bound is what it loses if the geometric mean of the other weights
-    takes the place of its own. This baseline does not depend on the sample.
+    The learning signal of a sample is how much the bound falls if the geometric mean of the other
+    weights takes the place of its own. The baseline :math:`L_{-k}` does not depend on the sample.
 
     Args:
         log_w: The log weights :math:`\log p(x, z_k) - \log q(z_k)`, shape ``(samples, *batch)``,

@@ -51,7 +51,7 @@ def stratified_log_weights(batch: int, data: int) -> Tensor:
 def gaussian_total_correlation(covariance: Tensor) -> Tensor:
     r"""Compute the total correlation of a Gaussian, :math:`-\tfrac12 \log\det R`.
 
-    R is the matrix of correlations; the argument is that of covariances, shape ``(*, d, d)``.
+    R is the correlation matrix; the argument is the covariance matrix, shape ``(*, d, d)``.
 
     Example:
         >>> gaussian_total_correlation(torch.tensor([[4.0, 1.0], [1.0, 1.0]]))

@@ -1,4 +1,4 @@
-r"""Student's t as a likelihood: its tails fall like a power, so that outliers cost little."""
+r"""Student's t as a likelihood: its density falls as a power of x, so outliers cost little."""
 
 import math
 
@@ -13,7 +13,7 @@ __all__ = ["draw_student", "student_nll"]
 
 
 def student_nll(x: Pixels, mean: Outputs, log_scale: Tensor, degrees: Tensor) -> PerExample:
-    r"""Compute the score of Student's t, moved and stretched: outliers cost its logarithm only.
+    r"""Compute the score of Student's t with a location and a scale, in nats.
 
     .. math::
         -\log p(x) = \sum_i \frac{\nu_i + 1}2 \log\Big(1 + \frac{(x_i - \mu_i)^2}{\nu_i
@@ -24,7 +24,7 @@ def student_nll(x: Pixels, mean: Outputs, log_scale: Tensor, degrees: Tensor) ->
         x: The data, shape ``(*batch, pixels)``.
         mean: The means, the same shape.
         log_scale: The logarithms of the scales, a shape that is broadcast to that of ``x``.
-        degrees: The degrees of freedom, likewise; with 1 or less, there is no mean.
+        degrees: The degrees of freedom :math:`\nu`, likewise; with 1 or less, there is no mean.
 
     Raises:
         InputError: If the shapes do not match, a value is not finite or degrees not positive.

@@ -28,7 +28,7 @@ def _scaled_bessel(order: float, kappa: Tensor) -> Tensor:
 
 
 def mean_length(kappa: PerExample, dim: int) -> PerExample:
-    r"""Compute the length of the mean, :math:`A = E[\mu^\top x] = I_{m/2} / I_{m/2 - 1}`.
+    r"""Compute the length of the mean, :math:`A(\kappa) = I_{m/2}(\kappa) / I_{m/2 - 1}(\kappa)`.
 
     .. math:: \frac{\partial A}{\partial \kappa} = 1 - A^2 - \frac{m - 1}{\kappa} A
 
@@ -52,7 +52,7 @@ def mean_length(kappa: PerExample, dim: int) -> PerExample:
 
 
 def log_normaliser(kappa: PerExample, dim: int) -> PerExample:
-    r"""Compute :math:`\log C_m(\kappa)`, whose derivative is the negative `mean_length`.
+    r"""Compute :math:`\log C_m(\kappa)`, whose derivative is minus `mean_length`.
 
     Example:
         >>> log_normaliser(torch.tensor([1.0]), dim=3)  # log(1 / (4 pi sinh 1))
@@ -90,7 +90,7 @@ def kl_to_uniform(kappa: PerExample, dim: int) -> PerExample:
 
 
 def log_area(dim: int) -> float:
-    """Compute the log area of the sphere in R^m; in one dimension, it has two points."""
+    """Compute the log area of the unit sphere in R^m; for m = 1, it consists of two points."""
     return math.log(2) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2)
 
 

@@ -28,8 +28,9 @@ def draw(mu: Tensor, kappa: PerExample, uniform: PerExample, eps: Tensor) -> Ten
         x = \mu\cos\theta + v\sin\theta, \qquad
         P(\theta \le t) \propto \int_0^t e^{\kappa\cos s} \sin^{m-2}s\,ds, \qquad v \perp \mu
 
-    The paper rejects instead (Ulrich 1984), but then noise has no fixed size, and the gradient by
-    :math:`\kappa` needs a correction. Here it is exact, by the theorem of the implicit function.
+    Davidson et al. (2018) draw by rejection instead (Ulrich 1984). Then the noise has no fixed
+    size, and the gradient with respect to :math:`\kappa` needs a correction. Here it is exact, by
+    the implicit function theorem.
 
     Args:
         mu: The mean directions, shape ``(*batch, m)``, of length 1.

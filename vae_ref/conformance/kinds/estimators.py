@@ -28,8 +28,8 @@ class Estimators(Subject):
     Attributes:
         weighted_bound: ``log_w`` -> the importance-weighted bound of log p(x).
         surrogate: ``(mu, logvar, eps, log_joint)`` -> a surrogate of the ELBO or the bound.
-            ``mu`` and ``logvar`` are ``(examples, latents)``, ``eps`` has an axis for samples
-            more, and ``log_joint`` is log p(x, z) as a function of z, for any axes before the
+            ``mu`` and ``logvar`` are ``(examples, latents)``, ``eps`` has one more axis, for
+            samples, and ``log_joint`` is log p(x, z) as a function of z, for any axes before the
             last.
         score_function: ``(log_q, rewards)`` -> a surrogate of the expected reward of samples
             that cannot be differentiated, of the log probabilities ``log_q``.
@@ -43,7 +43,7 @@ class Estimators(Subject):
             or by ``stl`` along the path alone; of the bound by ``iwae``, or by ``dreg``.
         trains_model: Whether the gradient of the surrogate trains the parameters of
             ``log_joint`` too.
-        baseline: What ``score_function`` takes off a reward: the mean of the other samples
+        baseline: What ``score_function`` subtracts from a reward: the mean of the other samples
             (``leave-one-out``), the ``mean`` of all, which shrinks the gradient by 1 - 1/K, or
             ``none``, if it is nothing or another number that does not depend on the sample. A
             surrogate that divides rewards by their deviation is of something else: leave it out.

@@ -233,7 +233,8 @@ def _require_free(scores: Tensor, features: Tensor, alpha: float, what: str) -> 
 
 @of_posterior(
     "calibration/scores-scaled",
-    statement="The posterior is as wide as it should be: the scores have the deviation 1.",
+    statement="The posterior is as wide as it should be: the scores have the standard deviation "
+    "1.",
     formula=r"E\Big[\frac{(z - \mu(x))^2}{\sigma^2(x)}\Big] = 1",
     source=_COOK,
     kind="statistical",
@@ -255,8 +256,8 @@ def scores_scaled(probe: Probe) -> None:
 
 @of_posterior(
     "calibration/scores-independent",
-    statement="The scores of different latents are not correlated: a posterior with independent "
-    "latents is the whole posterior.",
+    statement="The scores of different latents are not correlated, as they cannot be if a "
+    "posterior with independent latents is the true one.",
     formula=r"E[s_d\,s_{d'}] = 0, \quad d \ne d'",
     source=_COOK,
     kind="statistical",
@@ -321,7 +322,7 @@ def draws_are_fresh(probe: Probe) -> Finding:
 
 @of_draws(
     "calibration/draws-of-the-posterior",
-    statement="The draws are from the Gaussian that the posterior says.",
+    statement="The draws are from the Gaussian that the posterior returns.",
     formula=r"\frac{z_l - \mu(x)}{\sigma(x)} \sim N(0, 1)",
     source="Kingma and Welling 2014, section 2.4",
     kind="statistical",

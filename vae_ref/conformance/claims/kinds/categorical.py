@@ -21,7 +21,7 @@ Size = tuple[int, int, int]
 SIZES: tuple[Size, ...] = ((1, 1, 2), (3, 4, 3), (4, 2, 5))
 
 _CODES = 4096  # so many codes are enumerated at once
-_SOURCE = "Jang, Gu and Poole 2017, section 4.3; Cover and Thomas 2006, equation 2.26"
+_SOURCE = "Jang, Gu and Poole 2017, section 4.2; Cover and Thomas 2006, equation 2.26"
 _TERMS = "32 roundings of the sum of the terms' absolute values, and of the logits that made them"
 _VALUE = ("categorical/kl-to-uniform",)
 _PRIOR = ("categorical/kl-to-a-prior",)
@@ -51,7 +51,7 @@ of_entropy = partial(
 of_loss = partial(
     registry.claim,
     slot="loss_of_codes",
-    source="Jang, Gu and Poole 2017, section 4.3",
+    source="Jang, Gu and Poole 2017, section 4.2",
     needs=("loss_of_codes",),
     kind="metamorphic",
     tolerance="32 roundings of the losses that are subtracted",
@@ -246,7 +246,8 @@ def kl_of_certain_codes(probe: Probe) -> None:
 
 @of_kl(
     "categorical/kl-slopes",
-    statement="The derivatives of the KL from the uniform prior by the logits are these.",
+    statement="The derivatives of the KL from the uniform prior with respect to the logits are "
+    "these.",
     formula=r"\frac{\partial\mathrm{KL}}{\partial\ell_{dk}} = "
     r"q_{dk} \Big(\log q_{dk} - \sum_j q_{dj} \log q_{dj}\Big)",
     kind="gradient",
@@ -341,7 +342,8 @@ def kl_of_certain_codes_to_a_prior(probe: Probe) -> None:
 
 @of_prior(
     "categorical/kl-slopes-of-the-posterior",
-    statement="The derivatives of the KL from a prior by the logits of the posterior are these.",
+    statement="The derivatives of the KL from a prior with respect to the logits of the posterior "
+    "are these.",
     formula=r"\frac{\partial\mathrm{KL}}{\partial\ell_{dk}} = q_{dk} \Big("
     r"\log\frac{q_{dk}}{p_{dk}} - \sum_j q_{dj} \log\frac{q_{dj}}{p_{dj}}\Big)",
     kind="gradient",
@@ -356,7 +358,8 @@ def kl_slopes_of_the_posterior(probe: Probe) -> None:
 
 @of_prior(
     "categorical/kl-slopes-of-the-prior",
-    statement="The derivatives by the logits of the prior are these: it learns from the KL.",
+    statement="The derivatives of the KL with respect to the logits of the prior are these: the "
+    "prior learns from it.",
     formula=r"\frac{\partial\mathrm{KL}}{\partial m_{dk}} = p_{dk} - q_{dk}",
     kind="gradient",
     kills=("categorical-prior-kl-detached-prior",),
@@ -396,7 +399,7 @@ def entropy(probe: Probe) -> None:
 
 @of_entropy(
     "categorical/entropy-slopes",
-    statement="The derivatives of the entropy by the logits are these.",
+    statement="The derivatives of the entropy with respect to the logits are these.",
     formula=r"\frac{\partial H}{\partial\ell_{dk}} = "
     r"-q_{dk} \Big(\log q_{dk} - \sum_j q_{dj} \log q_{dj}\Big)",
     kind="gradient",

@@ -155,8 +155,8 @@ def full_kl_of_a_diagonal(probe: Probe) -> None:
 
 @of_kl(
     "flows/full-kl-turned",
-    statement="The KL divergence does not change if the posterior is turned, for N(0, I) does not "
-    "change either.",
+    statement="The KL divergence does not change if the posterior is rotated, since N(0, I) does "
+    "not change either.",
     formula=r"\mathrm{KL}\big(N(Q\mu, Q L L^\top Q^\top)\,\|\,N(0, I)\big) = "
     r"\mathrm{KL}\big(N(\mu, L L^\top)\,\|\,N(0, I)\big), \quad Q^\top Q = I",
     kind="metamorphic",
@@ -181,7 +181,7 @@ def full_kl_turned(probe: Probe) -> None:
 
 @of_kl(
     "flows/full-kl-slopes",
-    statement="The derivatives of the KL by the mean and the factor are these.",
+    statement="The derivatives of the KL with respect to the mean and the factor are these.",
     formula=r"\frac{\partial\mathrm{KL}}{\partial\mu} = \mu, \qquad "
     r"\frac{\partial\mathrm{KL}}{\partial L_{ij}} = L_{ij} - \frac{[i = j]}{L_{ii}}",
     kind="gradient",
@@ -279,7 +279,7 @@ def _matrix(probe: Probe, mu: Tensor, given: Tensor) -> Tensor:
 
 @of_draw(
     "flows/full-draw",
-    statement="The draw moves the noise to the mean, and its covariance is L L^T.",
+    statement="The draw is the mean plus a matrix times the noise, and its covariance is L L^T.",
     formula=r"z = \mu + A\varepsilon, \qquad A A^\top = L L^\top",
     kind="exact",
     kills=(

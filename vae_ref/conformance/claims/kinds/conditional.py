@@ -117,7 +117,7 @@ def kl_zero_at_the_prior(probe: Probe) -> None:
 
 @of_kl(
     "conditional/kl-invariant",
-    statement="The KL divergence does not change if posterior and prior are moved and stretched "
+    statement="The KL divergence does not change if posterior and prior are shifted and scaled "
     "together.",
     formula=r"\mathrm{KL}\big(N(a + b\mu, b^2\sigma^2)\,\|\,N(a + b\mu_p, b^2\sigma_p^2)\big) = "
     r"\mathrm{KL}\big(N(\mu, \sigma^2)\,\|\,N(\mu_p, \sigma_p^2)\big)",
@@ -142,7 +142,8 @@ def kl_invariant(probe: Probe) -> None:
 
 @of_kl(
     "conditional/kl-extremes",
-    statement="It is right for very narrow and very wide posteriors and priors too.",
+    statement="The KL divergence is right for very narrow and very wide posteriors and priors "
+    "too.",
     formula=r"|\log\sigma^2|, |\log\sigma_p^2| \le 30",
     kind="exact",
     kills=("prior-kl-clamped",),
@@ -178,7 +179,8 @@ def _require_slopes(probe: Probe, names: tuple[str, str], of_prior: bool) -> Non
 
 @of_kl(
     "conditional/kl-slopes-of-the-posterior",
-    statement="The derivatives by the parameters of the posterior are these.",
+    statement="The derivatives of the KL divergence with respect to the parameters of the "
+    "posterior are these.",
     formula=r"\frac{\partial\mathrm{KL}}{\partial\mu} = \frac{\mu - \mu_p}{\sigma_p^2}, \qquad "
     r"\frac{\partial\mathrm{KL}}{\partial\log\sigma^2} = "
     r"\tfrac12\Big(\frac{\sigma^2}{\sigma_p^2} - 1\Big)",
@@ -193,7 +195,8 @@ def kl_slopes_of_the_posterior(probe: Probe) -> None:
 
 @of_kl(
     "conditional/kl-slopes-of-the-prior",
-    statement="The derivatives by the parameters of the prior are these: it learns from the KL.",
+    statement="The derivatives of the KL divergence with respect to the parameters of the prior "
+    "are these: the prior learns from it.",
     formula=r"\frac{\partial\mathrm{KL}}{\partial\mu_p} = \frac{\mu_p - \mu}{\sigma_p^2}, \qquad "
     r"\frac{\partial\mathrm{KL}}{\partial\log\sigma_p^2} = "
     r"\tfrac12\Big(1 - \frac{\sigma^2 + (\mu - \mu_p)^2}{\sigma_p^2}\Big)",
@@ -324,7 +327,8 @@ def the_condition_counts(probe: Probe) -> None:
 
 @of_networks(
     "conditional/a-condition-for-each-example",
-    statement="What an example is decoded to depends on its own condition alone.",
+    statement="The decoder's output for an example depends on the condition of that example "
+    "alone.",
     formula=r"\mathrm{decoder}(z_n, c_n)",
     slot="decode_given",
     needs=("decode_given", "conditions"),

@@ -463,8 +463,8 @@ def decomposition_of_equal_posteriors(probe: Probe) -> None:
 
 @of_parts(
     "disentangling/decomposition-far-out",
-    statement="The same holds for codes 60 deviations away, whose density is 0 as a "
-    "floating-point number.",
+    statement="The parts for equal posteriors are right for codes 60 standard deviations away "
+    "too, whose density is 0 as a floating-point number.",
     formula=r"z = \mu + 60\sigma",
     kind="exact",
     kills=("decomposition-log-of-densities",),
@@ -475,7 +475,8 @@ def decomposition_far_out(probe: Probe) -> None:
 
 @of_parts(
     "disentangling/decomposition-slopes",
-    statement="The gradients reach codes and posteriors, those of the other examples too.",
+    statement="The gradients with respect to codes and posteriors are right, those of the other "
+    "examples included.",
     formula=r"\frac{\partial}{\partial(z, \mu, \log\sigma^2)} \frac1B \sum_i "
     r"\big(\mathrm{MI}_i + 2\,\mathrm{TC}_i - \tfrac12 \mathrm{DWKL}_i\big)",
     kind="gradient",
@@ -487,8 +488,8 @@ def decomposition_slopes(probe: Probe) -> None:
 
 @of_parts(
     "disentangling/decomposition-of-a-gaussian",
-    statement="If q(z) is a Gaussian, its mutual information, total correlation and "
-    "dimension-wise KL come out.",
+    statement="If q(z) is a Gaussian, mutual information, total correlation and dimension-wise KL "
+    "have these known values.",
     formula=r"\mathrm{MI} = \tfrac12 \log\frac{\det C}{\prod_d \sigma_d^2},\ "
     r"\mathrm{TC} = -\tfrac12 \log\det R,\ "
     r"\mathrm{DWKL} = \tfrac12 \sum_d (C_{dd} - 1 - \log C_{dd})",
@@ -522,8 +523,8 @@ def total_correlation(probe: Probe) -> None:
 
 @of_tc(
     "disentangling/total-correlation-far-out",
-    statement="The total correlation of equal posteriors holds for codes 60 deviations away, "
-    "whose density is 0 as a floating-point number.",
+    statement="The total correlation of equal posteriors is right for codes 60 standard "
+    "deviations away too, whose density is 0 as a floating-point number.",
     formula=r"z = \mu + 60\sigma:\quad \mathrm{TC} = (1 - D) \log s",
     kind="exact",
     kills=("tc-log-of-densities",),
@@ -534,7 +535,8 @@ def total_correlation_far_out(probe: Probe) -> None:
 
 @of_tc(
     "disentangling/total-correlation-slopes",
-    statement="The gradient reaches codes and posteriors, those of the other examples too.",
+    statement="The gradient with respect to codes and posteriors is right, those of the other "
+    "examples included.",
     formula=r"\frac{\partial}{\partial(z, \mu, \log\sigma^2)} \frac1B \sum_i \mathrm{TC}_i",
     kind="gradient",
     kills=("tc-aggregate-detached",),
@@ -545,7 +547,8 @@ def total_correlation_slopes(probe: Probe) -> None:
 
 @of_tc(
     "disentangling/total-correlation-of-a-gaussian",
-    statement="If q(z) is a Gaussian, its total correlation comes out, from its correlations R.",
+    statement="If q(z) is a Gaussian, the total correlation has this known value, where R is the "
+    "correlation matrix.",
     formula=r"\mathrm{TC} = -\tfrac12 \log\det R",
     kind="identity",
     tolerance=f"{_NATS} nats: a batch of 500 codes stands for the aggregate",

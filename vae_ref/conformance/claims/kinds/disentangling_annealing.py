@@ -58,8 +58,8 @@ def _penalty(probe: Probe, kl: Tensor, capacity: float) -> Tensor:
 
 @of_capacity(
     "disentangling/capacity-term",
-    statement="For one example the penalty is the distance of its KL from the capacity, on both "
-    "sides.",
+    statement="For one example the penalty is gamma times the distance of its KL from the "
+    "capacity, whether the KL is below or above it.",
     formula=r"\gamma\,|\mathrm{KL} - C|",
     kind="exact",
     kills=(
@@ -113,8 +113,8 @@ def capacity_slopes(probe: Probe) -> None:
 
 @of_capacity(
     "disentangling/capacity-of-a-batch",
-    statement="In a batch the capacity is that of the mean KL, or of each example; which of them "
-    "is reported.",
+    statement="In a batch the capacity applies to the mean KL, or to the KL of each example; the "
+    "report says which.",
     formula=r"\gamma\,|E_n[\mathrm{KL}_n] - C| \quad\text{or}\quad "
     r"\gamma\,E_n|\mathrm{KL}_n - C|",
     kind="exact",
@@ -194,7 +194,7 @@ _OVER = ("latent", "element", "example", "batch")
 
 @of_floor(
     "disentangling/free-bits",
-    statement="The KL has the declared floor, for what is declared to have it.",
+    statement="The KL has the declared floor, which holds for what floor_over declares.",
     formula=r"\text{latent: } \sum_d \max(\lambda, E_n[\mathrm{KL}_{nd}]);\ "
     r"\text{element: } E_n \sum_d \max(\lambda, \mathrm{KL}_{nd});\ "
     r"\text{example: } E_n \max\big(\lambda, \sum_d \mathrm{KL}_{nd}\big);\ "
@@ -325,8 +325,8 @@ def _words(schedule: Schedule) -> str:
 
 @of_schedule(
     "disentangling/schedule",
-    statement="The weight of every training step is that of the declared schedule; where it "
-    "leaves it is reported.",
+    statement="The weight of every training step is that of the declared schedule; the report "
+    "says where it departs from it.",
     formula=r"w(t) = w_0 + (w_1 - w_0)\,\min(1, (t \bmod T) / S)",
     kind="exact",
     kills=(

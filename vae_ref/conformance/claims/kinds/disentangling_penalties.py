@@ -143,7 +143,7 @@ def dip_penalty(probe: Probe) -> None:
 
 @of_dip(
     "disentangling/dip-penalty-moved",
-    statement="The penalty does not change if all means are moved.",
+    statement="The penalty does not change if all means are shifted by the same amount.",
     formula=r"\operatorname{Cov}[\mu + a] = \operatorname{Cov}[\mu]",
     kind="metamorphic",
     kills=("dip-not-centred",),
@@ -164,7 +164,8 @@ def dip_penalty_moved(probe: Probe) -> None:
 
 @of_dip(
     "disentangling/dip-penalty-slopes",
-    statement="The penalty moves the means and, in version II, the variances.",
+    statement="The penalty has the right gradient with respect to the means and, in version II, "
+    "the variances.",
     formula=r"\frac{\partial}{\partial(\mu, \log\sigma^2)} \Big(\lambda_{od} \sum_{i \ne j} "
     r"C_{ij}^2 + \lambda_d \sum_i (C_{ii} - 1)^2\Big)",
     kind="gradient",
@@ -218,7 +219,8 @@ def permuted_latents_keep_their_values(probe: Probe) -> None:
 
 @of_shuffle(
     "disentangling/latents-permuted-independently",
-    statement="After the permutation, a latent is of any example, whichever the others are of.",
+    statement="After the permutation, a latent comes from any example, whichever examples the "
+    "other latents come from.",
     formula=r"P\big(\pi_d(n) = i,\ \pi_e(n) = j\ \text{for some}\ n\big) = \frac1B",
     kind="statistical",
     tolerance="a probability of 1/3 that is wrong by 0.16 is found, in 1,000 batches of 3 codes",
@@ -276,7 +278,7 @@ def _log_odds(probe: Probe, logits: Tensor) -> Tensor:
 
 @of_ratio(
     "disentangling/tc-from-logits",
-    statement="The total correlation is the logit of a joint code less that of a permuted one.",
+    statement="The total correlation is the logit of joint codes minus that of permuted codes.",
     formula=r"\log\frac{D(z)}{1 - D(z)} = l_{\text{joint}} - l_{\text{permuted}}",
     kind="exact",
     kills=("tc-logits-reversed", "tc-logits-as-probabilities", "tc-logits-of-one-class"),

@@ -123,7 +123,7 @@ def bound(probe: Probe) -> None:
 
 @of_bound(
     "estimators/bound-range",
-    statement="It is right for log weights far below and above zero.",
+    statement="The bound is right for log weights far below and above zero.",
     formula=r"L_K(\log w + c) = L_K(\log w) + c, \quad |c| = 1000",
     source="xqding/Importance_Weighted_Autoencoders issue 3",
     kind="metamorphic",
@@ -138,7 +138,8 @@ def bound_range(probe: Probe) -> None:
 
 @of_bound(
     "estimators/bound-gradient",
-    statement="Its slopes are the normalised weights of each example.",
+    statement="The derivatives of the bound with respect to the log weights are the normalised "
+    "weights of each example.",
     formula=r"\frac{\partial L_K}{\partial \log w_k} = \tilde w_k = \frac{w_k}{\sum_j w_j}",
     source=f"{_IWAE}, equation 13",
     kind="gradient",
@@ -239,8 +240,8 @@ def _of_bound(probe: Probe) -> bool:
 
 @of_surrogate(
     "estimators/surrogate-unbiased",
-    statement="The mean gradient by the parameters of the posterior is that of the ELBO or of the "
-    "importance-weighted bound.",
+    statement="The mean gradient with respect to the parameters of the posterior is that of the "
+    "ELBO or of the importance-weighted bound.",
     formula=r"E_\varepsilon[g(\mu, \log\sigma^2, \varepsilon)] = "
     r"\nabla_{\mu, \log\sigma^2}\, E_\varepsilon\Big[\log \tfrac1K \sum_k "
     r"\frac{p(x, z_k)}{q(z_k)}\Big], \qquad z_k = \mu + \sigma\varepsilon_k",
@@ -287,7 +288,8 @@ def surrogate_unbiased(probe: Probe) -> None:
 
 @of_surrogate(
     "estimators/surrogate-zero-at-the-posterior",
-    statement="Along the path alone, the gradient is zero at the true posterior, for every noise.",
+    statement="The gradient along the path alone is zero at the true posterior, whatever the "
+    "noise.",
     formula=r"q = p(z \mid x):\quad g(\mu, \log\sigma^2, \varepsilon) = 0",
     source="Roeder, Wu and Duvenaud 2017, the path derivative",
     kind="gradient",
@@ -312,8 +314,8 @@ def surrogate_zero_at_the_posterior(probe: Probe) -> None:
 
 @of_surrogate(
     "estimators/surrogate-trains-the-model",
-    statement="The gradient by the parameters of the model has the weights of the samples, which "
-    "are not squared.",
+    statement="The gradient with respect to the parameters of the model has the normalised "
+    "weights of the samples, which are not squared.",
     formula=r"\nabla_\theta = \sum_k \tilde w_k \nabla_\theta \log p_\theta(x, z_k), \qquad "
     r"\text{of the ELBO: } \tilde w_k = \tfrac1K",
     source="Tucker, Lawson, Gu and Maddison 2019",
@@ -378,7 +380,8 @@ def _enumerated(probe: Probe, samples: int) -> _Tuples:
 @of_score(
     "estimators/score-unbiased",
     statement="The mean gradient of the score function's surrogate is that of the expected "
-    "reward, and raises it; with the mean of all rewards for a baseline, it is 1 - 1/K of that.",
+    "reward, and raises it; with the mean of all rewards as the baseline, it is 1 - 1/K "
+    "times that.",
     formula=r"E_q\Big[\tfrac1K \sum_k (r_k - b_k) \nabla \log q(x_k)\Big] = \nabla E_q[r]",
     source="Williams 1992, theorem 1; Kool, van Hoof and Welling 2019",
     kind="gradient",
@@ -442,8 +445,8 @@ def score_rewards_are_constants(probe: Probe) -> None:
 
 @of_score(
     "estimators/score-baseline",
-    statement="With a mean of rewards for a baseline, the gradient is the same if all rewards "
-    "rise by as much.",
+    statement="With a mean of rewards as the baseline, the gradient is the same if all rewards "
+    "rise by the same amount.",
     formula=r"g(r + c) = g(r)",
     source="Kool, van Hoof and Welling 2019",
     kind="metamorphic",
@@ -545,7 +548,7 @@ def vimco_signal(probe: Probe) -> None:
 
 @of_vimco(
     "estimators/vimco-range",
-    statement="It is the same for log weights far below and above zero.",
+    statement="The learning signal is the same for log weights far below and above zero.",
     formula=r"\hat L_k(\log w + c) = \hat L_k(\log w), \quad |c| = 1000",
     source="Mnih and Rezende 2016, local learning signals",
     kind="metamorphic",
@@ -686,7 +689,7 @@ def kl_as_a_loss(probe: Probe) -> None:
 
 @of_kl(
     "estimators/kl-in-the-reward",
-    statement="An estimate in the reward, which multiplies the slope of log q, has the mean "
+    statement="An estimate in the reward, which multiplies the gradient of log q, has the mean "
     "gradient of the KL.",
     formula=r"E_q[k \nabla \log q] = \nabla \mathrm{KL}(q \,\|\, p): \qquad "
     r"E_q[k_3 \nabla \log q] = \nabla \mathrm{KL}(q \,\|\, p) - \nabla \mathrm{KL}(p \,\|\, q)",

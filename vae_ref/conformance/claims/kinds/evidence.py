@@ -137,7 +137,8 @@ def _require_flat(probe: Probe, part: str) -> None:
 
 @of_lower(
     "evidence/flat-likelihood",
-    statement="If all codes explain x equally well, the lower estimate is that likelihood.",
+    statement="If all codes explain x equally well, the lower estimate is the log of their "
+    "likelihood.",
     formula=r"p(x \mid z) = c \quad\Rightarrow\quad \log\tfrac1K\textstyle\sum_k w_k = \log c",
     source=_AIS,
     kind="exact",
@@ -156,7 +157,8 @@ def flat_likelihood(probe: Probe) -> None:
 
 @of_upper(
     "evidence/flat-likelihood-from-above",
-    statement="If all codes explain x equally well, the upper estimate is that likelihood.",
+    statement="If all codes explain x equally well, the upper estimate is the log of their "
+    "likelihood.",
     formula=r"p(x \mid z) = c \quad\Rightarrow\quad -\log\tfrac1K\textstyle\sum_k w_k = \log c",
     source=_BDMC,
     kind="exact",
@@ -263,7 +265,7 @@ def _require_bound(probe: Probe, excess: Tensor, what: str) -> None:
 
 @of_lower(
     "evidence/lower-never-above",
-    statement="The lower estimate is hardly ever above log p(x), though the posterior is narrow "
+    statement="The lower estimate is hardly ever above log p(x), even if the posterior is narrow "
     "and the temperatures are few.",
     formula=r"P\Big(\textstyle\sum_n \log w_n > \sum_n \log p(x_n) + t\Big) \le e^{-t}",
     source="Grosse, Ghahramani and Adams 2015, section 2.1 (Markov's inequality)",
@@ -280,7 +282,7 @@ def lower_never_above(probe: Probe) -> None:
 
 @of_upper(
     "evidence/upper-never-below",
-    statement="The upper estimate is hardly ever below log p(x), though the posterior is narrow "
+    statement="The upper estimate is hardly ever below log p(x), even if the posterior is narrow "
     "and the temperatures are few.",
     formula=r"P\Big(\textstyle\sum_n -\log w_n < \sum_n \log p(x_n) - t\Big) \le e^{-t}",
     source="Grosse, Ghahramani and Adams 2015, section 3 (Markov's inequality)",
@@ -363,7 +365,7 @@ def _leap(probe: Probe, *arguments: Any) -> tuple[Tensor, Tensor]:
 
 @of_leapfrog(
     "evidence/leapfrog-on-a-gaussian",
-    statement="On a Gaussian, leapfrog steps are the product of their half and whole steps.",
+    statement="On a Gaussian, leapfrog steps are this product of linear half and whole steps.",
     formula=r"\begin{pmatrix} z \\ v \end{pmatrix} \leftarrow "
     r"\Big(K_{\epsilon/2}\, D_\epsilon\, K_{\epsilon/2}\Big)^L "
     r"\begin{pmatrix} z \\ v \end{pmatrix}, \quad "
@@ -407,7 +409,7 @@ def leapfrog_on_a_gaussian(probe: Probe) -> None:
 
 @of_leapfrog(
     "evidence/leapfrog-goes-back",
-    statement="Leapfrog steps with the momenta turned round lead back to the start.",
+    statement="Leapfrog steps with the momenta reversed lead back to the start.",
     formula=r"(z, v) \mapsto (z', v') \quad\Rightarrow\quad (z', -v') \mapsto (z, -v)",
     kind="metamorphic",
     tolerance="320 roundings of the largest number on the way, for each step",
@@ -431,7 +433,7 @@ def leapfrog_goes_back(probe: Probe) -> None:
 
 @registry.claim(
     "evidence/metropolis",
-    statement="A proposal is accepted with Metropolis's probability.",
+    statement="A proposal is accepted with the Metropolis probability.",
     formula=r"\min\big(1, e^{H - H'}\big)",
     source=_HMC,
     slot="acceptance",

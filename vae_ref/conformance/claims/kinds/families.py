@@ -193,10 +193,10 @@ def _summed(probe: Probe, form: Form | None, rows: list[_Row]) -> tuple[list[flo
 @claim(
     "families/total-mass",
     statement="Whatever the parameters, the probabilities of all x add up to 1, or the density "
-    "has the integral 1.",
+    "integrates to 1.",
     formula=r"\int e^{-\mathrm{score}(x, \theta)}\,dx = 1, \qquad "
     r"\sum_x e^{-\mathrm{score}(x, \theta)} = 1",
-    source="Bishop 2006, equations 1.26 and 1.9",
+    source="Bishop 2006, section 1.2.1 and equation 1.26",
     kind="identity",
     tolerance="1e-6; of float32 1e-4",
     kills=(
@@ -331,8 +331,8 @@ def pixels_add_up(probe: Probe) -> None:
 
 @claim(
     "families/value",
-    statement="The score is the negative log-likelihood of its family, with what the parameters "
-    "mean.",
+    statement="The score is the negative log-likelihood of its family, of parameters with the "
+    "declared or inferred meaning.",
     formula=r"\mathrm{score}(x, \theta) = -\sum_i \log p(x_i \mid \theta_i)",
     source="Rybkin, Daniilidis and Levine 2021, equation 3; Salimans et al. 2017, equation 2; "
     "Lopez et al. 2018, supplementary note 4",
@@ -401,7 +401,8 @@ def _gradient(
 
 @claim(
     "families/slopes",
-    statement="The derivatives by every parameter are those of the negative log-likelihood.",
+    statement="The derivatives with respect to every parameter are those of the negative "
+    "log-likelihood.",
     formula=r"\partial\,\mathrm{score} / \partial\theta = -\partial \log p(x \mid \theta) / "
     r"\partial\theta",
     source="Kingma and Welling 2014, appendix C",
@@ -453,8 +454,8 @@ def _size_of_slopes(form: Form, x: Tensor, given: list[Array], index: int) -> Ar
 
 @claim(
     "families/mean-slope-is-zero",
-    statement="Averaged over x from the likelihood itself, the derivative by every parameter is "
-    "zero.",
+    statement="Averaged over x from the likelihood itself, the derivative of the score with "
+    "respect to every parameter is zero.",
     formula=r"E_{x \sim p(x \mid \theta)}\big[\partial \log p(x \mid \theta) / "
     r"\partial\theta\big] = 0",
     source="Lehmann and Casella 1998, equation 2.5.3",
@@ -504,8 +505,8 @@ def mean_slope_is_zero(probe: Probe) -> None:
 
 @claim(
     "families/units",
-    statement="In other units, such as levels of 255 for levels of 1, a density is divided by "
-    "their ratio.",
+    statement="In other units, such as pixels from 0 to 255 for pixels from 0 to 1, a density is "
+    "divided by the ratio of the units.",
     formula=r"\mathrm{score}(a + bx, a + b\mu, b\sigma) = \mathrm{score}(x, \mu, \sigma) + "
     r"D \log b",
     source="Bishop 2006, equation 1.27",
@@ -573,8 +574,8 @@ def _extremes(probe: Probe, form: Form) -> list[tuple[Tensor, Parameters]]:
 
 @claim(
     "families/extremes",
-    statement="It is right for narrow and wide scales, heavy tails, the edges of levels, rare and "
-    "large counts too.",
+    statement="The score is right for narrow and wide scales, heavy tails, the first and last "
+    "levels, and rare and large counts too.",
     formula=r"\sigma \in [10^{-2}, 10^2], \quad x \le 10^3",
     source="Salimans et al. 2017, section 2.1; Rybkin, Daniilidis and Levine 2021, section 3",
     kind="exact",
@@ -601,8 +602,8 @@ def _tensors(probe: Probe, form: Form, parameters: Parameters, n: int) -> list[T
 
 @registry.claim(
     "families/mean",
-    statement="The mean is that of the likelihood: of a negative binomial with excess zeros "
-    "(1 - gate) mu, of levels the sum over all.",
+    statement="The mean is that of the likelihood: for a negative binomial with excess zeros (1 - "
+    "gate) mu, for levels the sum over all of them.",
     formula=r"E[x] = \sum_x x\, p(x \mid \theta)",
     source="Lopez et al. 2018, supplementary note 4",
     slot="mean_of",
@@ -699,7 +700,7 @@ def _law(sample: Array) -> str:
 
 @of_draws(
     "families/draws",
-    statement="Draws of a pixel have the distribution that scores it.",
+    statement="Draws of a pixel have the distribution by which it is scored.",
     formula=r"x \sim p(x \mid \theta) \;\Rightarrow\; F(x^-) + u\,p(x) \sim U(0, 1)",
     slot="draw_pixels",
     kind="statistical",

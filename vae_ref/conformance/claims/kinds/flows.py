@@ -213,7 +213,7 @@ def _require_one_of(
 
 @of_flow(
     "flows/flow-has-an-inverse",
-    statement="The flow folds nothing: its determinant has the same sign everywhere, so that it "
+    statement="The flow does not fold: its determinant has the same sign everywhere, so that it "
     "can have an inverse.",
     formula=r"\operatorname{sign}\det\frac{\partial z'}{\partial z} = \text{constant}",
     kind="metamorphic",
@@ -240,8 +240,8 @@ def flow_has_an_inverse(probe: Probe) -> None:
 
 @of_flow(
     "flows/flow-keeps-mass",
-    statement="The density that the flow makes of N(0, I) adds up to 1, where areas are measured "
-    "on the image of a grid. A flow of 1 or 2 coordinates can be judged.",
+    statement="The density that the flow makes of N(0, I) integrates to 1, with areas measured on "
+    "the image of a grid. Only flows of 1 or 2 coordinates are judged.",
     formula=r"\int q(z')\,dz' = 1, \qquad \log q(z') = \log N(z; 0, I) - \log|\det|",
     kind="identity",
     tolerance="what half of the grid changes, and 1e-5",
@@ -291,8 +291,8 @@ def _mass(density: Tensor, moved: Tensor) -> float:
 
 @of_flow(
     "flows/flow-log-det-slopes",
-    statement="The gradient of the log-determinant by the code is that of its values, where they "
-    "are smooth.",
+    statement="The gradient of the log-determinant with respect to the code agrees with "
+    "differences of its values, where they are smooth.",
     formula=r"\frac{\partial}{\partial z} \log\Big|\det\frac{\partial z'}{\partial z}\Big|",
     kind="gradient",
     tolerance="1e-5 of the largest slope (1e-2 in single precision), against differences",
@@ -345,7 +345,8 @@ def _require_slope(
 
 @registry.claim(
     "flows/inverse-flow",
-    statement="The inverse flow takes a code back, and its log-determinant is the negative one.",
+    statement="The inverse flow takes a code back, and its log-determinant is minus that of the "
+    "flow.",
     formula=r"f^{-1}(f(z)) = z, \qquad "
     r"\log\Big|\det\frac{\partial z}{\partial z'}\Big| = "
     r"-\log\Big|\det\frac{\partial z'}{\partial z}\Big|",
@@ -385,7 +386,7 @@ def inverse_flow(probe: Probe) -> None:
         -exact.log_det,
         size=exact.size + per_rounding * (1 + exact.log_det.abs()),
         inputs={"z": z},
-        mistakes={"sign": (exact.log_det, "it is that of the way forth")},
+        mistakes={"sign": (exact.log_det, "it is that of the flow, not of its inverse")},
     )
 
 

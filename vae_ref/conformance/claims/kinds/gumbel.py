@@ -249,7 +249,8 @@ def _require_slopes(
 
 @of_relaxed(
     "categorical/relaxed-slopes",
-    statement="A relaxed sample has these derivatives by the logits, whatever its noise was.",
+    statement="A relaxed sample has these derivatives with respect to the logits, whatever its "
+    "noise was.",
     formula=r"\frac{\partial y_j}{\partial\ell_k} = \frac{y_j (\delta_{jk} - y_k)}{\tau}",
     source=f"{_JANG}, equation 2",
     kind="gradient",
@@ -384,7 +385,9 @@ def straight_through_slopes(probe: Probe) -> None:
         _require_slopes(probe, what, found, exact, 2.0)
         return
     if size[-1] == 2:
-        raise NotApplicable("of two classes, the derivatives do not tell the relaxed sample")
+        raise NotApplicable(
+            "with two classes, the derivatives do not determine the relaxed sample"
+        )
     for temperature in _TEMPERATURES:
         z, found = _jacobian(probe, logits, temperature)
         if not bool(found.any()):
@@ -568,7 +571,7 @@ def relaxed_density_integral(probe: Probe) -> None:
 
 @of_density(
     "categorical/relaxed-density-slopes",
-    statement="The log density has these derivatives by the logits.",
+    statement="The log density has these derivatives with respect to the logits.",
     formula=r"\frac{\partial\log p}{\partial\ell_k} = 1 - K\,\frac{e^{\ell_k} y_k^{-\tau}}"
     r"{\sum_j e^{\ell_j} y_j^{-\tau}}",
     kind="gradient",

@@ -182,8 +182,8 @@ def residual_kl_zero(probe: Probe) -> None:
 
 @of_residual(
     "hierarchy/residual-kl-relative",
-    statement="The KL divergence does not change if the prior is moved, or stretched together "
-    "with the shift.",
+    statement="The KL divergence does not change if the mean of the prior is shifted, or if its "
+    "standard deviation and the shift of the posterior are scaled together.",
     formula=r"\mathrm{KL}(b\,\Delta\mu, \Delta\sigma;\, \mu_p + a, b\,\sigma_p) = "
     r"\mathrm{KL}(\Delta\mu, \Delta\sigma;\, \mu_p, \sigma_p)",
     kind="metamorphic",
@@ -396,8 +396,9 @@ def kl_of_levels_zero(probe: Probe) -> None:
 
 @of_levels(
     "hierarchy/kl-of-the-joint",
-    statement="The mean of the levels' KL divergences over the codes above is the KL divergence "
-    "of the joint posterior from the joint prior, by their full covariances.",
+    statement="The sum of the levels' KL divergences, averaged over the codes above, is the KL "
+    "divergence of the joint posterior from the joint prior, computed from their full "
+    "covariances.",
     formula=r"\sum_l E_{q(z_{<l})}[\mathrm{KL}_l] = "
     r"\mathrm{KL}\big(N(m, S)\,\|\,N(m_p, S_p)\big)",
     kind="exact",
@@ -489,8 +490,8 @@ def kl_of_levels_slopes(probe: Probe) -> None:
 
 @registry.claim(
     "hierarchy/free-nats",
-    statement="A level's KL divergence, summed over its latents, counts for the free nats at "
-    "least.",
+    statement="The KL divergence of each level, summed over its latents, counts as at least the "
+    "free nats.",
     formula=r"\sum_l \max(\lambda, \mathrm{KL}_l)",
     source="Kingma et al. 2016, appendix C.8",
     slot="kl_with_free_nats",

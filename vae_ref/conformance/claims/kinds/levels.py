@@ -165,8 +165,8 @@ def _differ(a: Gaussian, b: Gaussian) -> bool:
 
 @of_codes(
     "hierarchy/a-prior-for-each-example",
-    statement="The prior of a level depends on the codes above of its own example: examples in "
-    "another order have the same priors in that order.",
+    statement="The prior of a level depends on the codes above it of the same example: if the "
+    "examples are reordered, the priors are reordered in the same way.",
     formula=r"p(z_{l,n} \mid z_{<l,n})",
     slot="prior_of_level",
     needs=("prior_of_level", "draw_hierarchy|top_down"),
@@ -287,8 +287,8 @@ def _pass(probe: Probe, x: Any) -> list[tuple[Tensor, Gaussian, Gaussian]]:
 
 @of_codes(
     "hierarchy/priors-given-the-codes",
-    statement="In the inference, the prior of every level is that given the codes that were "
-    "drawn from the posterior above.",
+    statement="In inference, the prior of every level is conditioned on the codes that were drawn "
+    "from the posteriors above.",
     formula=r"p(z_l \mid z_{<l}), \quad z_{<l} \sim q(z_{<l} \mid x)",
     slot="top_down",
     needs=("top_down", "prior_of_level", "observations"),
@@ -349,8 +349,8 @@ def _instead(
 
 @of_codes(
     "hierarchy/codes-from-the-posteriors",
-    statement="In the inference, every code is drawn from the posterior that the KL divergence "
-    "is computed of, with noise of its own.",
+    statement="In inference, every code is drawn from the posterior whose KL divergence is "
+    "computed, with noise of its own.",
     formula=r"z_l = \mu_l + \sigma_l\,\varepsilon_l, \quad \varepsilon_l \sim N(0, I)",
     slot="top_down",
     needs=("top_down", "observations"),

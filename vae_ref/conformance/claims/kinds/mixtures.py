@@ -76,7 +76,8 @@ def _size(z: Tensor, log_weights: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
 
 @of_prior(
     "flows/prior-of-its-components",
-    statement="The log density of a mixture is that of its weighted components.",
+    statement="The log density of a mixture is the logarithm of the weighted sum of its "
+    "components' densities.",
     formula=r"\log p(z) = \log \sum_k w_k \prod_d N(z_d; \mu_{kd}, \sigma_{kd}^2)",
     needs=("log_flexible_prior", "prior_components"),
     kind="exact",
@@ -178,7 +179,8 @@ def _require_plane(probe: Probe) -> int:
 
 @of_prior(
     "flows/prior-mass",
-    statement="The prior adds up to 1. One of 1 or 2 coordinates can be judged.",
+    statement="The density of the prior integrates to 1. Only priors of 1 or 2 coordinates are "
+    "judged.",
     formula=r"\int p(z)\,dz = 1",
     needs=("log_flexible_prior",),
     kind="identity",
@@ -220,7 +222,8 @@ def prior_mass(probe: Probe) -> None:
 
 @of_prior(
     "flows/prior-slopes",
-    statement="The gradient of log p(z) by the code is this: the encoder learns from it.",
+    statement="The gradient of log p(z) with respect to the code is this: the encoder learns from "
+    "it.",
     formula=r"\frac{\partial}{\partial z} \log \sum_k w_k N(z; \mu_k, \sigma_k^2)",
     needs=("log_flexible_prior", "prior_components"),
     kind="gradient",
@@ -249,8 +252,8 @@ def prior_slopes(probe: Probe) -> None:
 
 @of_prior(
     "flows/prior-learns",
-    statement="The gradient of log p(z) by the parameters of the prior is that of its values: "
-    "pseudo-inputs and components learn.",
+    statement="The gradient of log p(z) with respect to the parameters of the prior agrees with "
+    "differences of its values: pseudo-inputs and components learn.",
     formula=r"\frac{\partial}{\partial\lambda} \log p_\lambda(z)",
     needs=("log_flexible_prior", "prior_parameters"),
     kind="gradient",

@@ -161,8 +161,8 @@ def nearest_code(probe: Probe) -> None:
 
 @of_quantise(
     "quantisation/moved-together",
-    statement="Codes stay the nearest if encodings and codebook are moved, turned and stretched "
-    "together.",
+    statement="The nearest codes stay the same if encodings and codebook are shifted, rotated and "
+    "scaled together.",
     formula=r"k_n(a + b\,Q z_e,\ a + b\,Q e) = k_n(z_e, e), \qquad Q^\top Q = I",
     needs=("quantise",),
     kind="metamorphic",
@@ -188,7 +188,7 @@ def moved_together(probe: Probe) -> None:
 
 @of_quantise(
     "quantisation/z-q-is-the-code",
-    statement="What the decoder is given is the code of the index, as the codebook has it.",
+    statement="The decoder is given the code with the returned index, as it is in the codebook.",
     formula=r"z_{q,n} = e_{k_n}",
     needs=("quantise",),
     kind="exact",
@@ -212,7 +212,8 @@ def z_q_is_the_code(probe: Probe) -> None:
 
 @of_quantise(
     "quantisation/straight-through",
-    statement="The gradient of the decoder goes past the codebook to the encoder, unchanged.",
+    statement="The gradient of the decoder reaches the encoder unchanged, and does not reach the "
+    "codebook.",
     formula=r"\frac{\partial L}{\partial z_e} = \frac{\partial L}{\partial z_q}, \qquad "
     r"\frac{\partial L}{\partial e} = 0",
     needs=("quantise",),
@@ -339,8 +340,8 @@ def _loss_gradients(probe: Probe, slot: str, batch: Batch) -> dict[str, Tensor]:
 
 @of_loss(
     "quantisation/loss-value",
-    statement="The loss is the squared distance of encodings and codes, (1 + beta) times, in the "
-    "declared reduction.",
+    statement="The loss is (1 + beta) times the squared distance between encodings and codes, in "
+    "the declared reduction.",
     formula=r"L = \lVert \mathrm{sg}[z_e] - e \rVert^2 + \beta\, \lVert z_e - \mathrm{sg}[e] "
     r"\rVert^2 = (1 + \beta)\, \lVert z_e - e \rVert^2",
     needs=("quantisation_loss",),
@@ -492,8 +493,8 @@ def _updated(
 
 @of_update(
     "quantisation/moving-averages",
-    statement="Counts and sums of encodings are exponential moving averages, of codes without any "
-    "encodings too.",
+    statement="Counts and sums of encodings are exponential moving averages, also for codes "
+    "without any encodings.",
     formula=r"N_k \leftarrow \gamma N_k + (1 - \gamma)\, n_k, \qquad "
     r"m_k \leftarrow \gamma m_k + (1 - \gamma) \sum_{n:\, k_n = k} z_{e,n}",
     needs=("update_codebook",),
@@ -524,7 +525,7 @@ def moving_averages(probe: Probe) -> None:
 
 @of_update(
     "quantisation/codebook-of-averages",
-    statement="Every code is the average sum of its encodings, over their average count.",
+    statement="Every code is the average sum of its encodings, divided by their average count.",
     formula=r"e_k = m_k / \tilde N_k, \qquad "
     r"\tilde N_k = \frac{N_k + \epsilon}{\sum_j N_j + K \epsilon} \sum_j N_j",
     needs=("update_codebook",),
@@ -637,8 +638,8 @@ def _values(column: Tensor) -> Tensor:
 
 @of_levels(
     "quantisation/levels",
-    statement="Every number takes as many values as it has levels, an even number of levels too, "
-    "in order and at equal distances.",
+    statement="Every number takes as many values as it has levels, for even numbers of levels "
+    "too, in order and at equal distances.",
     formula=r"\#\{q_i(z) : z \in \mathbb R\} = L_i",
     needs=("round_levels",),
     kind="identity",
@@ -671,8 +672,8 @@ def _and(numbers: tuple[int, ...]) -> str:
 
 @of_levels(
     "quantisation/levels-straight-through",
-    statement="The gradient of rounding to levels is that of a function that is nowhere further "
-    "than half a level away.",
+    statement="The gradient of rounding to levels is that of a function that is nowhere more than "
+    "half a level from the rounded value.",
     formula=r"\Big| q(z) - c - \int_0^z \frac{\partial q}{\partial z'} dz' \Big| "
     r"\le \frac{q_{l+1} - q_l}{2}",
     needs=("round_levels",),

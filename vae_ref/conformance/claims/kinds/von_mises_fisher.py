@@ -142,7 +142,8 @@ def vmf_normaliser(probe: Probe) -> None:
 
 @of_normaliser(
     "flows/vmf-normaliser-extremes",
-    statement="It is right for nearly uniform and for very concentrated distributions too.",
+    statement="The log normaliser is right for nearly uniform and very concentrated "
+    "distributions too.",
     formula=r"0.01 \le \kappa \le 2500",
     kind="exact",
     tolerance=_TERMS,
@@ -155,7 +156,7 @@ def vmf_normaliser_extremes(probe: Probe) -> None:
 
 @of_normaliser(
     "flows/vmf-normaliser-slope",
-    statement="The derivative of the log normaliser is the negative length of the mean.",
+    statement="The derivative of the log normaliser is minus the length of the mean.",
     formula=r"\frac{\partial \log C_m}{\partial\kappa} = "
     r"-\frac{I_{m/2}(\kappa)}{I_{m/2 - 1}(\kappa)}",
     kind="gradient",
@@ -190,7 +191,7 @@ def vmf_kl(probe: Probe) -> None:
 
 @of_kl(
     "flows/vmf-kl-extremes",
-    statement="It is right for nearly uniform and for very concentrated distributions too.",
+    statement="The KL is right for nearly uniform and very concentrated distributions too.",
     formula=r"0.01 \le \kappa \le 2500",
     kind="exact",
     tolerance=_TERMS,
@@ -203,7 +204,8 @@ def vmf_kl_extremes(probe: Probe) -> None:
 
 @of_kl(
     "flows/vmf-kl-slope",
-    statement="The derivative of the KL by kappa is this: the concentration learns from it.",
+    statement="The derivative of the KL with respect to kappa is this: the concentration learns "
+    "from it.",
     formula=r"\frac{\partial\mathrm{KL}}{\partial\kappa} = "
     r"\kappa\Big(1 - A^2 - \frac{m - 1}{\kappa} A\Big), \qquad A = \frac{I_{m/2}}{I_{m/2 - 1}}",
     kind="gradient",
@@ -325,7 +327,7 @@ def vmf_draws(probe: Probe) -> None:
 
 @of_draw(
     "flows/vmf-draws-at-the-poles",
-    statement="This also holds where mu is the first axis, or opposite to it.",
+    statement="Draws have this distribution where mu is the first axis, or opposite to it, too.",
     formula=r"\mu = \pm e_1",
     tolerance="a distribution function off by 0.08 is found",
     kills=("vmf-drawn-not-a-number-at-the-pole",),

@@ -80,7 +80,7 @@ def posterior_narrow(x: Tensor) -> tuple[Tensor, Tensor]:
     "posterior-logvar-is-log-sigma",
     "your posterior returns log σ where log σ² is expected",
     wrong="(μ(x), log σ(x))",
-    seen=("keras-team/keras#3283",),
+    seen=("keras-team/keras#3283", "keras-team/keras#3220"),
 )
 def posterior_log_sigma(x: Tensor) -> tuple[Tensor, Tensor]:
     mu, logvar = gaussian_posterior(x)
@@ -179,7 +179,7 @@ def mean_field(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @of_posterior(
     "posterior-mean-field",
-    "your posterior has independent latents, and the true one has not",
+    "your posterior has independent latents, and the true one does not",
     wrong="Π_d p(z_d|x)",
     simulate=partial(simulate, w=MIXED),
 )
@@ -200,7 +200,7 @@ def draws_exp_logvar(x: Tensor, draws: int) -> Tensor:
 
 @of_draws(
     "draws-with-less-noise",
-    "your draws have noise of a smaller deviation than 1",
+    "your draws have noise with a standard deviation of less than 1",
     wrong="z_l = μ(x) + 0.01·ε_l·σ(x)",
     seen=("keras-team/keras#4211",),
 )

@@ -319,7 +319,7 @@ def entropy_in_bits(logits: Tensor) -> Tensor:
 
 @of_entropy(
     "entropy-of-codes-negative",
-    "your entropy lacks the minus",
+    "your entropy lacks the minus sign",
     wrong="Σ_d Σ_k q_dk log q_dk",
     seen=("haebeom-lee/dropmax#2 (asked about)",),
 )
@@ -350,7 +350,7 @@ def entropy_detached(logits: Tensor) -> Tensor:
 
 @of_loss(
     "loss-of-codes-without-kl",
-    "your loss lacks the KL of the codes: they collapse onto a few classes",
+    "your loss lacks the KL of the codes: nothing keeps them from collapsing onto a few classes",
     wrong="NLL",
     seen=("lucidrains/DALLE-pytorch#40",),
 )

@@ -63,7 +63,8 @@ def full_kl_added(mu: Tensor, L: Tensor) -> Tensor:
 
 @of_kl(
     "full-kl-diagonal-only",
-    "your KL takes the diagonal of L alone: the variances that the rest adds are missing",
+    "your KL takes the diagonal of L alone: what the entries below it add to the variances is "
+    "missing",
     wrong="½ (‖μ‖² + Σ_i L_ii² − D) − Σ_i log L_ii",
 )
 def full_kl_diagonal(mu: Tensor, L: Tensor) -> Tensor:
@@ -82,7 +83,7 @@ def full_kl_of_factor(mu: Tensor, L: Tensor) -> Tensor:
 
 @of_kl(
     "full-kl-without-dimension",
-    "your KL lacks the number of latents: it is not 0 at the prior",
+    "your KL does not subtract the number of latents: it is not 0 at the prior",
     wrong="½ (‖μ‖² + Σ_ij L_ij²) − Σ_i log L_ii",
 )
 def full_kl_without_dimension(mu: Tensor, L: Tensor) -> Tensor:
@@ -185,7 +186,7 @@ def full_draw_detached(mu: Tensor, L: Tensor, eps: Tensor) -> Tensor:
     "full-sample-factor-for-covariance",
     "your draws have the Cholesky factor L as their covariance: it was passed as the covariance",
     wrong="z ~ N(μ, tril(L) + tril(L, −1)ᵀ)",
-    seen=("pyro-ppl/numpyro#1433", "facebookresearch/beanmachine#566"),
+    seen=("pyro-ppl/numpyro#1433",),
 )
 def full_sample_of_factor(mu: Tensor, L: Tensor) -> Tensor:
     # torch and others take the lower triangle of a covariance, and do not see that it is no

@@ -83,7 +83,10 @@ of_decoder = partial(bank.mutant, "decode_given")
     "prior-kl-reversed",
     "your KL is that of the prior from the posterior: the two are swapped",
     wrong="KL(p(z|c) ‖ q(z|x, c))",
-    seen=("juliusfrost/dreamer-pytorch#78 (between steps of time)",),
+    seen=(
+        "juliusfrost/dreamer-pytorch#78 (between steps of time)",
+        "kumar-shridhar/PyTorch-BayesianCNN#28 (of the weights of a network)",
+    ),
 )
 def prior_kl_reversed(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Tensor) -> Tensor:
     return kl_between(mu_p, logvar_p, mu, logvar)
@@ -93,7 +96,7 @@ def prior_kl_reversed(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Tensor
     "prior-kl-without-half",
     "your KL lacks the factor 1/2",
     wrong="Σ_d [(σ² + (μ − μ_p)²)/σ_p² − 1 − log(σ²/σ_p²)]",
-    seen=("KarenUllrich/Tutorial_BayesianCompressionForDL#8",),
+    seen=("mingyuliutw/UNIT#42 (asked about)",),
 )
 def prior_kl_without_half(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Tensor) -> Tensor:
     return 2 * kl_between(mu, logvar, mu_p, logvar_p)
@@ -122,7 +125,7 @@ def prior_kl_without_log(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Ten
     "prior-kl-halved-log-ratio",
     "the logarithms in your KL have half of their weight: log σ is taken for log σ²",
     wrong="½ Σ_d [(σ² + (μ − μ_p)²)/σ_p² − 1 − ½ log(σ²/σ_p²)]",
-    seen=("FluxML/model-zoo#73",),
+    seen=("keras-team/keras#3300 (of N(0, I))",),
 )
 def prior_kl_halved_log(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Tensor) -> Tensor:
     return kl_between(mu, logvar, mu_p, logvar_p) + 0.25 * (logvar - logvar_p).sum(1)
@@ -142,6 +145,7 @@ def prior_kl_sigma(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Tensor) -
     "prior-kl-mean-over-latents",
     "your KL is averaged over the latents, not summed",
     wrong="1/(2D) Σ_d [(σ² + (μ − μ_p)²)/σ_p² − 1 − log(σ²/σ_p²)]",
+    seen=("mkusner/grammarVAE#2 (of N(0, I))", "maxhodak/keras-molecules#59 (of N(0, I))"),
 )
 def prior_kl_mean(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Tensor) -> Tensor:
     return kl_between(mu, logvar, mu_p, logvar_p) / mu.shape[1]
@@ -151,7 +155,11 @@ def prior_kl_mean(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Tensor) ->
     "prior-ignored",
     "your KL is that from N(0, I): the learned prior is not used",
     wrong="½ Σ_d [σ² + μ² − 1 − log σ²]",
-    seen=("wiseodd/generative-models#66 (asked about)",),
+    seen=(
+        "wiseodd/generative-models#66 (asked about)",
+        "carpedm20/variational-text-tensorflow#4 (asked about)",
+        "ys1998/vae-latent-structure#4 (asked about)",
+    ),
 )
 def prior_ignored(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Tensor) -> Tensor:
     return kl_between(mu, logvar, 0 * mu_p, 0 * logvar_p)
@@ -205,6 +213,10 @@ def prior_kl_clamped(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Tensor)
     "prior-kl-detached-prior",
     "your KL is computed from a detached prior: no gradient reaches it, so it never learns",
     wrong="KL(q ‖ stop-gradient(p))",
+    seen=(
+        "xuxu-wei/SUAVE#47 (of a mixture: plain tensors)",
+        "tiwarylab/State-Predictive-Information-Bottleneck#9 (of the weights of a VampPrior)",
+    ),
 )
 def prior_kl_detached_prior(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Tensor) -> Tensor:
     return kl_between(mu, logvar, mu_p.detach(), logvar_p.detach())
@@ -223,6 +235,7 @@ def prior_kl_detached_q(mu: Tensor, logvar: Tensor, mu_p: Tensor, logvar_p: Tens
     "prior-drawn-from-standard-normal",
     "your new codes are drawn from N(0, I), though the prior is another one",
     wrong="z = ε",
+    seen=("AntixK/PyTorch-VAE#9 (of a VampPrior)",),
 )
 def prior_drawn_standard(c: Tensor) -> Tensor:
     return torch.randn_like(prior(c)[0])
@@ -239,8 +252,9 @@ def prior_drawn_without_noise(c: Tensor) -> Tensor:
 
 @of_draw(
     "prior-drawn-too-wide",
-    "your new codes are drawn with the exponential of the log variance as the deviation",
+    "your new codes are drawn with the exponential of the log variance as the standard deviation",
     wrong="z = μ_p(c) + ε·σ_p²(c)",
+    seen=("rachtsingh/ibp_vae#3 (of a posterior)", "keras-team/keras#9972 (of a posterior)"),
 )
 def prior_drawn_too_wide(c: Tensor) -> Tensor:
     mu_p, logvar_p = prior(c)
@@ -251,6 +265,7 @@ def prior_drawn_too_wide(c: Tensor) -> Tensor:
     "condition-unused",
     "nothing depends on the condition: the decoder is not given it, and the prior is one for all",
     wrong="x̂ = decoder(z), p(z)",
+    seen=("AutoResearch/EEG-GAN#95 (at times, in generation)",),
     prior=lambda c: (torch.zeros(len(c), LATENTS), torch.zeros(len(c), LATENTS)),
     draw_prior=lambda c: torch.randn(len(c), LATENTS),
 )
@@ -272,6 +287,7 @@ def condition_averaged(z: Tensor, c: Tensor) -> Tensor:
     "condition-of-another-example",
     "your decoder takes the condition of another example of the batch",
     wrong="x̂_n = decoder(z_n, c_{n+1})",
+    seen=("atong01/conditional-flow-matching#172 (of flow matching)",),
 )
 def condition_of_another(z: Tensor, c: Tensor) -> Tensor:
     return decode_given(z, c.roll(1))

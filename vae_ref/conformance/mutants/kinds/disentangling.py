@@ -214,7 +214,8 @@ def stratified_of_the_batch(batch: int, data: int) -> Tensor:
 
 @of_weights(
     "stratified-weights-without-the-rest",
-    "your weights lack the one that fills up the rest: all others are 1/M",
+    "your weights lack the one that makes a row add up to 1: all but that of the example itself "
+    "are 1/M",
     wrong="w_ii = 1/N, w_ij = 1/M",
 )
 def stratified_without_the_rest(batch: int, data: int) -> Tensor:
@@ -224,7 +225,7 @@ def stratified_without_the_rest(batch: int, data: int) -> Tensor:
 
 @of_weights(
     "stratified-weights-not-logarithms",
-    "your weights are no logarithms, but are added to logarithms",
+    "your weights are not logarithms, but are added to logarithms",
     wrong="w_ij in place of log w_ij",
 )
 def stratified_not_logarithms(batch: int, data: int) -> Tensor:
@@ -257,7 +258,7 @@ def decomposition_without_log_nb(z: Tensor, mu: Tensor, logvar: Tensor, data: in
 
 @of_parts(
     "decomposition-log-n-once",
-    "log(NB) is taken off the logarithm of the product once, not once for every latent",
+    "log(NB) is subtracted from the logarithm of the product once, not once for every latent",
     wrong="log ∏_d q(z_d) ≈ Σ_d log Σ_j q(z_id|x_j) − log(NB)",
 )
 def decomposition_log_n_once(z: Tensor, mu: Tensor, logvar: Tensor, data: int) -> Parts:
@@ -315,7 +316,7 @@ def decomposition_of_the_posterior(z: Tensor, mu: Tensor, logvar: Tensor, data: 
 
 @of_parts(
     "decomposition-sigma-for-variance",
-    "your densities take the log variance for the logarithm of the deviation",
+    "your densities take the log variance for the log standard deviation",
     wrong="q(z|x) = N(μ, (σ²)²)",
 )
 def decomposition_sigma(z: Tensor, mu: Tensor, logvar: Tensor, data: int) -> Parts:
@@ -370,8 +371,8 @@ def decomposition_log_of_densities(z: Tensor, mu: Tensor, logvar: Tensor, data: 
 
 @of_parts(
     "decomposition-aggregate-detached",
-    "your aggregate is computed from detached posteriors: the encoder learns from half of the "
-    "total correlation",
+    "your aggregate is computed from detached posteriors: the encoder learns from it through the "
+    "codes alone",
     wrong="q(z) ≈ Σ_j w_ij stop-gradient(q)(z_i|x_j)",
 )
 def decomposition_aggregate_detached(z: Tensor, mu: Tensor, logvar: Tensor, data: int) -> Parts:
@@ -432,7 +433,7 @@ def tc_reversed(z: Tensor, mu: Tensor, logvar: Tensor, data: int) -> Tensor:
 @of_tc(
     "tc-of-the-posteriors",
     "your total correlation is a penalty on the variances of the posteriors: it does not depend "
-    "on how the latents go together",
+    "on how the latents depend on each other",
     wrong="Σ_d (σ² − 1 − log σ²)",
     seen=("DaoyuanLi2816/Molecule-Generator#61",),
 )
@@ -532,7 +533,7 @@ def dip_variance_missing(mu: Tensor, logvar: Tensor) -> Tensor:
 
 @of_dip(
     "dip-weights-swapped",
-    "the weights of your penalty are swapped: that of the diagonal is off it",
+    "the weights of your penalty on and off the diagonal are swapped",
     wrong="λ_d Σ_{i≠j} C_ij² + λ_od Σ_i (C_ii − 1)²",
 )
 def dip_weights_swapped(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -637,7 +638,7 @@ def latents_rolled(z: Tensor) -> Tensor:
 
 @of_logits(
     "tc-logits-reversed",
-    "your total correlation is the logit of permuted codes less that of joint ones",
+    "your total correlation is the logit of permuted codes minus that of joint ones",
     wrong="l_permuted − l_joint",
 )
 def tc_logits_reversed(logits: Tensor) -> Tensor:
@@ -694,8 +695,8 @@ def discriminator_of_probabilities(joint: Tensor, permuted: Tensor) -> Tensor:
 
 @of_capacity(
     "capacity-without-absolute-value",
-    "your penalty lacks the absolute value: below the capacity it is negative, and the KL falls "
-    "on",
+    "your penalty lacks the absolute value: below the capacity it is negative, and the KL keeps "
+    "falling",
     wrong="γ (KL − C)",
 )
 def capacity_without_abs(kl: Tensor, capacity: float) -> Tensor:
@@ -770,10 +771,10 @@ def capacity_detached(kl: Tensor, capacity: float) -> Tensor:
 @of_floor(
     "free-bits-after-the-mean",
     "your floor is applied after the mean over the batch, though every example is declared to "
-    "have it: below it, nobody has a gradient",
+    "have it: below it, no example has a gradient",
     wrong="max(λ, E_n Σ_d KL_nd)",
     right="E_n max(λ, Σ_d KL_nd)",
-    seen=("weipu-zhang/STORM#12", "danijar/dreamer#53"),
+    seen=("weipu-zhang/STORM#12", "danijar/dreamer#53 (asked about)"),
     floor_over=EXAMPLE,
 )
 def free_bits_after_the_mean(kl: Tensor) -> Tensor:
@@ -862,7 +863,7 @@ def _rise(step: float) -> float:
 
 @of_schedule(
     "schedule-reset-in-every-batch",
-    "your weight is set back in every batch of the epoch in which a cycle begins: it stays at its "
+    "your weight is reset in every batch of the epoch in which a cycle begins: it stays at its "
     "start for an epoch",
     wrong="w = w₀ in the first epoch of a cycle",
     seen=("valdersoul/bn-vae#1",),

@@ -144,7 +144,7 @@ def bound_mean_of_logs(log_w: Tensor) -> Tensor:
 
 @of_bound(
     "bound-log-of-examples",
-    "your bound takes off the logarithm of the number of examples, not of samples",
+    "your bound subtracts the logarithm of the number of examples, not of samples",
     wrong="log Σ_k w_k − log N",
 )
 def bound_log_of_examples(log_w: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ def bound_of_summed_examples(log_w: Tensor) -> Tensor:
 
 @of_bound(
     "bound-maximum-of-wrong-axis",
-    "your log-sum-exp takes off the largest weight along another axis than it adds it along",
+    "your log-sum-exp subtracts the largest weight over one axis, and adds that over another",
     wrong="max_k log w_{k,n} + log (1/K) Σ_k exp(log w_{k,n} − max_j log w_{j,k})",
     seen=("pyro-ppl/pyro#1214",),
 )
@@ -204,8 +204,8 @@ def bound_maximum_detached_once(log_w: Tensor) -> Tensor:
 
 @of_surrogate(
     "dreg-weights-not-squared",
-    "your weights are not squared: the gradient by mu and logvar is that of STL for more samples, "
-    "which is biased",
+    "your weights are not squared: the gradient with respect to mu and logvar is that of STL for "
+    "more than one sample, which is biased",
     wrong="Σ_k w̃_k ∂log w_k/∂z_k · ∂z_k/∂φ",
 )
 def dreg_not_squared(mu: Tensor, logvar: Tensor, eps: Tensor, log_joint: LogJoint) -> Tensor:
@@ -443,7 +443,7 @@ def vimco_terms_of_different_size(log_w: Tensor, log_q: Tensor) -> Tensor:
 
 @of_vimco(
     "vimco-without-path",
-    "the bound itself is missing in your loss: log q is in the weights, too",
+    "the bound itself is missing from your loss, though the weights depend on log q too",
     wrong="Σ_k (L_K − L_{−k}) ∇log q(x_k)",
 )
 def vimco_without_path(log_w: Tensor, log_q: Tensor) -> Tensor:
@@ -484,7 +484,7 @@ def vimco_overflows(log_w: Tensor, log_q: Tensor) -> Tensor:
 
 @of_kl(
     "kl-estimate-ratio-inverted",
-    "your ratio is q/p, not p/q: for samples of q, the mean estimate is no KL",
+    "your ratio is q/p, not p/q: for samples of q, the mean estimate is not a KL",
     wrong="r − 1 − log r, with r = q/p",
     seen=("hpcaitech/ColossalAI#3696",),
 )
@@ -504,7 +504,7 @@ def kl_sign(log_q: Tensor, log_p: Tensor) -> Tensor:
 
 @of_kl(
     "kl-estimate-ratio-for-its-logarithm",
-    "the ratio stands in your estimate where its logarithm should",
+    "your estimate has the ratio in place of its logarithm",
     wrong="exp(r) − 1 − r",
     seen=("Rolv-Arild/rocket-learn#12",),
 )
@@ -515,7 +515,7 @@ def kl_ratio_for_log(log_q: Tensor, log_p: Tensor) -> Tensor:
 
 @of_kl(
     "kl-estimate-without-half",
-    "your estimate k2 lacks the factor 1/2: its gradient is that of two KLs",
+    "your estimate k2 lacks the factor 1/2: its gradient is twice that of the KL",
     wrong="(log r)²",
     right="½ (log r)²",
     seen=("one-covenant/grail#42",),
@@ -567,7 +567,7 @@ def kl_k3_as_loss(log_q: Tensor, log_p: Tensor) -> Tensor:
 
 @of_kl(
     "kl-estimate-detached-loss",
-    "your estimate is a loss without a gradient: nothing holds q to p",
+    "your estimate is a loss without a gradient: nothing keeps q near p",
     wrong="∇k = 0",
     seen=("NovaSky-AI/SkyRL#1340",),
 )

@@ -134,7 +134,7 @@ of_acceptance = partial(bank.mutant, "acceptance")
 
 @of_lower(
     "ais-without-log-k",
-    "your estimate adds the weights of the chains up: it lacks −log K",
+    "your estimate adds up the weights of the chains: it lacks −log K",
     wrong="log Σ_k w_k",
     seen=("YosefLab/scVI-dev#8",),
 )
@@ -240,7 +240,7 @@ def ais_resampled(prior: Any, likelihood: Any, z: Tensor, betas: Tensor) -> Tens
 
 @of_upper(
     "reverse-without-log-k",
-    "your upper estimate adds the weights of the chains up: it lacks log K",
+    "your upper estimate adds up the weights of the chains: it lacks log K",
     wrong="−log Σ_k w_k",
 )
 def reverse_without_log_k(*given: Any) -> Tensor:
@@ -249,7 +249,7 @@ def reverse_without_log_k(*given: Any) -> Tensor:
 
 @of_upper(
     "reverse-not-negated",
-    "your upper estimate is the log weight of the chains back: its sign is missing",
+    "your upper estimate is the log weight of the reverse chains: the minus sign is missing",
     wrong="log (1/K) Σ_k w_k",
 )
 def reverse_not_negated(*given: Any) -> Tensor:
@@ -267,7 +267,8 @@ def reverse_averaged_inverse(*given: Any) -> Tensor:
 
 @of_upper(
     "reverse-weights-of-new-states",
-    "your chains back move to the next temperature before they are weighed: weigh the old states",
+    "your reverse chains move to the next temperature before they are weighed: weigh the old "
+    "states",
     wrong="log w = Σ_t (β_t − β_{t−1}) log p(x|z_t)",
 )
 def reverse_weights_of_new_states(*given: Any) -> Tensor:
@@ -304,7 +305,8 @@ def hmc_always_accepts(log_density: LogDensity, z: Tensor) -> Tensor:
 
 @of_move(
     "hmc-energy-of-the-old-momentum",
-    "the energy before your moves is that of a momentum which was drawn anew since",
+    "the energy before your moves is computed with other momenta than those that the moves start "
+    "with",
     wrong="z' if u < exp(H(z, v_old) − H(z', v')), else z",
     seen=("kazewong/flowMC#78",),
 )
@@ -410,7 +412,7 @@ def leapfrog_uphill(log_density: LogDensity, *rest: Any) -> tuple[Tensor, Tensor
 
 @of_acceptance(
     "acceptance-reversed",
-    "your probability to accept has the wrong sign: it favours proposals of a higher energy",
+    "your acceptance probability has the wrong sign: it favours proposals of a higher energy",
     wrong="min(1, exp(H' − H))",
     seen=("lollcat/fab-jax#14",),
 )
@@ -420,7 +422,8 @@ def acceptance_reversed(before: Tensor, after: Tensor) -> Tensor:
 
 @of_acceptance(
     "acceptance-ratio-of-energies",
-    "your probability to accept is the ratio of the energies, which are logarithms: subtract them",
+    "your acceptance probability is the ratio of the energies, which are logarithms: subtract "
+    "them",
     wrong="min(1, |H| / |H'|)",
     seen=("thouska/spotpy#156 (asked about)",),
 )

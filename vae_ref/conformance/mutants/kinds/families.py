@@ -271,7 +271,7 @@ _M: dict[str, Any] = {"family": "multinomial", "right": _MULTINOMIAL}
 
 @of_score(
     "gaussian-without-log-sigma",
-    "your Gaussian score lacks log σ: it falls without end as σ grows",
+    "your Gaussian score lacks log σ: it falls as σ grows, however large σ is",
     wrong="Σ_i [(x − μ)²/(2σ²) + ½ log 2π]",
     right=_GAUSSIAN,
 )
@@ -315,7 +315,7 @@ def gaussian_sigma_for_log(x: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor
 
 @of_score(
     "gaussian-sigma-as-variance",
-    "your score takes σ for the variance: the deviation that it learns is the root of σ",
+    "your score takes σ for the variance: the standard deviation that it learns is the root of σ",
     wrong="Σ_i [(x − μ)²/(2σ) + ½ log σ + ½ log 2π]",
     right=_GAUSSIAN,
     seen=("unit8co/darts#1162",),
@@ -411,7 +411,7 @@ def laplace_as_gaussian(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
 
 @of_score(
     "laplace-without-log-scale",
-    "your Laplace score lacks log b: it falls without end as b grows",
+    "your Laplace score lacks log b: it falls as b grows, however large b is",
     wrong="Σ_i [|x − μ|/b + log 2]",
     **_L,
 )
@@ -453,7 +453,7 @@ def student_power(x: Tensor, mean: Tensor, scale: Tensor, degrees: Tensor) -> Te
 
 @of_score(
     "levels-without-edges",
-    "your first and last level lack what is beyond them",
+    "your first and last level lack the probability of what is beyond them",
     wrong="−Σ_i log[s((x + w − μ)/b) − s((x − w − μ)/b)] at the edges too",
     **_LEVEL,
 )
@@ -464,7 +464,8 @@ def levels_without_edges(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
 
 @of_score(
     "levels-narrow-bins",
-    "your levels are half as wide as they lie apart: of levels from -1 to 1, w is 1/255",
+    "your levels are half as wide as the distance between them: for levels from -1 to 1, w is "
+    "1/255",
     wrong="−Σ_i log[s((x + w/2 − μ)/b) − s((x − w/2 − μ)/b)]",
     seen=("openai/pixel-cnn#33 (asked about)",),
     **_LEVEL,
@@ -497,7 +498,8 @@ def mixture_not_normalised(x: Tensor, logits: Tensor, mean: Tensor, log_scale: T
 
 @of_score(
     "mixture-components-added",
-    "the log probabilities of your components are added up, so that all have the same",
+    "the log probabilities are added up over your components, so that all components have the "
+    "same one",
     wrong="−Σ_i log Σ_k softmax(l)_k Π_j p_j(x)",
     seen=("r9y9/wavenet_vocoder#34", "r9y9/wavenet_vocoder#33"),
     **_MIX,
@@ -531,7 +533,7 @@ def poisson_twice(x: Tensor, rate: Tensor) -> Tensor:
 
 @of_score(
     "poisson-stirling",
-    "log x! in your score is x log x − x, which is wrong by half a log 2πx",
+    "log x! in your score is x log x − x, which is too small by about ½ log 2πx",
     wrong="Σ_i [λ − x log λ + x log x − x]",
     seen=("icecube/pisa#854",),
     **_P,
@@ -642,7 +644,6 @@ def zinb_not_mixed(x: Tensor, mean: Tensor, theta: Tensor, gate_logits: Tensor) 
     "zinb-log-of-zeros-missing",
     "the probability of a zero in your score is not its logarithm",
     wrong="−Σ_i π + (1 − π) NB(0) if x = 0, else log[(1 − π) NB(x)]",
-    seen=("awslabs/gluonts#1130",),
     **_Z,
 )
 def zinb_no_log(x: Tensor, mean: Tensor, theta: Tensor, gate_logits: Tensor) -> Tensor:
@@ -666,7 +667,6 @@ def zinb_not_scaled(x: Tensor, mean: Tensor, theta: Tensor, gate_logits: Tensor)
     "zinb-gate-swapped",
     "your gate is the probability of a count, not that of an excess zero",
     wrong="−Σ_i log[(1 − π)·1(x = 0) + π NB(x)]",
-    seen=("pyro-ppl/pyro#3301",),
     **_Z,
 )
 def zinb_gate_swapped(x: Tensor, mean: Tensor, theta: Tensor, gate_logits: Tensor) -> Tensor:
@@ -775,7 +775,7 @@ def draws_without_noise(mean: Tensor, log_sigma: Tensor) -> Tensor:
 
 @of_draw(
     "gaussian-drawn-with-variance",
-    "your draws have the deviation σ², not σ",
+    "your draws have the standard deviation σ², not σ",
     wrong="x = μ + σ²ε",
     right="x = μ + σε",
     seen=("CyberPoint/libpgm#10",),

@@ -439,7 +439,7 @@ def flow_detached(z: Tensor) -> tuple[Tensor, Tensor]:
 
 @of_inverse(
     "inverse-flow-log-det-sign",
-    "the log-determinant of your inverse flow is that of the way forth: its sign is wrong",
+    "the log-determinant of your inverse flow is that of the flow: its sign is wrong",
     wrong="f⁻¹(z'), log|det ∂f/∂z|",
     seen=("danielward27/flowjax#208", "Information-Fusion-Lab-Umass/NuX#10"),
 )

@@ -164,7 +164,7 @@ def soft(logits: Tensor, temperature: float) -> Tensor:
 
 @of_hard(
     "straight-through-minus-soft",
-    "your straight-through samples lack the relaxed sample that has to be added again: they are "
+    "your straight-through samples lack the relaxed sample that has to be added back: they are "
     "not one-hot, and have no gradient",
     wrong="z = onehot(argmax y) − stop-gradient(y)",
 )
@@ -300,8 +300,8 @@ def power_of_one(y: Tensor, logits: Tensor, temperature: float) -> Tensor:
 
 @of_density(
     "relaxed-density-of-a-class",
-    "your density is the probability of a class, weighed by the relaxed sample: it is none of the "
-    "relaxed samples",
+    "your density is the probability of a class, weighted by the relaxed sample: it is not a "
+    "density of relaxed samples",
     wrong="Σ_d Σ_k y_dk log q_dk",
 )
 def of_a_class(y: Tensor, logits: Tensor, temperature: float) -> Tensor:
@@ -319,7 +319,7 @@ def of_log_y(y: Tensor, logits: Tensor, temperature: float) -> Tensor:
 
 @of_density(
     "relaxed-density-detached",
-    "your log density has no gradient by the logits",
+    "your log density has no gradient with respect to the logits",
     wrong="log p(y; stop-gradient(logits))",
 )
 def density_detached(y: Tensor, logits: Tensor, temperature: float) -> Tensor:

@@ -240,7 +240,7 @@ def residual_log_sigma(d_mu: Tensor, d: Tensor, mu_p: Tensor, logvar_p: Tensor) 
 
 @of_residual(
     "residual-kl-scale-added",
-    "the variances of prior and residual are added in your KL, where they have to be multiplied",
+    "the variances of prior and residual are added in your KL; they have to be multiplied",
     wrong="KL(N(μ_p + Δμ, σ_p² + Δσ²) ‖ N(μ_p, σ_p²))",
     seen=("GlassyWing/nvae#6 (asked about)",),
 )
@@ -253,7 +253,6 @@ def residual_scale_added(d_mu: Tensor, d: Tensor, mu_p: Tensor, logvar_p: Tensor
     "residual-kl-scale-absolute",
     "your KL takes the factor of the standard deviation for the standard deviation itself",
     wrong="KL(N(μ_p + Δμ, Δσ²) ‖ N(μ_p, σ_p²))",
-    seen=("NVlabs/NVAE#50 (asked about)",),
 )
 def residual_scale_absolute(d_mu: Tensor, d: Tensor, mu_p: Tensor, logvar_p: Tensor) -> Tensor:
     return kl((mu_p + d_mu, d), (mu_p, logvar_p))
@@ -306,7 +305,8 @@ def levels_top_twice(posteriors: Gaussians, priors: Gaussians) -> Tensor:
 
 @of_levels(
     "levels-last-alone",
-    "only the KL of the last level is left: it replaces that of the others, not adds to it",
+    "only the KL of the last level is left: the KL of each level overwrites the one before, and "
+    "is not added to it",
     wrong="KL_L",
     seen=("IntelLabs/bayesian-torch#2 (of the layers of a Bayesian network)",),
 )
@@ -370,7 +370,7 @@ def levels_constant_once(posteriors: Gaussians, priors: Gaussians) -> Tensor:
     "levels-log-sigma",
     "the logarithms in your KL have half of their weight: log σ is taken for log σ²",
     wrong="½ Σ_l Σ_d [(σ² + (μ − μ_p)²)/σ_p² − 1 − ½ log(σ²/σ_p²)]",
-    seen=("FluxML/model-zoo#73 (of a single level)",),
+    seen=("keras-team/keras#3300 (of a single level)",),
 )
 def levels_log_sigma(posteriors: Gaussians, priors: Gaussians) -> Tensor:
     logs = [(q[1] - p[1]).sum(1) / 4 for q, p in zip(posteriors, priors, strict=True)]
@@ -417,7 +417,7 @@ def free_nats_of_the_sum(posteriors: Gaussians, priors: Gaussians) -> Tensor:
 
 @of_free(
     "free-nats-cap",
-    "your free nats are the most that a level counts for, where they have to be the least",
+    "your free nats are the most that a level counts for; they have to be the least",
     wrong="Σ_l min(λ, KL_l)",
 )
 def free_nats_cap(posteriors: Gaussians, priors: Gaussians) -> Tensor:
@@ -426,7 +426,7 @@ def free_nats_cap(posteriors: Gaussians, priors: Gaussians) -> Tensor:
 
 @of_free(
     "free-nats-added",
-    "your free nats are added to the KL of a level, where they have to be its least value",
+    "your free nats are added to the KL of a level; they have to be its least value",
     wrong="Σ_l (λ + KL_l)",
 )
 def free_nats_added(posteriors: Gaussians, priors: Gaussians) -> Tensor:
@@ -518,7 +518,8 @@ def codes_are_means(n: int) -> list[Tensor]:
 
 @of_codes(
     "codes-variance-for-sigma",
-    "your lower levels are drawn with the exponential of the log variance as the deviation",
+    "your lower levels are drawn with the exponential of the log variance as the standard "
+    "deviation",
     wrong="z_l = μ_p + ε_l·σ_p²",
     seen=("rishikksh20/vae_tacotron2#3 (of a posterior)",),
 )
@@ -564,7 +565,8 @@ def _same_noise() -> Callable[[Tensor, Tensor], Tensor]:
 
 @of_temperature(
     "temperature-on-variance",
-    "your temperature multiplies the variance, so the standard deviation by its square root",
+    "your temperature multiplies the variance: the standard deviation is multiplied by its square "
+    "root only",
     wrong="z_l = μ_p + √t·ε_l·σ_p",
 )
 def temperature_on_variance(n: int, temperature: float) -> list[Tensor]:
@@ -663,7 +665,7 @@ def inference_prior_of_detached(x: Tensor) -> list[Level]:
 
 @of_inference(
     "inference-variance-for-sigma",
-    "your codes are drawn with the exponential of the log variance as the deviation",
+    "your codes are drawn with the exponential of the log variance as the standard deviation",
     wrong="z_l = μ_l + ε_l·σ_l²",
     seen=("rishikksh20/vae_tacotron2#3 (of a single level)",),
 )

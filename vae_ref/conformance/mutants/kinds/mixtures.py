@@ -52,7 +52,7 @@ def mixture_of_coordinates(z: Tensor) -> Tensor:
     "mixture-of-logs",
     "your prior averages the log densities of the components, not their densities",
     wrong="Σ_k w_k log N(z; μ_k, σ_k²)",
-    seen=("blei-lab/edward#185",),
+    seen=("blei-lab/edward#185 (their sum)",),
 )
 def mixture_of_logs(z: Tensor) -> Tensor:
     return parts_of_prior(z).sum(2) @ WEIGHTS.to(z)
@@ -60,7 +60,7 @@ def mixture_of_logs(z: Tensor) -> Tensor:
 
 @of_density(
     "mixture-weights-added",
-    "the weights in your prior are added to the densities of the components, not multiplied with "
+    "the weights in your prior are added to the densities of the components, not multiplied by "
     "them",
     wrong="log Σ_k (w_k + N(z; μ_k, σ_k²))",
     seen=("JavierAntoran/Bayesian-Neural-Networks#15",),
@@ -171,7 +171,7 @@ def drawn_from_average(n: int) -> Tensor:
 
 @of_draw(
     "mixture-drawn-with-variance",
-    "your new codes are drawn with the variances of the components as their deviations",
+    "your new codes are drawn with the variances of the components as their standard deviations",
     wrong="z = μ_k + σ_k² ε",
 )
 def drawn_with_variance(n: int) -> Tensor:

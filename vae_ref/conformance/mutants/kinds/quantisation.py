@@ -183,7 +183,7 @@ def quantise_mixed(z_e: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
 
 @of_quantise(
     "quantise-positions-mixed",
-    "your codes are found, but put together in another order of the axes: they are not moved back",
+    "your codes are right, but their axes are in the wrong order: they are not moved back",
     wrong="z_q = codes.view(N, D, H, W), with codes of shape (N·H·W, D)",
     seen=("LatentActionPretraining/LAPA#48 (asked about)",),
 )
@@ -228,7 +228,7 @@ def straight_through_both(z_e: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor
 
 @of_quantise(
     "straight-through-reversed",
-    "z_e and the code are exchanged in your straight-through estimator: the decoder is given what "
+    "z_e and the code are swapped in your straight-through estimator: the decoder is given what "
     "is not quantised",
     wrong="z_q = e_k + sg[z_e − e_k]",
 )
@@ -250,7 +250,7 @@ def straight_through_detached(z_e: Tensor, codebook: Tensor) -> tuple[Tensor, Te
 @of_loss(
     "vq-weights-swapped",
     "your beta is the weight of the codebook loss, not that of the commitment loss; or their "
-    "detached sides are exchanged, which is the same",
+    "detached sides are swapped, which is the same",
     wrong="β‖sg[z_e] − e‖² + ‖z_e − sg[e]‖²",
     seen=(
         "CompVis/taming-transformers#46",
@@ -302,7 +302,7 @@ def vq_losses_without_detach(z_e: Tensor, codebook: Tensor) -> Tensor:
 
 @of_loss(
     "codebook-loss-of-straight-through",
-    "your codebook loss is computed of the straight-through code: it pushes z_e away from the "
+    "your codebook loss is computed from the straight-through code: it pushes z_e away from the "
     "code, and the codebook never moves",
     wrong="‖sg[z_e] − z_q‖² + β‖z_e − sg[z_q]‖²,  z_q = z_e + sg[e − z_e]",
     seen=("andylolu2/jax-vqvae-gpt#2", "showlab/Olaf-World#8 (asked about)"),
@@ -406,7 +406,8 @@ def commitment_not_squared(z_e: Tensor, codebook: Tensor) -> Tensor:
 
 @of_update(
     "ema-decay-swapped",
-    "decay and 1 - decay are exchanged in your averages: they forget nearly all at every step",
+    "decay and 1 - decay are swapped in your averages: they forget nearly everything at every "
+    "step",
     wrong="N ← (1 − γ)N + γn,  m ← (1 − γ)m + γΣ z_e",
 )
 def ema_decay_swapped(

@@ -28,7 +28,7 @@ of_draw = partial(bank.mutant, "draw_vmf", deterministic=False)
     "vmf-normaliser-scaled-bessel",
     "your normaliser takes the exponentially scaled Bessel function and does not subtract kappa",
     wrong="(m/2 − 1) log κ − (m/2) log 2π − log(e^−κ I_{m/2−1}(κ))",
-    seen=("pyro-ppl/numpyro#776",),
+    seen=("pyro-ppl/numpyro#776 (on a circle)",),
 )
 def normaliser_scaled(kappa: Tensor, dim: int) -> Tensor:
     return log_normaliser_vmf(kappa, dim) + kappa[:, 0]
@@ -141,7 +141,7 @@ def kl_without_length(kappa: Tensor, dim: int) -> Tensor:
     "vmf-kl-scaled-bessel",
     "your KL takes the exponentially scaled Bessel function and does not subtract kappa",
     wrong="κ A + log C_m(κ) + κ + log |S^{m−1}|",
-    seen=("pyro-ppl/numpyro#776",),
+    seen=("pyro-ppl/numpyro#776 (of the density on a circle)",),
 )
 def kl_scaled(kappa: Tensor, dim: int) -> Tensor:
     return kl_vmf(kappa, dim) + kappa[:, 0]
@@ -241,7 +241,7 @@ def drawn_one_sided(mu: Tensor, kappa: Tensor) -> Tensor:
 
 @of_draw(
     "vmf-drawn-not-a-number-at-the-pole",
-    "your draws are not numbers where mu is the first axis: the reflection divides by zero there",
+    "your draws are NaN where mu is the first axis: the reflection divides by zero there",
     wrong="u = (e_1 − μ)/‖e_1 − μ‖ = 0/0",
     seen=("JuliaStats/Distributions.jl#1423", "JuliaStats/Distributions.jl#1464"),
 )
