@@ -81,6 +81,7 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_configure():
     """Let Ctrl-C interrupt also where a shell has started pytest in the background."""
+    gc.disable()  # what is imported stays; looking for garbage in it takes 3 s
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -89,6 +90,7 @@ def pytest_collection_finish():
     """Keep what is imported out of all later collections of garbage, which it would slow down."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -86,7 +86,10 @@ def test_train_leaves_what_is_agreed(vae_ref_command, tmp_path):
         pytest.param(["--likelihood", "gaussian"], marks=pytest.mark.slow),
         pytest.param(["--likelihood", "continuous-bernoulli"], marks=pytest.mark.slow),
         pytest.param(["--beta", "4"], marks=pytest.mark.slow),
-        ["--batch-size", "1000", "--learning-rate", "0.01", "--seed", "-5", "--device", "cpu"],
+        pytest.param(
+            ["--batch-size", "1000", "--learning-rate", "0.01", "--seed", "-5", "--device", "cpu"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_every_kind_of_run_can_be_evaluated_and_sampled(vae_ref_command, tmp_path, options):

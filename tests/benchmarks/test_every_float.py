@@ -68,15 +68,12 @@ def _expm1_minus(x):
     return max(mpmath.expm1(x), mpmath.mpf(2) ** -140 - 1) - x
 
 
-def needs_compiler():
+@pytest.fixture(autouse=True, scope="module")
+def compiled():
     try:
         exact.library()
     except exact.NoCompilerError as error:
-        return str(error)
-    return ""
-
-
-pytestmark = pytest.mark.skipif(bool(needs_compiler()), reason="the kernel does not compile")
+        pytest.skip(f"the kernel does not compile: {error}")
 
 
 def nearest(y):
@@ -119,8 +116,16 @@ def hardest(found, order, number):
     return np.argsort(distance)[:number]
 
 
-@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
-@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("function", "order"),
+    [  # by default every function and every order, and every pair with the slow tests
+        pytest.param(
+            function, order, id=f"{function}-{name}", marks=[pytest.mark.slow] * ((i + j) % 2)
+        )
+        for i, function in enumerate(FUNCTIONS)
+        for j, (name, order) in enumerate(ORDERS.items())
+    ],
+)
 def test_the_answers_are_mpmaths(function, order):
     """For random inputs, for those hardest to round of a million, and at the edges of formulas."""
     stride = FUNCTIONS[function].inputs // 2**20 | 1

@@ -16,6 +16,7 @@ def rows(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_every_seed_of_mnist_says_what_made_it(small, monkeypatch, tmp_path, user):
     torch.set_default_dtype(torch.float32)
     monkeypatch.setattr(mnist_seeds, "mnist", lambda root, *, train: small[0 if train else 1])

@@ -41,6 +41,7 @@ def test_no_slowdown_is_never_flagged(noise):
 
 
 @pytest.mark.parametrize(("noise", "at_most"), [(0.001, 0), (0.01, 0.005), (0.03, 0.05)])
+@pytest.mark.slow
 def test_four_percent_pass(noise, at_most):
     assert rate(0.04, noise) <= at_most
 
@@ -160,6 +161,7 @@ def test_on_a_steady_machine_no_more_pairs_are_measured(monkeypatch):
     assert gate(monkeypatch, 0, 0.1, 0.01, 8).pairs == 8 + 32
 
 
+@pytest.mark.slow
 def test_on_a_noisy_machine_more_pairs_are_measured(monkeypatch):
     """Four pairs that scatter by 7 % cannot show 10 %; four times as many do, with no alarm."""
     found = [gate(monkeypatch, seed, 0.1, 0.07, 4) for seed in range(200)]

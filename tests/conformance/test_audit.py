@@ -135,7 +135,10 @@ def infinite_off_its_support(logits, x):
     return torch.where((x == 0) | (x == 1), nll, torch.inf).sum(-1)
 
 
-@pytest.mark.parametrize("likelihood", [of_two_classes, infinite_off_its_support])
+@pytest.mark.parametrize(
+    "likelihood",
+    [of_two_classes, pytest.param(infinite_off_its_support, marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("sign", [1, pytest.param(-1, marks=pytest.mark.slow)])
 def test_a_likelihood_of_bits_is_not_accused(sign, likelihood):
     """Whatever the step returns: the loss or the ELBO."""
@@ -186,6 +189,7 @@ def test_an_input_that_weighs_the_loss_is_named():
     assert len(found.parameters) == len([*Textbook().parameters()])
 
 
+@pytest.mark.slow
 def test_a_weight_of_the_kl_beside_weights_is_not_judged():
     """It may undo what the inputs do, as the share of a mask."""
     found = audit_step(kl_of_all_events())
@@ -412,7 +416,7 @@ def test_outputs_that_are_made_of_numbers_beyond_them_hold():
     assert not found.report.failures
 
 
-@pytest.mark.parametrize("make", named(UNKNOWN, quick=2))
+@pytest.mark.parametrize("make", named(UNKNOWN, quick=4))
 def test_a_likelihood_that_is_not_known_is_said_not_to_be_judged(make):
     found = audit_step(make())
     assert found.reason.startswith(UNKNOWN[make])
@@ -539,7 +543,11 @@ def test_two_outputs_with_one_likelihood_are_judged_together():
 
 
 @pytest.mark.parametrize(
-    "other", [lambda o, x: cross_entropy(o, x) / 2, lambda o, x: ((o - x) ** 2).sum()]
+    "other",
+    [
+        lambda o, x: cross_entropy(o, x) / 2,
+        pytest.param(lambda o, x: ((o - x) ** 2).sum(), marks=pytest.mark.slow),
+    ],
 )
 def test_two_outputs_with_a_term_each_are_said_not_to_be_judged(other):
     found = audit_step(two_images([cross_entropy, other]))

@@ -48,11 +48,12 @@ def mean(errors):
             "its reconstruction unchanged and its KL doubled",
             "batch-mean-plus-sum",
         ),
-        (
+        pytest.param(
             torch.sum,
             mean,
             "its reconstruction doubled and its KL unchanged",
             "sum-plus-batch-mean",
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -66,7 +67,7 @@ def test_a_sum_beside_a_mean_is_a_bug_though_any_variance_is_right(
     assert failure.diagnosis.bug == f"loss-{bug}"
 
 
-@pytest.mark.parametrize("reduce", [mean, torch.sum])
+@pytest.mark.parametrize("reduce", [mean, pytest.param(torch.sum, marks=pytest.mark.slow)])
 def test_two_alike_are_right(reduce):
     report = audit_step(squared(reduce, reduce), images()).report
     assert (report.failures, report.undecided) == ((), "")

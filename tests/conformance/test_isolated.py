@@ -182,7 +182,11 @@ def test_a_file_is_judged_in_another_process(target, vae_ref_command):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("raise ValueError('no')", "importing entry.py raised ValueError: no"),
+        pytest.param(
+            "raise ValueError('no')",
+            "importing entry.py raised ValueError: no",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "import os; os._exit(0)",
             "entry.py could not be loaded; the process ended with status 0",

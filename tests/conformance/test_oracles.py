@@ -74,6 +74,7 @@ def test_gauss_hermite_integrates_polynomials_exactly():
         assert math.isclose(float((weights * nodes**degree).sum()), moment, abs_tol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_nodes_of_the_known_model_are_enough():
     """For a Bernoulli likelihood, whose quadrature is never exact, over 30 models."""
     for seed in range(30):

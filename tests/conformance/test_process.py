@@ -81,7 +81,9 @@ def odd(tmp_path):
         ("print(flush=True)", "garbage"),
         ("print('[' * 10**6, flush=True)", "garbage"),
         ("print('{\"id\": 1}', flush=True)", "wrong id: it answered 1 to"),
-        ("sys.stdout.write('x' * 10**5)", "silent: no line within 1 s"),
+        pytest.param(
+            "sys.stdout.write('x' * 10**5)", "silent: no line within 1 s", marks=pytest.mark.slow
+        ),
         pytest.param("time.sleep(9)", "silent: no line within 1 s", marks=pytest.mark.slow),
         ("while True: sys.stdout.write('x' * 2**20)", "a flood: more than 2 MiB"),
         ("print(json.dumps({'id': request['id'], 'error': 'no'}), flush=True)", "it failed: no"),

@@ -71,6 +71,7 @@ def test_draws_of_one_noise_are_said_to_be():
     assert found["draws"] == "4 for each example, all with the same noise, averaged"
 
 
+@pytest.mark.slow
 def test_the_first_codes_of_a_sequence_are_judged():
     found = audit_step(over_time()).found
     assert found["judged"] == "the first 3 of 4 codes"

@@ -108,7 +108,13 @@ def test_a_vae_with_one_is_not_accused(name, nll, user):
     assert name in left["likelihood/value"]
 
 
-@pytest.mark.parametrize("softmax", [torch.softmax, lambda o, dim: o.softmax(dim) + 1e-10])
+@pytest.mark.parametrize(
+    "softmax",
+    [
+        torch.softmax,
+        pytest.param(lambda o, dim: o.softmax(dim) + 1e-10, marks=pytest.mark.slow),
+    ],
+)
 def test_the_audit_of_a_softmax_accuses_nobody(softmax, user):
     """With probabilities, too: their logits tell which likelihood it is."""
     net, x = Textbook(), images().round()

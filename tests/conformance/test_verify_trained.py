@@ -35,7 +35,10 @@ def test_what_cannot_be_trained_is_said_in_one_line(vae_ref_command, arguments, 
     assert len(errors.splitlines()) == 1
 
 
-@pytest.mark.parametrize("target", [[], ["small_vae.py", "--train", "glyphs"]])
+@pytest.mark.parametrize(
+    "target",
+    [pytest.param([], marks=pytest.mark.slow), ["small_vae.py", "--train", "glyphs"]],
+)
 def test_the_trained_level_is_that_of_the_reference_and_of_train(vae_ref_command, target):
     status, output, _ = vae_ref_command("verify", *target, *QUICK)
     assert status == 0, output

@@ -37,7 +37,7 @@ class Averages(NamedTuple):
 
     References:
         van den Oord et al. 2017, appendix A.1, equations 6 to 8; Razavi, van den Oord and Vinyals,
-        *Generating Diverse High-Fidelity Images with VQ-VAE-2*, 2019, equation 2.
+        *Generating Diverse High-Fidelity Images with VQ-VAE-2*, 2019, section 2.1.
     """
 
     counts: Float[Tensor, "codes"]

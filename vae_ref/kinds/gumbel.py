@@ -58,7 +58,7 @@ def gumbel_softmax(logits: Logits, g: Tensor, temperature: float) -> Relaxed:
         tensor([[0.5000, 0.5000]])
 
     References:
-        Maddison, Mnih and Teh, *The Concrete Distribution*, 2017, equation 10.
+        Maddison, Mnih and Teh, *The Concrete Distribution*, 2017, section 3.2.
         Jang, Gu and Poole, *Categorical Reparameterization with Gumbel-Softmax*, 2017, equation 2.
     """
     checks.require_same_shape(logits=logits, g=g)
@@ -112,7 +112,7 @@ def log_density(y: Relaxed, logits: Logits, temperature: float) -> PerExample:
         tensor([0.6931])
 
     References:
-        Maddison, Mnih and Teh, *The Concrete Distribution*, 2017, equation 10.
+        Maddison, Mnih and Teh, *The Concrete Distribution*, 2017, definition 1.
     """
     checks.require_same_shape(y=y, logits=logits)
     _require_temperature(temperature)

@@ -23,7 +23,8 @@ def bound(z: Codes, levels: Sequence[int]) -> Codes:
 
     The :math:`L` integers begin with :math:`-\lfloor L/2 \rfloor`. For an odd :math:`L` they are
     symmetric, and :math:`o = 0`. For an even :math:`L`, :math:`o = \tfrac12`: without this shift
-    there would be one integer too many.
+    there would be one integer too many. (The paper's listing shifts by :math:`\tan` where this
+    shifts by :math:`\operatorname{artanh}`, with which zero is bounded to zero.)
 
     Args:
         z: The encodings, shape ``(*batch, latent)``.

@@ -458,7 +458,7 @@ def _size_of_slopes(form: Form, x: Tensor, given: list[Array], index: int) -> Ar
     "respect to every parameter is zero.",
     formula=r"E_{x \sim p(x \mid \theta)}\big[\partial \log p(x \mid \theta) / "
     r"\partial\theta\big] = 0",
-    source="Lehmann and Casella 1998, equation 2.5.3",
+    source="Lehmann and Casella 1998, section 2.5",
     kind="identity",
     tolerance="1e-6; of float32, or of levels, of which rare ones are often approximated, 1e-3",
     kills=("scale-half-detached", "gaussian-without-log-sigma", "poisson-rate-detached"),

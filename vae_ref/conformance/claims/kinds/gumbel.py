@@ -31,7 +31,7 @@ of_hard = partial(registry.claim, slot="straight_through", needs=("straight_thro
 of_density = partial(
     registry.claim,
     slot="log_density_relaxed",
-    source=f"{_MADDISON}, equation 10",
+    source=f"{_MADDISON}, definition 1",
     needs=("log_density_relaxed",),
 )
 
