@@ -35,7 +35,10 @@ jaxtyping.install_import_hook(
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
 
-hypothesis.settings.register_profile("vae_ref", deadline=None, derandomize="CI" in os.environ)
+CI = "CI" in os.environ
+hypothesis.settings.register_profile(
+    "vae_ref", deadline=None, derandomize=CI, max_examples=100 if CI else 50
+)
 hypothesis.settings.load_profile("vae_ref")
 
 HERE = Path(__file__).parent

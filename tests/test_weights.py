@@ -130,14 +130,15 @@ def call(module, name, *arguments):
         (zip_of(call("torch", "Tensor", 2**31 - 1)), "It holds torch.Tensor"),
         (zip_of(call("collections", "Counter", "a")), "It holds collections.Counter"),
         (zip_of(call("collections", "OrderedDict", [("a", 1)])), "must be a state dict"),
-        (
+        pytest.param(
             zip_of(b"\x80\x02" + b"]" * 2**21),
             "must be a state dict; got .*Its pickle has more than",
+            marks=pytest.mark.slow,
         ),
         (zip_of(bytes(2**21), compression=zipfile.ZIP_DEFLATED), "It is compressed"),
         (zip_of(b""), "Its pickle is damaged"),
         (lambda path, _: zipfile.ZipFile(path, "w").close(), "but not of torch.save"),
-        (crowded, "too many files in one"),
+        pytest.param(crowded, "too many files in one", marks=pytest.mark.slow),
         (zip_of(b"\x80\x02}X\x00\x00\x00\x00q\xffK\x01s."), "must be a tensor, and is int"),
         (zip_of(b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s."), "It has a tuple for a key"),
         (zip_of(b"\x80\x05\x96" + (2**33).to_bytes(8, "little")), "pickle is damaged"),

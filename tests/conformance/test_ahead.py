@@ -77,6 +77,7 @@ def test_one_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ahead.get("it") is None
 
 
+@pytest.mark.slow
 def test_one_that_computes_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock ticks a hundred times a second, and the other process has a share of a core."""
 

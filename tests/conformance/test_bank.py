@@ -66,11 +66,11 @@ def test_the_bank_is_large_enough():
 
 
 def some(identifiers):
-    """One in forty by default, all of them and those that train with the slow tests."""
+    """One in eighty by default, all of them and those that train with the slow tests."""
     return [
         pytest.param(
             identifier,
-            marks=[pytest.mark.slow] * (index % 40 > 0 or identifier.startswith("train-")),
+            marks=[pytest.mark.slow] * (index % 80 > 0 or identifier.startswith("train-")),
         )
         for index, identifier in enumerate(identifiers)
     ]

@@ -43,6 +43,14 @@ ANALYTIC = {("mu", "divergence"), ("spread", "divergence"), ("divergence", "loss
 PLAIN = ENCODER | SAMPLER | DECODER | ERROR | ANALYTIC
 
 
+def third(makes):
+    """One in three by default, all with the slow tests."""
+    return [
+        pytest.param(make, id=make.__name__, marks=[pytest.mark.slow] * (index % 3 > 0))
+        for index, make in enumerate(makes)
+    ]
+
+
 def sampled(net):
     x = images()
     mu, logvar = net.encoder(x).chunk(2, dim=-1)
@@ -280,7 +288,9 @@ def test_many_codes_are_one_node():
     assert found["noise"].name == "5 draws of noise"
 
 
-@pytest.mark.parametrize("make", [*RIGHT, two_codes, hierarchy, conditional_prior, many_codes])
+@pytest.mark.parametrize(
+    "make", third([*RIGHT, two_codes, hierarchy, conditional_prior, many_codes])
+)
 def test_every_part_has_its_line_and_edges_join_parts(make):
     diagram = drawn(make)
     names = [node.id for node in diagram.nodes]
@@ -378,12 +388,12 @@ WITH = (with_a_classifier_of_mu, with_a_classifier_of_the_images, with_a_penalty
 WITHOUT = [make for make in RIGHT if make not in WITH]
 
 
-@pytest.mark.parametrize("make", [*WITHOUT, with_a_learned_scale, learned_prior, clamped])
+@pytest.mark.parametrize("make", third([*WITHOUT, with_a_learned_scale, learned_prior, clamped]))
 def test_what_belongs_to_a_term_is_no_further_term(make):
     assert not [name for name in found(make) if name.startswith("further")]
 
 
-@pytest.mark.parametrize("make", RIGHT)
+@pytest.mark.parametrize("make", third(RIGHT))
 def test_the_prior_is_that_of_the_divergence(make):
     assert found(make)["prior"] == "standard normal: the divergence is a multiple of that KL"
 

@@ -349,7 +349,13 @@ FORMS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("source", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(source, id=name, marks=[pytest.mark.slow] * (index % 2))
+        for index, (name, source) in enumerate(FORMS.items())
+    ],
+)
 def test_what_is_right_is_recognised(write, source, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["vae-ref", "verify", "stranger.py", "--only", "kl/*"])
     subject = load(write(source))

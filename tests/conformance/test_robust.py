@@ -99,7 +99,13 @@ def test_a_term_without_a_finite_slope_is_none(term, user):
     assert recognised(term) == ""
 
 
-@pytest.mark.parametrize(("name", "nll"), MEANT)
+@pytest.mark.parametrize(
+    ("name", "nll"),
+    [
+        pytest.param(*meant, marks=[pytest.mark.slow] * (index % 3 > 0))
+        for index, meant in enumerate(MEANT)
+    ],
+)
 def test_a_vae_with_one_is_not_accused(name, nll, user):
     report = verify(Subject(name="meant", kl=kl, reparameterize=sample, nll=nll), only="[kol]*")
     assert report.failures == ()

@@ -620,6 +620,7 @@ def test_claims_have_more_time_than_the_draws_may_take():
     assert all(CLAIMS[identifier].seconds > draws.BUDGET for identifier in STATISTICAL)
 
 
+@pytest.mark.slow
 def test_a_sampler_that_waits_is_decided(monkeypatch):
     """The clock on the wall decides nothing: it may wait, or the machine be busy."""
     monkeypatch.setattr(draws, "BUDGET", 1.0)

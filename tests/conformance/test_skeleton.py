@@ -58,7 +58,9 @@ def adapt(vae_ref_command, tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize(("weight", "expected"), [(1, 0), (3, 1)])
+@pytest.mark.parametrize(
+    ("weight", "expected"), [pytest.param(1, 0, marks=pytest.mark.slow), (3, 1)]
+)
 def test_a_skeleton_that_is_completed_is_judged(
     adapt, vae_ref_command, tmp_path, weight, expected
 ):

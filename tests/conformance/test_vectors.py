@@ -288,6 +288,7 @@ def test_the_training_shows_a_bug(mutant, user):
         assert first_fault(mutant) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # the specimen's loop reads losses as numbers
 def test_the_training_shows_no_bug_where_there_is_none(user):
     assert first_fault(None) is None
