@@ -2,20 +2,21 @@
 
 import gc
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import counters
-from benchmarks.counters import Counted
-from benchmarks.gate import paired
-from benchmarks.gate.counting import count
-from benchmarks.gate.paired import Settings
-from benchmarks.gate.revisions import GateError
-from benchmarks.gate.verdict import compared
-from tests.benchmarks.injections import INJECTIONS, copy_of
+from benchmarks import workloads
+from tests.gate.injections import INJECTIONS, copy_of
+from vae_ref.gate import counters, paired
+from vae_ref.gate.counters import Counted
+from vae_ref.gate.counting import count
+from vae_ref.gate.paired import Settings
+from vae_ref.gate.revisions import GateError
+from vae_ref.gate.verdict import compared
 
-SETTINGS = Settings(workloads=counters.WORKLOADS)
+SETTINGS = Settings(workloads=Path(workloads.__file__))
 
 
 @pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 4), (torch.float64, 8)])

@@ -2,9 +2,10 @@
 
     python -P worker.py WORKLOADS SOURCE
 
-Requests and answers are JSON, one per line. SOURCE comes first in PYTHONPATH. This file is
-started by its path and loads counting.py by its path, so that SOURCE alone decides which revision
-of a package is imported. torch is imported only if a workload imports it.
+WORKLOADS is a file that defines ``WORKLOADS``, or the place of each workload, in JSON. Requests
+and answers are JSON, one per line. SOURCE comes first in PYTHONPATH. This file is started by its
+path and loads counting.py by its path, so that SOURCE alone decides which revision of a package is
+imported. torch is imported only if a workload imports it.
 """
 
 import gc
@@ -27,10 +28,15 @@ class Process:
 
     def __init__(self, workloads: str, source: str) -> None:
         self.source = Path(source).resolve()
-        self.workloads = load(Path(workloads)).WORKLOADS
+        self.workloads: dict[str, Callable[[], Callable[[], object]]]
+        if workloads.startswith("{"):
+            self.workloads = {n: function(place) for n, place in json.loads(workloads).items()}
+        else:
+            self.workloads = load(Path(workloads)).WORKLOADS
         self.calls: dict[str, Callable[[], object]] = {}
 
     def list(self) -> dict[str, Any]:
+        """Name the workloads."""
         return {"names": [*self.workloads]}
 
     def prepare(self, workload: str) -> dict[str, Any]:
@@ -77,15 +83,29 @@ class Process:
 
     def _ours(self, module: ModuleType) -> bool:
         file = getattr(module, "__file__", None)
-        return bool(file) and Path(file).resolve().is_relative_to(self.source)
+        return file is not None and Path(file).resolve().is_relative_to(self.source)
 
 
 def load(path: Path) -> ModuleType:
     """Import a file by its path, under a name that no other module has."""
     spec = importlib.util.spec_from_file_location(PREFIX + path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def function(place: str) -> Callable[[], Callable[[], object]]:
+    """Return a function of a file, which is imported when it is called."""
+    file, _, name = place.rpartition(":")
+
+    def call() -> Callable[[], object]:
+        module = sys.modules.get(PREFIX + Path(file).stem) or load(Path(file))
+        made: Callable[[], object] = getattr(module, name)()
+        return made
+
+    return call
 
 
 def environment() -> dict[str, Any]:
@@ -99,11 +119,13 @@ def environment() -> dict[str, Any]:
 
 
 def one_line(error: BaseException) -> str:
+    """Describe an error by its type and the first line of its message."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
 def main() -> None:
+    """Answer requests until there are no more."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # so that no answer is mixed with what a workload prints
     process = None

@@ -7,10 +7,12 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from vae_ref.support.errors import UserError
+
 __all__ = ["GateError", "Revision", "accepted", "check_out"]
 
 
-class GateError(Exception):
+class GateError(UserError):
     """Says in one line why nothing can be compared, and what to do about it."""
 
 
@@ -51,7 +53,7 @@ def check_out(name: str | None, into: Path, *, build: str | None = None) -> Revi
     if name is None:
         revision = Revision("working tree", _copied(into))
     elif commit := _commit(name):
-        archive = _git("archive", "--format=tar", commit, cwd=Path(_top()), text=False)
+        archive = _git_bytes("archive", "--format=tar", commit, cwd=_top())
         with tarfile.open(fileobj=io.BytesIO(archive)) as files:
             files.extractall(into, filter="data")
         revision = Revision(name, into, commit)
@@ -88,13 +90,15 @@ def accepted(base: Revision, head: Revision) -> dict[str, str]:
     return {name: reason.strip() or "no reason given" for name, _, reason in pairs}
 
 
-def _git(*arguments: str, cwd: Path | None = None, text: bool = True) -> str | bytes:
-    done = subprocess.run(
-        ["git", *arguments], cwd=cwd, capture_output=True, text=text, check=False
-    )
+def _git(*arguments: str, cwd: str | None = None) -> str:
+    return _git_bytes(*arguments, cwd=cwd).decode(errors="replace")
+
+
+def _git_bytes(*arguments: str, cwd: str | None = None) -> bytes:
+    done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, check=False)
     if done.returncode:
-        error = done.stderr if text else done.stderr.decode()
-        raise GateError(f"git {arguments[0]} fails: {error.strip().splitlines()[-1]}")
+        error = done.stderr.decode(errors="replace").strip().splitlines()[-1]
+        raise GateError(f"git {arguments[0]} fails: {error}")
     return done.stdout
 
 
@@ -117,7 +121,7 @@ def _copied(into: Path) -> Path:
     """Copy the working tree, except what git ignores."""
     if not (top := _top()):
         raise GateError("HEAD is the working tree, but there is no repository here; name both.")
-    names = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=Path(top))
+    names = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=top)
     for name in filter(None, names.split("\0")):
         if (file := Path(top, name)).is_file():  # not one that was deleted
             (into / name).parent.mkdir(parents=True, exist_ok=True)

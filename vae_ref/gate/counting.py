@@ -8,6 +8,7 @@ import re
 import weakref
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,12 +50,18 @@ class _Operations(TorchDispatchMode):
     """Sees every operation below autograd, including those of the backward pass."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations = self.flops = self.bytes = self.waits = 0
         self.live = self.peak = 0
-        self.storages: dict[int, weakref.ref] = {}
+        self.storages: dict[int, weakref.ref[Any]] = {}
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         kwargs = kwargs or {}
         formula = flop_registry.get(func.overloadpacket)
         if formula is None:  # in inference mode, linear is not decomposed
@@ -95,7 +102,13 @@ class _Reads(TorchFunctionMode):
         super().__init__()
         self.reads = 0
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         self.reads += getattr(func, "__name__", "") in READS and args[0].device.type == "cpu"
         return func(*args, **(kwargs or {}))
 
@@ -114,7 +127,13 @@ def _waits(name: str, inputs: list[Tensor], outputs: list[Tensor]) -> bool:
     return False
 
 
-def _traffic(schema, args, kwargs, inputs: list[Tensor], outputs: list[Tensor]) -> int:
+def _traffic(
+    schema: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    inputs: list[Tensor],
+    outputs: list[Tensor],
+) -> int:
     """Add up what an operation reads and writes; a view does neither."""
     known = {tensor.untyped_storage()._cdata for tensor in inputs}
     fresh = [tensor for tensor in outputs if tensor.untyped_storage()._cdata not in known]

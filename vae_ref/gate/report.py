@@ -2,14 +2,15 @@
 
 import dataclasses
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from benchmarks.gate.revisions import Revision
-from benchmarks.gate.verdict import LEVEL, Change, Effect
+from vae_ref.gate.revisions import Revision
+from vae_ref.gate.verdict import LEVEL, Change, Effect
 
-__all__ = ["Report", "Timing", "markdown", "show"]
+__all__ = ["Report", "Timing", "excuse", "markdown", "show"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Timing:
         pairs: How many pairs were timed in all.
         slower: Whether the workload is slower.
         suspected: Whether the first estimate looked slower.
+        again: Whether it was timed again.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Timing:
     pairs: int
     slower: bool
     suspected: bool
+    again: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,7 @@ class Report:
         accepted: Why an increase is accepted, by a pattern of its name.
         on: What made the measurements.
         seconds: How long it took.
+        stopped: Whether time was not measured because a count has risen.
     """
 
     base: Revision
@@ -60,19 +64,22 @@ class Report:
     accepted: dict[str, str]
     on: dict[str, Any]
     seconds: float
+    stopped: bool = False
 
     def excuse(self, name: str) -> str | None:
         """Return why an increase is accepted, or None if it is not."""
-        return next((r for p, r in self.accepted.items() if fnmatchcase(name, p)), None)
+        return excuse(name, self.accepted)
 
     @property
     def regressions(self) -> list[str]:
+        """The names of what is worse and not accepted."""
         worse = [change.name for change in self.changes if change.head > change.base]
         worse += [timing.name for timing in self.timings if timing.slower]
         return [name for name in worse if self.excuse(name) is None]
 
     @property
     def headline(self) -> str:
+        """The verdict in a line."""
         found = self.regressions
         verdict = f"worse: {', '.join(found)}" if found else "nothing is worse"
         return f"{_named(self.head)} against {_named(self.base)}: {verdict}"
@@ -94,6 +101,11 @@ class Report:
             "on": self.on,
             "seconds": round(self.seconds, 1),
         }
+
+
+def excuse(name: str, accepted: Mapping[str, str]) -> str | None:
+    """Return the reason of the first pattern that matches a name, or None."""
+    return next((r for p, r in accepted.items() if fnmatchcase(name, p)), None)
 
 
 Rows = list[tuple[str, ...]]
@@ -127,12 +139,14 @@ def _counts(report: Report) -> Rows:
 
 
 def _times(report: Report) -> Rows:
-    rows = []
+    rows: Rows = []
     for timing in report.timings:
         effect = timing.effect
         verdict = _word(report, timing.name, worse=timing.slower, word="SLOWER")
         if not verdict and timing.suspected:
-            verdict = "slower at first, not again"
+            verdict = "slower at first, not again" if timing.again else "slower, not timed again"
+        if not verdict and effect.undecided:
+            verdict = f"below what can be seen here ({effect.visible:.1%})"
         rows.append(
             (
                 timing.name,
@@ -162,11 +176,19 @@ def _remarks(report: Report) -> list[str]:
         lines.append("Nothing but imports was counted: the workloads do not use torch.")
     elif report.on["device"] == "cpu":
         lines.append("Kernel launches were not counted: there is no CUDA device.")
-    if not report.timings:
+    if report.stopped:
+        lines.append("Time was not measured, because a count has risen; --keep-going measures it.")
+    elif not report.timings:
         lines.append("Time was not measured.")
+    else:
+        lines.append(
+            "A time fails if the change exceeds the threshold, which is the larger of 5 % and "
+            "three times the difference of the base from itself (base / base), if its interval "
+            "excludes 0, and if all this is found again."
+        )
     lines += [f"{name} was not compared: {why}" for name, why in report.absent.items()]
     if report.requests:
-        lines.append("Please update the note of counts (python -m benchmarks.counters --write):")
+        lines.append("Please update the note of counts (vae-ref-gate count --write):")
         lines += [f"- {request}" for request in report.requests]
     if report.regressions:
         lines.append(

@@ -1,17 +1,18 @@
 """The command on a project of a few lines: its processes do without torch and start at once."""
 
 import json
-import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks import compare, counters
-from benchmarks.gate import paired
-from benchmarks.gate.paired import Settings
-from tests.benchmarks.injections import copy_of
+from benchmarks import workloads
+from tests.gate.injections import copy_of
+from vae_ref.gate import cli, comparison, paired
+from vae_ref.gate.paired import Settings
 
 pytestmark = pytest.mark.slow  # processes of torch, one after another
 
@@ -61,7 +62,7 @@ def gate(tmp_path, capsys):
         file = tmp_path / "gate.json"
         file.unlink(missing_ok=True)
         options = ("--workloads", "workloads.py", "--json", str(file), "--pairs", str(pairs))
-        status = compare.main([*options, "--seconds", "0.01", *arguments])
+        status = cli.run(["compare", *options, "--seconds", "0.01", *arguments])
         output, errors = capsys.readouterr()
         assert "Traceback" not in output + errors
         return status, json.loads(file.read_text()) if file.exists() else output, errors
@@ -107,7 +108,7 @@ def test_half_the_time_is_not_flagged(project, gate):
 
 def test_a_slowdown_that_does_not_recur_is_not_flagged(project, gate, monkeypatch, capsys):
     """The first pairs look slower, as if another process were busy; the later ones do not."""
-    real, calls = compare._pairs, []
+    real, calls = comparison._pairs, []
 
     def first_slow(*arguments):
         calls.append(arguments)
@@ -115,9 +116,9 @@ def test_a_slowdown_that_does_not_recur_is_not_flagged(project, gate, monkeypatc
         if len(calls) > 1:
             return found
         slow = {"effect": 0.5, "null": 0.0, "cpu": 0.0, "seconds": 1.0}
-        return {name: [compare.Pair(**slow)] * len(pairs) for name, pairs in found.items()}
+        return {name: [comparison.Pair(**slow)] * len(pairs) for name, pairs in found.items()}
 
-    monkeypatch.setattr(compare, "_pairs", first_slow)
+    monkeypatch.setattr(comparison, "_pairs", first_slow)
     status, found, _ = gate("base", pairs=4)
     assert (status, len(calls)) == (0, 2)
     assert found["times"][0]["suspected"]
@@ -167,13 +168,13 @@ def test_a_decrease_asks_for_a_new_note(project, gate):
 
 def test_a_new_note_ends_the_request(project, gate, capsys):
     options = ("--workloads", "workloads.py", "--note", "note.json")
-    assert counters.main([*options]) == 2
+    assert cli.run(["count", *options]) == 2
     assert "note.json" in capsys.readouterr().err
-    assert counters.main([*options, "--write"]) == 0
-    assert counters.main([*options]) == 0
+    assert cli.run(["count", *options, "--write"]) == 0
+    assert cli.run(["count", *options]) == 0
     assert gate("base", "--note", "note.json")[1]["requests"] == []
     (project / "toy.py").write_text("import wave\n" + STEP)
-    assert counters.main([*options]) == 1
+    assert cli.run(["count", *options]) == 1
     assert "step/imports" in capsys.readouterr().out
 
 
@@ -195,7 +196,7 @@ def test_a_lost_workload_is_an_error(project, gate):
     status, _, errors = gate("base")
     assert status == 2
     assert errors.splitlines()[-1].startswith(
-        "benchmarks.compare: working tree has lost the workload step: ImportError: cannot import"
+        "vae-ref-gate: working tree has lost the workload step: ImportError: cannot import"
     )
 
 
@@ -232,7 +233,7 @@ def test_a_source_directory_and_a_build(project, gate):
 )
 def test_misuse_gives_one_line(project, capsys, arguments, message):
     options = ["--workloads", "workloads.py", "--pairs", "0"]
-    assert compare.main([*options, *arguments]) == 2
+    assert cli.run(["compare", *options, *arguments]) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
@@ -264,8 +265,8 @@ def test_a_workload_that_fails_gives_one_line(project, gate, file, text, message
 
 def test_a_worker_that_does_not_answer_is_stopped(project, gate, monkeypatch):
     (project / "toy.py").write_text("def step(): import time; time.sleep(60)")
-    real = counters.settings_of
-    monkeypatch.setattr(counters, "settings_of", lambda o, **m: real(o, timeout=10, **m))
+    real = cli._settings
+    monkeypatch.setattr(cli, "_settings", lambda chosen: replace(real(chosen), timeout=10))
     status, _, errors = gate("base")
     assert status == 2
     assert "working tree cannot count step: no answer within 10 seconds" in errors
@@ -276,26 +277,88 @@ def test_without_a_repository(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     (tmp_path / "workloads.py").write_text(WORKLOADS)
     options = ["--workloads", "workloads.py", "--pairs", "0"]
-    assert compare.main([".", *options]) == 2
+    assert cli.run(["compare", ".", *options]) == 2
     assert "there is no repository here; name both" in capsys.readouterr().err
-    assert compare.main(["v9", *options]) == 2
+    assert cli.run(["compare", "v9", *options]) == 2
     assert "there is none here" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [("compare", "base", "--pairs", "0"), ("counters", "--write")])
-def test_another_project_can_run_the_commands(project, command):
-    """Even a project that has a package `benchmarks` of its own."""
+TABLE = """
+[tool.vae-ref-gate]
+source = "src"
+[tool.vae-ref-gate.workloads]
+step = "speed.py:step"
+"""
+SPEED = "def step():\n    import toy\n    return toy.step\n"
+
+
+@pytest.fixture
+def described(project):
+    """A project whose table says what to measure, and which has a package `benchmarks`."""
+    (project / "src").mkdir()
+    git(project, "mv", "toy.py", "src/toy.py")
     (project / "benchmarks").mkdir()
     (project / "benchmarks" / "__init__.py").write_text("")
-    name, *arguments = (*command, "--workloads", "workloads.py")
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", f"benchmarks.{name}", *arguments],
-        env=os.environ | {"PYTHONPATH": str(Path(compare.__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        check=True,
+    (project / "pyproject.toml").write_text(TABLE)
+    (project / "speed.py").write_text(SPEED)
+    git(project, "add", ".")
+    git(project, "commit", "-qm", "the table")
+    return project
+
+
+@pytest.mark.parametrize(
+    "command", [("compare", "HEAD", "--counters-only"), ("count", "--write"), ("count", "--help")]
+)
+def test_five_lines_say_what_a_workload_is(described, command):
+    gate = Path(sys.executable).with_name("vae-ref-gate")
+    done = subprocess.run([gate, *command], capture_output=True, text=True, check=True)
+    assert "nothing is worse" in done.stdout or "imports" in done.stdout or "note" in done.stdout
+
+
+def test_a_function_of_a_table_is_compared(described, capsys):
+    (described / "src" / "toy.py").write_text("import wave\n" + STEP)
+    assert cli.run(["compare", "HEAD", "--counters-only"]) == 1
+    assert "worse: step/imports" in capsys.readouterr().out
+
+
+def test_a_certain_failure_ends_the_comparison(described, capsys):
+    (described / "src" / "toy.py").write_text("import wave\n" + TWICE)
+    options = ("--pairs", "3", "--seconds", "0.01")
+    assert cli.run(["compare", "HEAD", *options]) == 1
+    output = " ".join(capsys.readouterr().out.split())
+    assert "Time was not measured, because a count has risen; --keep-going measures it" in output
+    assert cli.run(["compare", "HEAD", *options, "--keep-going"]) == 1
+    assert "worse: step/imports, step/time" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[tool", "pyproject.toml cannot be read: "),
+        ("", "nothing says what to measure; write [tool.vae-ref-gate.workloads]"),
+        ("[tool.vae-ref-gate]\nspeed = 1", "[tool.vae-ref-gate] has speed, but knows workloads, "),
+        ("[tool.vae-ref-gate]\nthreads = true", "threads must be of type int; got True."),
+        (TABLE.replace("py:", "py-"), "step must be 'file.py:function'; got 'speed.py-step'."),
+        (TABLE.replace("speed.py", "x.py"), "step must be 'file.py:function'; got 'x.py:step'."),
+        (TABLE.replace(":step", ":jump"), "has no attribute 'jump'"),
+    ],
+)
+def test_a_table_that_is_wrong_gives_one_line(described, capsys, text, message):
+    (described / "pyproject.toml").write_text(text)
+    assert cli.run(["compare", "HEAD", "--counters-only"]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_cannot_be_seen_is_said(project, gate, monkeypatch, capsys):
+    """Of equal programs, half of the pairs are slower by a fifth, and half are faster."""
+    slow, fast = (comparison.Pair(e, e / 2, 0.0, 1.0) for e in (0.2, -0.2))
+    monkeypatch.setattr(
+        comparison, "_pairs", lambda base, head, names, _: {n: [slow, fast] * 3 for n in names}
     )
-    assert "nothing is worse" in done.stdout or "imports" in done.stdout
+    summary = project.parent / "summary.md"
+    assert gate("base", "--markdown", str(summary), pairs=6)[0] == 0
+    (seen,) = re.findall(r"\| below what can be seen here \((.*)%\)", summary.read_text())
+    assert 5 < float(seen) < 25
 
 
 @pytest.fixture(scope="module")
@@ -304,9 +367,9 @@ def base(tmp_path_factory):
 
 
 def test_comparing_equal_packages_raises_no_alarm(base):
-    settings = Settings(workloads=counters.WORKLOADS, pairs=2, seconds=0.05)
+    settings = Settings(workloads=Path(workloads.__file__), pairs=2, seconds=0.05)
     names = paired.names(base, settings)[:1]
-    found = compare.timed(base, base, names, settings)
+    found = comparison.timed(base, base, names, settings)
     assert len(found) == 1
     assert [timing.name for timing in found if timing.slower] == []
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import compare
-from benchmarks.gate import paired
-from benchmarks.gate.verdict import Change, compared, effect
+from vae_ref.gate import comparison, paired
+from vae_ref.gate.verdict import Change, compared, effect
 
 PAIRS = 8
 
@@ -25,7 +24,7 @@ def measured(seed: int, slowdown: float, noise: float, *, pairs: int = PAIRS):
 def flagged(seed: int, slowdown: float, noise: float) -> bool:
     """Decide twice, as the gate does; the second time from more pairs, which are drawn anew."""
     first = measured(seed, slowdown, noise)
-    again = compare.MORE * PAIRS
+    again = comparison.MORE * PAIRS
     return first.slower and measured(seed + 500_000, slowdown, noise, pairs=again).slower
 
 
@@ -141,7 +140,7 @@ def test_a_change_in_words(change, text):
 
 
 def gate(monkeypatch, seed: int, slowdown: float, noise: float, pairs: int):
-    """What `compare.timed` finds on a machine whose pairs scatter by so much."""
+    """What `comparison.timed` finds on a machine whose pairs scatter by so much."""
     rng, asked = np.random.default_rng(seed), []
 
     def drawn(base, head, names, settings):
@@ -151,7 +150,7 @@ def gate(monkeypatch, seed: int, slowdown: float, noise: float, pairs: int):
 
     monkeypatch.setattr(paired, "time_pair", drawn)
     settings = paired.Settings(workloads=Path(), pairs=pairs)
-    [timing] = compare.timed(None, None, ["work"], settings)
+    [timing] = comparison.timed(None, None, ["work"], settings)
     assert timing.pairs == len(asked)
     return timing
 

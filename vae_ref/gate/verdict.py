@@ -52,7 +52,13 @@ class Effect:
         return max(LEAST, SPREADS * self.spread)
 
     @property
+    def visible(self) -> float:
+        """The smallest slowdown that would be seen: past the threshold, and past the interval."""
+        return max(self.threshold, math.sqrt(self.high / self.low) - 1)
+
+    @property
     def slower(self) -> bool:
+        """Whether a slowdown is certain and exceeds the threshold."""
         return self.low > 1 and self.ratio - 1 > self.threshold
 
     @property
@@ -62,6 +68,7 @@ class Effect:
 
     @property
     def faster(self) -> bool:
+        """Whether a gain is certain and exceeds the threshold."""
         return self.high < 1 and 1 / self.ratio - 1 > self.threshold
 
 

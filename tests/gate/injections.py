@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import vae_ref
-from benchmarks.gate.revisions import Revision
+from vae_ref.gate.revisions import Revision
 
 #: Faults: the module, the code that is added to it, and the counts that must rise.
 INJECTIONS = {
@@ -64,7 +64,7 @@ def negative_elbo(x, outputs, mu, logvar, **options):
 def copy_of(directory: Path, module: str = "", addition: str = "") -> Revision:
     """Copy the package, and add code to one of its modules."""
     package = Path(vae_ref.__file__).parent
-    ignored = shutil.ignore_patterns("__pycache__", "conformance")
+    ignored = shutil.ignore_patterns("__pycache__", "conformance", "gate")
     shutil.copytree(package, directory / "vae_ref", ignore=ignored)
     if module:
         with (directory / "vae_ref" / f"{module}.py").open("a") as file:

@@ -16,13 +16,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
-from benchmarks.gate.revisions import GateError, Revision
+from vae_ref.gate.revisions import GateError, Revision
 
 __all__ = ["Pair", "Settings", "count", "names", "time_pair"]
 
@@ -34,7 +34,7 @@ class Settings:
     """How the workers run.
 
     Args:
-        workloads: The file that defines the workloads.
+        workloads: The file that defines them, or ``file.py:function`` of each by its name.
         source: The directory of a tree from which packages are imported.
         threads: How many threads a process computes with.
         seconds: How long a block of calls should take.
@@ -43,7 +43,7 @@ class Settings:
         timeout: How many seconds to wait for an answer of a worker.
     """
 
-    workloads: Path
+    workloads: Path | Mapping[str, str]
     source: str = "."
     threads: int = 1
     seconds: float = 0.1
@@ -73,34 +73,36 @@ class Worker:
     """Starts a process of `gate.worker`, and talks to it."""
 
     def __init__(self, revision: Revision, settings: Settings) -> None:
-        source = revision.source(settings.source)
+        source, workloads = revision.source(settings.source), _described(settings.workloads)
         path = os.pathsep.join(filter(None, (str(source), os.environ.get("PYTHONPATH"))))
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(settings.threads))
         self.revision, self.settings = revision, settings
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         self.process = subprocess.Popen(
-            [sys.executable, "-P", WORKER, settings.workloads.resolve(), source],
+            [sys.executable, "-P", WORKER, workloads, source],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             env=os.environ | threads | {"PYTHONPATH": path, "PYTHONHASHSEED": "0"},
         )
+        self.requests = cast(IO[bytes], self.process.stdin)
+        self.answers = cast(IO[bytes], self.process.stdout)
 
     def send(self, do: str, **request: Any) -> None:
         self.request = f"{do} {request.get('workload', 'the workloads')}"
         try:
-            self.process.stdin.write(json.dumps({"do": do, **request}).encode() + b"\n")
-            self.process.stdin.flush()
+            self.requests.write(json.dumps({"do": do, **request}).encode() + b"\n")
+            self.requests.flush()
         except BrokenPipeError:
             raise self._failure(self._last_line()) from None
 
     def answer(self) -> dict[str, Any]:
-        ready, _, _ = select.select([self.process.stdout], [], [], self.settings.timeout)
+        ready, _, _ = select.select([self.answers], [], [], self.settings.timeout)
         if not ready:
             raise self._failure(f"no answer within {self.settings.timeout:g} seconds")
-        if not (line := self.process.stdout.readline()):
+        if not (line := self.answers.readline()):
             raise self._failure(self._last_line())
-        answer = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise self._failure(answer["error"])
         return answer
@@ -124,6 +126,21 @@ class Worker:
         return lines[-1] if lines else f"it ended with status {self.process.returncode}"
 
 
+def _described(workloads: Path | Mapping[str, str]) -> str:
+    """Name the file of the workloads, or the place of each, as the worker takes them."""
+    if isinstance(workloads, Path):
+        return str(workloads.resolve())
+    places = {}
+    for name, place in workloads.items():
+        file, _, function = str(place).rpartition(":")
+        if not function.isidentifier() or not Path(file).is_file():
+            raise GateError(
+                f"[tool.vae-ref-gate.workloads] {name} must be 'file.py:function'; got {place!r}."
+            )
+        places[name] = f"{Path(file).resolve()}:{function}"
+    return json.dumps(places)
+
+
 @contextmanager
 def _workers(settings: Settings, *revisions: Revision) -> Iterator[list[Worker]]:
     with ExitStack() as stack:
@@ -137,7 +154,8 @@ def _workers(settings: Settings, *revisions: Revision) -> Iterator[list[Worker]]
 def names(revision: Revision, settings: Settings) -> list[str]:
     """Name the workloads of the file."""
     with _workers(settings, revision) as [worker]:
-        return worker.ask("list")["names"]
+        named: list[str] = worker.ask("list")["names"]
+        return named
 
 
 def count(settings: Settings, workload: str, *revisions: Revision) -> list[dict[str, Any]]:
