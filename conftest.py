@@ -65,11 +65,14 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Take the sample of this commit of the slow tests that are marked as sampled."""
+    """Take the sample of this commit of the slow tests that are marked as sampled.
+
+    Tests that were chosen by name or with -k are all taken.
+    """
     from tests.sampling import is_due, revision
 
-    named = any("::" in argument for argument in config.args)
-    if config.option.whole or named or revision() is None:
+    chosen = any("::" in argument for argument in config.args) or config.option.keyword
+    if config.option.whole or chosen or revision() is None:
         return
     kept, left, seen = [], [], Counter()
     for item in items:

@@ -115,6 +115,7 @@ def comparable(answer: str) -> str:
 
 def main() -> None:
     for page in PAGES:
+        print(f"{page.name} ...", flush=True)
         text = page.read_text()
         with tempfile.TemporaryDirectory() as directory:
             answers = run(page, Path(directory))

@@ -137,6 +137,8 @@ def test_a_bug_is_killed_as_the_matrix_says_and_named(identifier):
 
 
 def test_the_matrix_is_complete():
+    left = BANK.keys() - MATRIX["mutants"].keys()
+    assert not left, f"{', '.join(sorted(left))}: run python -m tests.conformance.kill_matrix"
     assert list(MATRIX["mutants"]) == list(BANK)
     assert MATRIX["claims"] == [claim.id for claim in select(None, "trained")]
 
@@ -147,7 +149,8 @@ def test_a_claim_alone_notices_the_bugs_that_it_names(claim, bug):
     """And so a claim that is emptied is noticed."""
     makes = pictured_probe if about_pictures(claim) else plain_probe
     probe = makes(bug) if claim.level == "trained" else probe_of(BANK[bug].subject())
-    assert check(claim, probe).status == "fail"
+    status = check(claim, probe).status
+    assert status == "fail", f"{claim.id} does not notice {bug}, which its kills name"
 
 
 @cache

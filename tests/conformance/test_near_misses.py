@@ -121,6 +121,7 @@ NEAR = {
 
 @pytest.mark.parametrize("identifier", NEAR)
 def test_a_near_miss_is_refused(identifier):
+    assert identifier in CLAIMS, f"no claim is called {identifier} yet"
     result = check(CLAIMS[identifier], probe_of(specimen(**NEAR[identifier])))
     assert result.status == "fail", result
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from vae_ref.conformance.claims import all_claims
-from vae_ref.conformance.records import Diagnosis, Note, Report, Result
+from vae_ref.conformance.records import EDITION, Diagnosis, Note, Report, Result
 from vae_ref.conformance.reports.terminal import show
 from vae_ref.conformance.reports.wording import example
 
@@ -53,25 +53,27 @@ def held(*indices: int) -> list[Result]:
         (
             made(*held(0, 1, 2)),
             "conformant: 3 of 3 claims hold "
-            "(standard level, edition 1, seed 0, false-alarm budget 1e-06, 2.1 s)",
+            f"(standard level, edition {EDITION}, seed 0, false-alarm budget 1e-06, 2.1 s)",
         ),
         (
             made(*held(0), Result(claim=CLAIMS[1], status="not-applicable"), in_level=68, seed=7),
             "no bug found: 1 claims checked; 1 not applicable, 66 not selected "
-            "(standard level, edition 1, seed 7, false-alarm budget 1e-06, 2.1 s)",
+            f"(standard level, edition {EDITION}, seed 7, false-alarm budget 1e-06, 2.1 s)",
         ),
         (
             made(*held(0), Result(claim=CLAIMS[1], status="inconclusive", message="slow")),
-            "undecided: 1 of 2 claims hold; 2 ran, 1 inconclusive (standard level, edition 1, ",
+            "undecided: 1 of 2 claims hold; 2 ran, 1 inconclusive "
+            f"(standard level, edition {EDITION}, ",
         ),
         (
             made(*held(0), Result(claim=CLAIMS[1], status="expected-failure", message="known")),
-            "no bug found: 2 claims checked; 1 expected failure (standard level, edition 1, ",
+            "no bug found: 2 claims checked; 1 expected failure "
+            f"(standard level, edition {EDITION}, ",
         ),
         (
             made(*held(0), failed(1), Result(claim=CLAIMS[2], status="timeout", message="slow")),
             "violated: 1 of 3 claims hold; 3 ran, 1 violated, 1 timeout "
-            "(standard level, edition 1, ",
+            f"(standard level, edition {EDITION}, ",
         ),
         (
             made(Result(claim=CLAIMS[0], status="unexpected-pass", message="known"), in_level=2),
@@ -84,7 +86,7 @@ def held(*indices: int) -> list[Result]:
         (
             made(*held(0), in_level=3, broken="the target's process ended with status 0"),
             "violated: 1 of 3 claims hold; 1 ran, 2 not run, "
-            "the target's process ended with status 0 (standard level, edition 1, ",
+            f"the target's process ended with status 0 (standard level, edition {EDITION}, ",
         ),
     ],
 )

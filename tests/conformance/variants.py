@@ -286,6 +286,16 @@ def kl_by_expm1() -> Subject:
 
 
 @variant
+def kl_of_mu_minus_one() -> Subject:
+    """(mu - 1)^2 + 2 mu - 2 is mu^2 - 1, and small means leave few digits of its slope."""
+
+    def kls(mu: Tensor, logvar: Tensor) -> Tensor:
+        return 0.5 * ((mu - 1) ** 2 + 2 * mu - 2 + logvar.exp() - logvar).sum(1)
+
+    return Subject(name="a square of mu - 1", kl=kls)
+
+
+@variant
 def minus_sigma_eps() -> Subject:
     def sample(mu: Tensor, logvar: Tensor) -> Tensor:
         return mu - logvar.mul(0.5).exp() * torch.randn_like(mu)

@@ -94,7 +94,7 @@ class Claim:
         needs: What a subject must have for the claim to apply; one of several is written ``a|b``.
         kind: How it is checked.
         tolerance: The rule of its tolerance or, of a statistical claim, what it detects.
-        kills: The bugs of the bank that this claim alone must notice.
+        kills: The bugs of the bank that this claim must notice by itself; others may, too.
         builds_on: The claims whose failure explains a failure of this one.
         level: ``trained`` claims train the subject first.
         edition: The first edition of the claims that has it; what it demands never changes.
