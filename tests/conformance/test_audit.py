@@ -135,6 +135,20 @@ def infinite_off_its_support(logits, x):
     return torch.where((x == 0) | (x == 1), nll, torch.inf).sum(-1)
 
 
+def test_a_loss_that_is_infinite_is_not_judged():
+    """A likelihood of bits of grey images, of which no term has a value."""
+    net, x = Textbook(), images()
+
+    def step():
+        mu, logvar = net.encoder(x).chunk(2, -1)
+        nll = infinite_off_its_support(net.decoder(net.sample(mu, logvar)), x)
+        return (nll + gaussian_kl(mu, logvar).sum(-1)).mean()
+
+    found = audit_step(step)
+    assert found.reason == "the loss is inf: audit a batch on which it is finite"
+    assert found.subject is None
+
+
 @pytest.mark.parametrize(
     "likelihood",
     [of_two_classes, pytest.param(infinite_off_its_support, marks=pytest.mark.slow)],

@@ -73,6 +73,9 @@ class Audit:
         if loss.numel() != 1:
             self.reason = f"the loss is no scalar; it has shape {tuple(loss.shape)}"
             return
+        if not torch.isfinite(loss.detach()).all():
+            self.reason = f"the loss is {loss.item():g}: audit a batch on which it is finite"
+            return
         self.parameters = [
             v.external for v in graph.values if v.parameter and v.external is not None
         ]
