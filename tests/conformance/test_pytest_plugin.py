@@ -191,9 +191,9 @@ def test_a_failure_stands_alone(subjects, monkeypatch):
     monkeypatch.setattr("vae_ref.conformance.diagnosis.explain.explain", explain)
     message = message_of(parametrize_with_claims(subjects["wrong"]), "kl/gradient-mu")
     lines = message.splitlines()
-    assert lines.pop(8).startswith("  example  mu = [[1, 2]], logvar = [[0, 0]]; expected 1, got")
+    assert lines.pop(8).startswith("  example  mu = [[1, 2]], logvar = [[0, 0]]; expected 2, got")
     assert lines == [
-        "dKL/dmu is 0.5 at [0, 0], not 1 (wrong violates kl/gradient-mu)",
+        "dKL/dmu is 1 at [0, 1], not 2 (wrong violates kl/gradient-mu)",
         "  your KL is a mean",
         "  claim    The gradient of the KL divergence with respect to mu is mu.",
         r"  formula  \partial \mathrm{KL} / \partial \mu = \mu",
