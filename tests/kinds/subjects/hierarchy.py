@@ -47,6 +47,21 @@ def levels_by_torch():
     return HierarchicalVAE(name="levels by torch", kl_levels=levels, conventions=spread)
 
 
+def with_a_standard_top():
+    """As in NVAE: the KL of the top level is that from N(0, I), and takes no prior."""
+
+    def levels(posteriors, priors):
+        (mu, logvar), *rest = posteriors
+        top = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(1)
+        below = (
+            D.kl_divergence(*(D.Normal(m, torch.exp(s / 2)) for m, s in (q, p))).sum(1)
+            for q, p in zip(rest, priors[1:], strict=True)
+        )
+        return top + sum(below)
+
+    return HierarchicalVAE(name="a standard top", kl_levels=levels, levels=3, top_prior="standard")
+
+
 def with_log_sigma_and_images():
     """As NVAE: log sigma, codes with height and width, the KL by the ratio of the sigmas."""
 
@@ -216,6 +231,7 @@ def with_two_levels():
 RIGHT = [
     residual_by_torch,
     levels_by_torch,
+    with_a_standard_top,
     with_log_sigma_and_images,
     whose_scale_is_not_relative,
     whose_levels_are_one_tensor,

@@ -41,6 +41,8 @@ class HierarchicalVAE(Subject):
             the Gaussians that the KL is computed of. A prior of None is N(0, I).
         observations: ``n`` -> x, some data for ``top_down``.
         levels: How many levels the functions of Gaussians take.
+        top_prior: ``standard`` if functions of all levels take the prior of the top level for
+            N(0, I), whatever they are given for it.
         free_nats: See ``kl_with_free_nats``.
         residual: ``mean`` if ``delta_logvar`` is not relative: the posterior has the mean
             mu_p + delta_mu, but the variance of ``delta_logvar`` itself.
@@ -67,6 +69,7 @@ class HierarchicalVAE(Subject):
     top_down: Callable[[Any], Sequence[tuple[Tensor, Any, Any]]] | None = None
     observations: Callable[[int], Any] | None = None
     levels: int = 2
+    top_prior: Literal["learned", "standard"] = "learned"
     free_nats: float = 0.0
     residual: Literal["both", "mean"] = "both"
 

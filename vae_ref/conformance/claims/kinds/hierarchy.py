@@ -92,6 +92,14 @@ def _gaussians(probe: Probe, name: str, examples: int, counts: Sequence[int]) ->
     ]
 
 
+def _of_levels(probe: Probe, name: str, examples: int, counts: Sequence[int]) -> list[Tensor]:
+    """Draw them for the levels of a hierarchy, whose top may have N(0, I) as its prior."""
+    tensors = _gaussians(probe, name, examples, counts)
+    if _subject(probe).top_prior == "standard":
+        tensors[2:4] = (torch.zeros_like(tensor) for tensor in tensors[2:4])
+    return tensors
+
+
 def _counts(probe: Probe) -> tuple[int, ...]:
     """Return numbers of latents: they differ, unless the levels are put into one tensor."""
     levels: int = _subject(probe).levels
@@ -99,7 +107,7 @@ def _counts(probe: Probe) -> tuple[int, ...]:
 
     def find() -> tuple[int, ...]:
         try:
-            _kl(probe, _gaussians(probe, "counts", 2, differ))
+            _kl(probe, _of_levels(probe, "counts", 2, differ))
         except (RuntimeError, ValueError):
             return (3,) * levels
         return differ
@@ -377,7 +385,7 @@ def _named(tensors: Tensors) -> dict[str, Tensor]:
 )
 def kl_of_levels(probe: Probe) -> None:
     for examples in (1, 3, 4):
-        _require_levels(probe, _gaussians(probe, "levels", examples, _counts(probe)))
+        _require_levels(probe, _of_levels(probe, "levels", examples, _counts(probe)))
 
 
 @of_levels(
@@ -389,7 +397,7 @@ def kl_of_levels(probe: Probe) -> None:
     builds_on=_LEVELS,
 )
 def kl_of_levels_zero(probe: Probe) -> None:
-    tensors = _gaussians(probe, "zero", 3, _counts(probe))
+    tensors = _of_levels(probe, "zero", 3, _counts(probe))
     same = [tensors[i + 2 - i % 4 // 2 * 2] for i in range(len(tensors))]
     _require_levels(probe, same, "the KL of all levels at their priors")
 
@@ -413,6 +421,8 @@ def kl_of_the_joint(probe: Probe) -> None:
          for level in range(levels)]
         for who in "qp"
     )  # fmt: skip
+    if _subject(probe).top_prior == "standard":
+        p[0] = tuple(torch.zeros(shape).double() for _ in "abv")
     mean, variance = torch.zeros(shape).double(), torch.zeros(shape).double()
     high: list[Tensor] = []
     low: list[Tensor] = []
@@ -476,7 +486,7 @@ def evidence(probe: Probe) -> None:
 )
 def kl_of_levels_slopes(probe: Probe) -> None:
     probe.require_gradient("kl_levels")
-    tensors = _gaussians(probe, "slopes", 3, _counts(probe))
+    tensors = _of_levels(probe, "slopes", 3, _counts(probe))
     found = probe.gradient(lambda *given: _kl(probe, given), *tensors)
     leaves = [tensor.double().requires_grad_() for tensor in tensors]
     exact = torch.autograd.grad(_over(_exact, leaves).sum(), leaves)
@@ -485,7 +495,12 @@ def kl_of_levels_slopes(probe: Probe) -> None:
         for i in range(0, len(tensors), 4)
         for mu, logvar, mu_p, logvar_p in [[t.double() for t in tensors[i : i + 4]]] * 4
     ]
-    _require_slopes(probe, list(_named(tensors)), found, exact, scales=scales, given=tensors)
+    fixed = (2, 3) if _subject(probe).top_prior == "standard" else ()
+    names, found, exact, scales, given = (
+        [part for i, part in enumerate(parts) if i not in fixed]
+        for parts in ([*_named(tensors)], found, exact, scales, tensors)
+    )
+    _require_slopes(probe, names, found, exact, scales=scales, given=given)
 
 
 @registry.claim(
@@ -505,7 +520,7 @@ def free_nats(probe: Probe) -> None:
     if not free > 0:
         raise NotApplicable("the free nats are not known; declare them as free_nats")
     for shift in (0, 1):
-        tensors = _gaussians(probe, f"free {shift}", 3, counts)
+        tensors = _of_levels(probe, f"free {shift}", 3, counts)
         expected = torch.zeros(3).double()
         for level in range(len(counts)):
             kl = (0.25, 3.0)[(level + shift) % 2]
@@ -546,7 +561,7 @@ def free_nats(probe: Probe) -> None:
 def negative_elbo(probe: Probe) -> None:
     counts = (3,) * _subject(probe).levels
     for examples in (1, 3, 4):
-        tensors = _gaussians(probe, "loss", examples, counts)
+        tensors = _of_levels(probe, "loss", examples, counts)
         nll = 10 + 5 * probe.uniform(f"nll {examples}", examples)
         kl = probe.conventions.beta * _over(_exact, tensors)
         size = nll.double().abs().sum() + _over(_scale, tensors).sum()
