@@ -251,15 +251,18 @@ def _require_slopes(
     scales: Tensors,
     given: Tensors,
     unused: Sequence[int] = (),
+    fixed: Sequence[int] = (),
 ) -> None:
-    """Compare slopes, after those that are missing."""
-    lack = [n for i, n in enumerate(names) if i not in unused and not bool(found[i].any())]
+    """Compare slopes, after those that are missing; of what is fixed there need be none."""
+    may_lack = {*unused, *fixed}
+    lack = [n for i, n in enumerate(names) if i not in may_lack and not bool(found[i].any())]
     if lack:
         raise Violation(
             f"the KL has no gradient by {', '.join(lack)}",
             symptom=f"no gradient by {', '.join(lack)}",
         )
-    for name, got, right, scale in zip(names, found, exact, scales, strict=True):
+    slopes = list(zip(names, found, exact, scales, strict=True))
+    for name, got, right, scale in (s for i, s in enumerate(slopes) if i not in fixed):
         require_agreement(
             f"the slope of the KL by {name}",
             got,
@@ -496,11 +499,8 @@ def kl_of_levels_slopes(probe: Probe) -> None:
         for mu, logvar, mu_p, logvar_p in [[t.double() for t in tensors[i : i + 4]]] * 4
     ]
     fixed = (2, 3) if _subject(probe).top_prior == "standard" else ()
-    names, found, exact, scales, given = (
-        [part for i, part in enumerate(parts) if i not in fixed]
-        for parts in ([*_named(tensors)], found, exact, scales, tensors)
-    )
-    _require_slopes(probe, names, found, exact, scales=scales, given=given)
+    names = list(_named(tensors))
+    _require_slopes(probe, names, found, exact, scales=scales, given=tensors, fixed=fixed)
 
 
 @registry.claim(
