@@ -33,6 +33,7 @@ __all__ = [
     "score",
     "student_quantile",
     "tails",
+    "uniform",
 ]
 
 POWER = 1 - 1e-6
@@ -170,6 +171,11 @@ def kolmogorov_smirnov(sample: Sample) -> float:
     above, below = np.arange(1, n + 1) / n - cdf, cdf - np.arange(n) / n
     d = float(max(above.max(), below.max()))
     return min(1.0, 2 * math.exp(-2 * n * d * d)) if math.isfinite(d) else 0.0
+
+
+def uniform(sample: Sample) -> float:
+    """Test draws that should be uniform on [0, 1], by their largest deviation from it."""
+    return kolmogorov_smirnov(special.ndtri(np.clip(sample, 0, 1)))
 
 
 def kl_monte_carlo(

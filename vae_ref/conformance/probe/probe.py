@@ -120,6 +120,11 @@ class Probe:
         return answer  # type: ignore[no-any-return]
 
     @property
+    def fields(self) -> Any:
+        """The subject, of no known type: each kind of VAE has fields of its own."""
+        return self.subject
+
+    @property
     def facts(self) -> dict[str, str]:
         """What has been inferred about the subject so far."""
         known = vars(self)  # which holds a cached property once it was asked for

@@ -63,7 +63,7 @@ def _size(probe: Probe) -> int:
 
 
 def _require_exact(probe: Probe) -> None:
-    if not probe.subject.exact:  # type: ignore[attr-defined]
+    if not probe.fields.exact:
         raise NotApplicable(
             "the posterior is not declared to be the true one (exact=True), so its "
             "miscalibration is measured, not judged"

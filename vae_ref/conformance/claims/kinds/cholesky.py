@@ -27,15 +27,10 @@ of_draw = partial(
 )
 
 
-def _subject(probe: Probe) -> Any:
-    """Return the subject, whose parts are there if the claim needs them."""
-    return probe.subject
-
-
 def _as_given(probe: Probe, lower: Tensor, noise: Tensor) -> Tensor:
     """Return a Cholesky factor as the subject takes it; noise fills what is not to be used."""
     diagonal = torch.diagonal(lower, dim1=-2, dim2=-1)
-    declared = _subject(probe).factor
+    declared = probe.fields.factor
     if declared == "cholesky":
         given = lower
     elif declared == "covariance":
@@ -49,7 +44,7 @@ def _as_given(probe: Probe, lower: Tensor, noise: Tensor) -> Tensor:
 
 def _factor(probe: Probe, given: Tensor) -> Tensor:
     """Return the Cholesky factor that something given stands for, in double precision."""
-    given, declared = given.double(), _subject(probe).factor
+    given, declared = given.double(), probe.fields.factor
     if declared == "covariance":
         root: Tensor = torch.linalg.cholesky(given)
         return root
@@ -213,7 +208,7 @@ def _require_slopes(
         both = (own, right)
         if name == "L":
             both = tuple(
-                t + t.mT if _subject(probe).factor == "covariance" else t.tril() for t in both
+                t + t.mT if probe.fields.factor == "covariance" else t.tril() for t in both
             )
         require_agreement(
             f"the slope of {what} by {name}",
@@ -261,7 +256,7 @@ def full_evidence(probe: Probe) -> None:
 
 
 def _draw(probe: Probe, mu: Tensor, given: Tensor, eps: Tensor) -> Tensor:
-    z: Tensor = _subject(probe).draw_full(mu.clone(), given.clone(), eps.clone())
+    z: Tensor = probe.fields.draw_full(mu.clone(), given.clone(), eps.clone())
     if z.numel() != mu.numel():
         found, expected = tuple(z.shape), tuple(mu.shape)
         raise Violation(f"z has shape {found} for mu of shape {expected}", symptom="shape")
@@ -359,7 +354,7 @@ def full_draw_slopes(probe: Probe) -> None:
 def full_sample(probe: Probe) -> None:
     mu, given = _posterior(probe, "sample", 2, 3)
     many = mu.repeat_interleave(_DRAWS, 0), given.repeat_interleave(_DRAWS, 0)
-    subject = _subject(probe)
+    subject = probe.fields
     subject.seed(probe.number("draws"))
     z = subject.sample_full(*(tensor.clone() for tensor in many)).detach().double()
     if z.numel() != many[0].numel():

@@ -50,7 +50,8 @@ def _named(gaussians: Gaussians) -> dict[str, Tensor]:
 
 
 def _require_kl(probe: Probe, gaussians: Gaussians, what: str = "the KL") -> None:
-    wide: Gaussians = tuple(tensor.double() for tensor in gaussians)  # type: ignore[assignment]
+    mu, logvar, mu_p, logvar_p = (tensor.double() for tensor in gaussians)
+    wide = mu, logvar, mu_p, logvar_p
     require_agreement(
         what,
         probe.each("kl_between", *gaussians),
@@ -241,14 +242,9 @@ def evidence(probe: Probe) -> None:
     )
 
 
-def _subject(probe: Probe) -> Any:
-    """Return the subject, whose parts are there if the claim needs them."""
-    return probe.subject
-
-
 def _prior(probe: Probe, c: object) -> tuple[Tensor, Tensor]:
     """Return the subject's prior: means and log variances, flat."""
-    mu_p, logvar_p = _subject(probe).prior(c)
+    mu_p, logvar_p = probe.fields.prior(c)
     return mu_p.detach().double().flatten(1), logvar_p.detach().double().flatten(1)
 
 
@@ -267,7 +263,7 @@ def _prior(probe: Probe, c: object) -> tuple[Tensor, Tensor]:
     ),
 )
 def draws_from_the_prior(probe: Probe) -> None:
-    subject = _subject(probe)
+    subject = probe.fields
     c = subject.conditions(2)
     mu_p, logvar_p = _prior(probe, c)
     subject.seed(probe.number("draws"))
@@ -307,7 +303,7 @@ def draws_from_the_prior(probe: Probe) -> None:
     kills=("condition-unused",),
 )
 def the_condition_counts(probe: Probe) -> None:
-    subject = _subject(probe)
+    subject = probe.fields
     c = subject.conditions(6)
     prior = subject.prior
     z = _codes(probe, c, 1).expand(6, -1)
@@ -337,7 +333,7 @@ def the_condition_counts(probe: Probe) -> None:
     kills=("condition-averaged-over-batch", "condition-of-another-example"),
 )
 def a_condition_for_each_example(probe: Probe) -> None:
-    subject = _subject(probe)
+    subject = probe.fields
     c = subject.conditions(4)
     z = _codes(probe, c, 4)
     whole = subject.decode_given(z.clone(), c).detach().double().flatten(1)
@@ -355,7 +351,7 @@ def a_condition_for_each_example(probe: Probe) -> None:
 
 def _codes(probe: Probe, c: object, n: int) -> Tensor:
     """Return codes in the precision of the prior, or of torch's networks by default."""
-    prior = _subject(probe).prior
+    prior = probe.fields.prior
     dtype = prior(c)[0].dtype if prior else torch.get_default_dtype()
     return probe.normal("z", n, _latents(probe, c)).to(dtype)
 
@@ -365,14 +361,14 @@ def _latents(probe: Probe, c: object) -> int:
     shape = probe.conventions.latent_shape
     if shape:
         return math.prod(shape)
-    prior = _subject(probe).prior
+    prior = probe.fields.prior
     return _prior(probe, c)[0].shape[1] if prior else 2
 
 
-def _row(c: object, n: int) -> object:
+def _row(c: Any, n: int) -> Any:
     """Return the condition of one example, of a tensor or a tuple or dict of tensors."""
     if isinstance(c, dict):
         return {key: value[n : n + 1] for key, value in c.items()}
     if isinstance(c, tuple | list):
         return type(c)(value[n : n + 1] for value in c)
-    return c[n : n + 1]  # type: ignore[index]
+    return c[n : n + 1]

@@ -164,7 +164,8 @@ def _single(probe: Probe) -> float:
 
 
 def _sampling(probe: Probe) -> str:
-    return probe.subject.sampling  # type: ignore[attr-defined,no-any-return]
+    sampling: str = probe.fields.sampling
+    return sampling
 
 
 def _parts(probe: Probe, slot: str, given: Given, data: int) -> list[Tensor]:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,10 +41,6 @@ of_schedule = partial(
 )
 
 
-def _subject(probe: Probe) -> Any:
-    return probe.subject
-
-
 def _tensor(slot: str, found: object) -> Tensor:
     if not isinstance(found, Tensor) or not found.is_floating_point():
         raise Violation(f"{slot} returned {type(found).__name__}, not a tensor", symptom="type")
@@ -73,7 +68,7 @@ def _penalty(probe: Probe, kl: Tensor, capacity: float) -> Tensor:
     builds_on=(),
 )
 def capacity_term(probe: Probe) -> None:
-    gamma = _subject(probe).gamma
+    gamma = probe.fields.gamma
     for index, capacity in enumerate((0.0, 2.5, 11.0, 25.0)):
         kl = 4 + 8 * probe.uniform(f"capacity {index}", 1)
         require_agreement(
@@ -96,7 +91,7 @@ def capacity_term(probe: Probe) -> None:
 )
 def capacity_slopes(probe: Probe) -> None:
     probe.require_gradient("capacity_term")
-    gamma = _subject(probe).gamma
+    gamma = probe.fields.gamma
     kl = 4 + 8 * probe.uniform("capacity slope", 1)
     for capacity, sign in ((2.5, 1.0), (25.0, -1.0)):
         (found,) = probe.gradient(lambda kl, c=capacity: _penalty(probe, kl, c).sum(), kl)
@@ -121,7 +116,7 @@ def capacity_slopes(probe: Probe) -> None:
     kills=("capacity-of-the-summed-kl",),
 )
 def capacity_of_a_batch(probe: Probe) -> Finding:
-    gamma, capacity = _subject(probe).gamma, 8.0
+    gamma, capacity = probe.fields.gamma, 8.0
     kl = 16 * probe.uniform("capacity batch", 5)
     kl[0], kl[1] = 1.0, 15.0  # on both sides
     wide, found = kl.double(), _penalty(probe, kl, capacity).detach().double()
@@ -169,8 +164,8 @@ def _groups(kl: Tensor, over: str) -> tuple[Tensor, float]:
 
 def _kls(probe: Probe, name: str, size: float) -> Tensor:
     """Draw KLs some of which are below the floor, whatever it holds for; none is near it."""
-    floor = float(_subject(probe).floor)
-    over = _subject(probe).floor_over
+    floor = float(probe.fields.floor)
+    over = probe.fields.floor_over
     for attempt in range(100):
         kl = 2 * size * floor * probe.uniform(f"{name} {size} {attempt}", 4, 3)
         kl = kl * torch.tensor([0.2, 1.0, 2.0], dtype=kl.dtype)
@@ -211,7 +206,7 @@ _OVER = ("latent", "element", "example", "batch")
     ),
 )
 def free_bits(probe: Probe) -> Finding:
-    declared, floor = _subject(probe).floor_over, _subject(probe).floor
+    declared, floor = probe.fields.floor_over, probe.fields.floor
     kls = [_kls(probe, "floor", size) for size in _SCALES]
     means = [[mean.detach().double() for mean in _mean_floored(probe, kl)] for kl in kls]
 
@@ -260,7 +255,7 @@ def free_bits(probe: Probe) -> Finding:
 )
 def free_bits_slopes(probe: Probe) -> None:
     probe.require_gradient("free_bits")
-    subject = _subject(probe)
+    subject = probe.fields
     for size in _SCALES:
         kl = _kls(probe, "floor", size)
         (found,) = probe.gradient(lambda kl: answer(probe, "free_bits", kl).sum(), kl)
@@ -283,7 +278,7 @@ def _weight(schedule: Schedule, step: int) -> float:
 
 def _used(probe: Probe) -> Iterator[tuple[int, float]]:
     """Yield the weights of the steps, one after the other, as a training asks for them."""
-    subject = _subject(probe)
+    subject = probe.fields
     schedule: Schedule = subject.schedule
     steps = 2 * schedule.cycle + schedule.steps if schedule.cycle else 2 * schedule.steps
     subject.seed(probe.number("schedule"))
@@ -342,7 +337,7 @@ def _words(schedule: Schedule) -> str:
     ),
 )
 def schedule(probe: Probe) -> Finding:
-    declared: Schedule = _subject(probe).schedule
+    declared: Schedule = probe.fields.schedule
     weights = _weights(probe)
     size = max(abs(declared.start), abs(declared.end))
     allowed = float(tolerance(torch.float32, torch.tensor(size)))
@@ -371,7 +366,7 @@ def schedule(probe: Probe) -> Finding:
     builds_on=("disentangling/schedule",),
 )
 def schedule_reaches_its_end(probe: Probe) -> None:
-    declared: Schedule = _subject(probe).schedule
+    declared: Schedule = probe.fields.schedule
     weights = _weights(probe)
     if len(weights) <= declared.steps + 1:
         raise NotApplicable(

@@ -3,7 +3,6 @@
 from collections import Counter
 from functools import partial
 from itertools import combinations
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,10 +49,6 @@ of_loss = partial(
 )
 
 
-def _subject(probe: Probe) -> Any:
-    return probe.subject
-
-
 def _one(slot: str, found: object) -> Tensor:
     """Return an answer that has to be one number."""
     if not isinstance(found, Tensor) or found.numel() != 1:
@@ -64,7 +59,7 @@ def _one(slot: str, found: object) -> Tensor:
 
 def _penalties(probe: Probe, mu: Tensor, logvar: Tensor) -> list[Tensor]:
     """Return the penalty entry by entry, with a covariance divided by B and by B - 1."""
-    subject, examples, latents = _subject(probe), len(mu), mu.shape[1]
+    subject, examples, latents = probe.fields, len(mu), mu.shape[1]
     found = []
     for divisor in (examples, examples - 1):
         total = mu.new_zeros(())
@@ -82,7 +77,7 @@ def _penalties(probe: Probe, mu: Tensor, logvar: Tensor) -> list[Tensor]:
 
 
 def _dip_scale(probe: Probe, mu: Tensor, logvar: Tensor) -> Tensor:
-    subject, size = _subject(probe), mu.abs()
+    subject, size = probe.fields, mu.abs()
     entry = 4 * size.T @ size / (len(mu) - 1) + torch.diag(
         (1 + logvar.abs()).mul(torch.exp(logvar)).mean(0) + 1
     )
@@ -265,12 +260,12 @@ def _binomial(count: int, n: int, p: float) -> float:
 
 
 def _logits(probe: Probe, name: str, examples: int) -> Tensor:
-    return 2 * probe.normal(f"{name} {examples}", examples, _subject(probe).logits)
+    return 2 * probe.normal(f"{name} {examples}", examples, probe.fields.logits)
 
 
 def _log_odds(probe: Probe, logits: Tensor) -> Tensor:
     """Return the logarithm of the odds that codes are joint."""
-    subject = _subject(probe)
+    subject = probe.fields
     if subject.logits == 1:
         return logits[:, 0]
     return logits[:, subject.joint_class] - logits[:, 1 - subject.joint_class]
@@ -328,7 +323,7 @@ def _loss(probe: Probe, joint: Tensor, permuted: Tensor) -> Tensor:
 def discriminator_loss(probe: Probe) -> None:
     """At equal logits it is the factor times log 2, which no bug of the labels changes."""
     for examples in (5, 3):
-        even = torch.zeros(examples, _subject(probe).logits, dtype=probe.dtype)
+        even = torch.zeros(examples, probe.fields.logits, dtype=probe.dtype)
         unit = _loss(probe, even, even).detach().double() / torch.log(torch.tensor(2.0).double())
         joint, permuted = (_logits(probe, name, examples) for name in ("joint", "permuted"))
         require_agreement(
@@ -354,7 +349,7 @@ def discriminator_loss(probe: Probe) -> None:
 def discriminator_at_its_optimum(probe: Probe) -> None:
     """Three codes: joint ones are found 1, 2 and 5 times in 8, permuted ones 4, 2 and 2 times."""
     probe.require_gradient("discriminator_loss")
-    subject = _subject(probe)
+    subject = probe.fields
     of_joint, of_permuted = torch.tensor([1, 2, 5]), torch.tensor([4, 2, 2])
     ratio = torch.log(of_joint.double() / of_permuted).to(probe.dtype)
     kept = 0.3 * probe.normal("level", 3) if subject.logits == 2 else torch.zeros_like(ratio)

@@ -31,14 +31,9 @@ of_vimco = partial(registry.claim, slot="vimco", needs=("vimco",))
 of_kl = partial(registry.claim, slot="kl_estimate", needs=("kl_estimate",), source=_K)
 
 
-def _subject(probe: Probe) -> Any:
-    """Return the subject, which declares what it is held to."""
-    return probe.subject
-
-
 def _answer(probe: Probe, part: str, *inputs: Any) -> Tensor:
     """Return what a function answers; the inputs have samples first, which the subject may not."""
-    axis = _subject(probe).samples_axis
+    axis = probe.fields.samples_axis
     given = [t.transpose(0, axis).clone() if isinstance(t, Tensor) else t for t in inputs]
     with probe.calling():
         return _tensor(getattr(probe.subject, part)(*given))
@@ -52,7 +47,7 @@ def _tensor(answer: Any) -> Tensor:
 def _slopes(probe: Probe, part: str, *leaves: Tensor, rest: tuple[Any, ...] = ()) -> list[Tensor]:
     """Return the slopes of what a surrogate maximises, by its first inputs, in float64."""
     probe.require_gradient(part)
-    sign = 1 if _subject(probe).maximised else -1
+    sign = 1 if probe.fields.maximised else -1
     answer = probe.gradient(lambda *given: _answer(probe, part, *given, *rest), *leaves)
     return [sign * slope.double() for slope in answer]
 
@@ -215,14 +210,14 @@ def _ascents(
     """Return the slopes of the surrogate by (mu, logvar), two for a latent, and by b."""
 
     def surrogate(mu: Tensor, logvar: Tensor, b: Tensor) -> Tensor:
-        axis = _subject(probe).samples_axis
+        axis = probe.fields.samples_axis
         given = mu.clone(), logvar.clone(), eps.transpose(0, axis).clone()
         with probe.calling():
             log_joint = _Model(model.x, model.w, b, model.s2).log_joint
-            return _tensor(_subject(probe).surrogate(*given, log_joint))
+            return _tensor(probe.fields.surrogate(*given, log_joint))
 
     probe.require_gradient("surrogate")
-    sign = 1 if _subject(probe).maximised else -1
+    sign = 1 if probe.fields.maximised else -1
     leaves = mu, logvar, model.b.to(probe.dtype)
     of_mu, of_logvar, of_b = (sign * s.double() for s in probe.gradient(surrogate, *leaves))
     return torch.cat([of_mu, of_logvar], -1), of_b
@@ -235,7 +230,7 @@ def _factors(probe: Probe, samples: int, examples: int) -> list[float]:
 
 def _of_bound(probe: Probe) -> bool:
     """Return whether the surrogate is one of the bound, not of the ELBO."""
-    return _subject(probe).estimator in ("iwae", "dreg")
+    return probe.fields.estimator in ("iwae", "dreg")
 
 
 @of_surrogate(
@@ -297,7 +292,7 @@ def surrogate_unbiased(probe: Probe) -> None:
     builds_on=("estimators/surrogate-unbiased",),
 )
 def surrogate_zero_at_the_posterior(probe: Probe) -> None:
-    if _subject(probe).estimator not in ("stl", "dreg"):
+    if probe.fields.estimator not in ("stl", "dreg"):
         raise NotApplicable("the gradient is not along the path alone: it is neither stl nor dreg")
     model, eps = _model(probe, 3), probe.normal("eps", 4, 5, 3)
     mu, logvar = (t.expand(5, -1).to(probe.dtype) for t in (model.m, model.v.log()))
@@ -324,7 +319,7 @@ def surrogate_zero_at_the_posterior(probe: Probe) -> None:
     builds_on=("estimators/surrogate-unbiased",),
 )
 def surrogate_trains_the_model(probe: Probe) -> None:
-    if not _subject(probe).trains_model:
+    if not probe.fields.trains_model:
         raise NotApplicable("the gradient does not train the model: declare trains_model")
     model, eps = _model(probe, 3), probe.normal("eps of the model", 4, 5, 3)
     mu, logvar = (probe.normal(name, 5, 3) for name in ("mu", "logvar"))
@@ -395,7 +390,7 @@ def _enumerated(probe: Probe, samples: int) -> _Tuples:
 )
 def score_unbiased(probe: Probe) -> None:
     """Two samples would not do: their shrunken sum looks like their mean."""
-    baseline = _subject(probe).baseline
+    baseline = probe.fields.baseline
     for samples in (4, 3):
         tuples = _enumerated(probe, samples)
         rewards, q = 1 + probe.normal("rewards", 3), tuples.log_probs.exp()
@@ -425,7 +420,7 @@ def score_unbiased(probe: Probe) -> None:
     builds_on=("estimators/score-unbiased",),
 )
 def score_rewards_are_constants(probe: Probe) -> None:
-    if not _subject(probe).rewards_in_graph:
+    if not probe.fields.rewards_in_graph:
         raise NotApplicable("the rewards have no gradient of their own: declare rewards_in_graph")
     log_q, rewards = -probe.uniform("log_q", 3, 4) - 1, probe.normal("other rewards", 3, 4)
     _, found = _slopes(probe, "score_function", log_q, rewards)
@@ -455,7 +450,7 @@ def score_rewards_are_constants(probe: Probe) -> None:
     builds_on=("estimators/score-unbiased",),
 )
 def score_baseline(probe: Probe) -> None:
-    if _subject(probe).baseline == "none":
+    if probe.fields.baseline == "none":
         raise NotApplicable("no mean is declared as the baseline")
     log_q, rewards = -probe.uniform("log_q", 3, 4) - 1, probe.normal("other rewards", 3, 4)
     (found,) = _slopes(probe, "score_function", log_q, rest=(rewards + 5,))
@@ -512,7 +507,7 @@ def _require_signal(probe: Probe, log_w: Tensor, shift: float = 0.0) -> None:
     wide, exact = log_w.double(), torch.empty_like(log_w, dtype=torch.float64)
     for k in range(samples):
         others = torch.cat([wide[:k], wide[k + 1 :]])
-        geometric = _subject(probe).left_out == "geometric"
+        geometric = probe.fields.left_out == "geometric"
         instead = others.mean(0) if geometric else others.exp().mean(0).log()
         without = torch.cat([others, instead.unsqueeze(0)])
         exact[k] = (wide.exp().mean(0) / without.exp().mean(0)).log()
@@ -606,7 +601,7 @@ def _kl(log_q: Tensor, log_p: Tensor) -> Tensor:
     ),
 )
 def kl_value(probe: Probe) -> None:
-    name = _subject(probe).kl_estimator
+    name = probe.fields.kl_estimator
     if name == "any":
         raise NotApplicable("no estimate is declared: declare kl_estimator")
     log_q, log_p = _pair(probe)
@@ -631,7 +626,7 @@ def kl_value(probe: Probe) -> None:
     builds_on=("estimators/kl-value",),
 )
 def kl_unbiased(probe: Probe) -> None:
-    name, use = _subject(probe).kl_estimator, _subject(probe).kl_use
+    name, use = probe.fields.kl_estimator, probe.fields.kl_use
     if name == "k2" or (name, use) == ("any", "loss"):
         raise NotApplicable(
             "the mean of k2 is not the KL, and the value of a loss does not matter"
@@ -652,7 +647,7 @@ def _require_kl_slope(
     probe: Probe, what: str, use: str, slopes: Callable[[Tensor, Tensor], Tensor]
 ) -> None:
     """Hold the mean gradient by the logits of q against that of the KL."""
-    if _subject(probe).kl_use != use:
+    if probe.fields.kl_use != use:
         raise NotApplicable(f"the estimate is not used as a {use}: declare kl_use")
     log_q, log_p = _pair(probe)
     wide = log_q.double(), log_p.double()

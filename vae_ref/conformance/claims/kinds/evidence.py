@@ -319,7 +319,7 @@ def upper_never_below(probe: Probe) -> Finding:
 )
 def path_ends(probe: Probe) -> None:
     model = _sharp(probe)
-    log_annealed: Any = probe.subject.log_annealed  # type: ignore[attr-defined]
+    log_annealed: Any = probe.fields.log_annealed
     z = probe.normal("path", 4, _SHARP, 8)
     wide, size = z.double(), _log_prior(z.double()).abs()
     likelihood = model.log_likelihood(wide)
@@ -358,7 +358,7 @@ def _motion(precision: float, step: float, steps: int, *, codes_first: bool) -> 
 
 
 def _leap(probe: Probe, *arguments: Any) -> tuple[Tensor, Tensor]:
-    leapfrog: Any = probe.subject.leapfrog  # type: ignore[attr-defined]
+    leapfrog: Any = probe.fields.leapfrog
     z, v = leapfrog(*arguments)
     return z.detach(), v.detach()
 
@@ -444,7 +444,7 @@ def leapfrog_goes_back(probe: Probe) -> None:
 )
 def metropolis(probe: Probe) -> None:
     before, after = (10 + 2 * probe.normal(f"energy {name}", 8) for name in ("before", "after"))
-    accept: Any = probe.subject.acceptance  # type: ignore[attr-defined]
+    accept: Any = probe.fields.acceptance
     found = accept(before.clone(), after.clone()).detach()
     require_agreement(
         "the probability to accept",

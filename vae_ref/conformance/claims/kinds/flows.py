@@ -7,7 +7,7 @@ which is computed in full.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,15 +27,10 @@ _REACH, _CELLS = 8.0, 240  # the grid of z, which the mass outside of is below 1
 of_flow = partial(registry.claim, slot="flow", source=_SOURCE, needs=_NEEDS)
 
 
-def _subject(probe: Probe) -> Any:
-    """Return the subject, whose parts are there if the claim needs them."""
-    return probe.subject
-
-
 def _moved(probe: Probe, part: str, z: Tensor) -> tuple[Tensor, Tensor]:
     """Return codes and log-determinants, one per example whatever form they come in."""
     with probe.calling():
-        answer = getattr(_subject(probe), part)(z.clone())
+        answer = getattr(probe.fields, part)(z.clone())
     if not isinstance(answer, tuple | list) or len(answer) != 2:
         raise Violation(f"{part} returned no pair of codes and log-determinants", symptom="pair")
     moved, log_det = (torch.as_tensor(tensor) for tensor in answer)
@@ -56,7 +51,7 @@ def _moved(probe: Probe, part: str, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _codes(probe: Probe, name: str, examples: int) -> Tensor:
-    return 1.5 * probe.normal(name, examples, _subject(probe).flow_dim)
+    return 1.5 * probe.normal(name, examples, probe.fields.flow_dim)
 
 
 def _require_function(probe: Probe, part: str) -> None:
@@ -250,7 +245,7 @@ def flow_has_an_inverse(probe: Probe) -> None:
 )
 def flow_keeps_mass(probe: Probe) -> None:
     _require_function(probe, "flow")
-    dim = _subject(probe).flow_dim
+    dim = probe.fields.flow_dim
     if dim > 2:
         raise NotApplicable(f"a flow of {dim} coordinates; one of 1 or 2 can be judged")
     cells = _CELLS if dim == 2 else 40 * _CELLS
@@ -302,7 +297,7 @@ def _mass(density: Tensor, moved: Tensor) -> float:
 def flow_log_det_slopes(probe: Probe) -> None:
     _require_function(probe, "flow")
     probe.require_gradient("flow")
-    z, e = _codes(probe, "slopes", 12), probe.normal("direction", 12, _subject(probe).flow_dim)
+    z, e = _codes(probe, "slopes", 12), probe.normal("direction", 12, probe.fields.flow_dim)
     if _by_gradients(probe, "flow", z) is None:
         raise NotApplicable("the flow comes without a gradient")
     leaf = z.clone().requires_grad_()

@@ -71,14 +71,9 @@ def _levels(probe: Probe, *tensors: Tensor) -> tuple[tuple[Any, ...], tuple[Any,
 def _relative(probe: Probe, *tensors: Tensor) -> tuple[Any, ...]:
     """Return what a residual KL takes, of a shift, a logarithm of a factor, and the prior."""
     delta_mu, delta, mu_p, logvar_p = tensors
-    of_mean = _subject(probe).residual == "mean"
+    of_mean = probe.fields.residual == "mean"
     second = delta + logvar_p if of_mean else delta
     return *probe.posterior(delta_mu, second), *probe.posterior(mu_p, logvar_p)
-
-
-def _subject(probe: Probe) -> Any:
-    """Return the subject, whose parts are there if the claim needs them."""
-    return probe.subject
 
 
 def _gaussians(probe: Probe, name: str, examples: int, counts: Sequence[int]) -> list[Tensor]:
@@ -95,14 +90,14 @@ def _gaussians(probe: Probe, name: str, examples: int, counts: Sequence[int]) ->
 def _of_levels(probe: Probe, name: str, examples: int, counts: Sequence[int]) -> list[Tensor]:
     """Draw them for the levels of a hierarchy, whose top may have N(0, I) as its prior."""
     tensors = _gaussians(probe, name, examples, counts)
-    if _subject(probe).top_prior == "standard":
+    if probe.fields.top_prior == "standard":
         tensors[2:4] = (torch.zeros_like(tensor) for tensor in tensors[2:4])
     return tensors
 
 
 def _counts(probe: Probe) -> tuple[int, ...]:
     """Return numbers of latents: they differ, unless the levels are put into one tensor."""
-    levels: int = _subject(probe).levels
+    levels: int = probe.fields.levels
     differ = tuple(2 + (3 * level + 3) % 5 for level in range(levels))
 
     def find() -> tuple[int, ...]:
@@ -117,7 +112,7 @@ def _counts(probe: Probe) -> tuple[int, ...]:
 
 def _kl(probe: Probe, tensors: Tensors, part: str = "kl_levels") -> Tensor:
     """Call a KL of all levels, one number per example."""
-    if _subject(probe).kl_levels is None and part == "kl_levels":
+    if probe.fields.kl_levels is None and part == "kl_levels":
         part = "kl_with_free_nats"
     return probe.each(part, *tensors, arranged=partial(_levels, probe))
 
@@ -418,13 +413,13 @@ def kl_of_levels_zero(probe: Probe) -> None:
 )
 def kl_of_the_joint(probe: Probe) -> None:
     """Levels are z_l ~ N(a z_{l-1} + b, v), with other numbers for posterior and prior."""
-    levels, shape = _subject(probe).levels, (3, 2 * probe.latents[-1])
+    levels, shape = probe.fields.levels, (3, 2 * probe.latents[-1])
     q, p = (
         [tuple(probe.normal(f"{who} {n} {level}", *shape).double() for n in "abv")
          for level in range(levels)]
         for who in "qp"
     )  # fmt: skip
-    if _subject(probe).top_prior == "standard":
+    if probe.fields.top_prior == "standard":
         p[0] = tuple(torch.zeros(shape).double() for _ in "abv")
     mean, variance = torch.zeros(shape).double(), torch.zeros(shape).double()
     high: list[Tensor] = []
@@ -469,7 +464,7 @@ def _joint(levels: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, Tensor]:
     builds_on=_LEVELS,
 )
 def evidence(probe: Probe) -> None:
-    model = _linear(probe, _subject(probe).levels)
+    model = _linear(probe, probe.fields.levels)
     scale = _over(_scale, [*model.points[0], *model.points[1]])
     _require_evidence(probe, model, partial(_kl, probe), torch.zeros(3).double(), scale)
 
@@ -498,7 +493,7 @@ def kl_of_levels_slopes(probe: Probe) -> None:
         for i in range(0, len(tensors), 4)
         for mu, logvar, mu_p, logvar_p in [[t.double() for t in tensors[i : i + 4]]] * 4
     ]
-    fixed = (2, 3) if _subject(probe).top_prior == "standard" else ()
+    fixed = (2, 3) if probe.fields.top_prior == "standard" else ()
     names = list(_named(tensors))
     _require_slopes(probe, names, found, exact, scales=scales, given=tensors, fixed=fixed)
 
@@ -516,7 +511,7 @@ def kl_of_levels_slopes(probe: Probe) -> None:
     kills=("free-nats-after-mean", "free-nats-of-the-sum", "free-nats-cap", "free-nats-added"),
 )
 def free_nats(probe: Probe) -> None:
-    free, counts = _subject(probe).free_nats, _counts(probe)
+    free, counts = probe.fields.free_nats, _counts(probe)
     if not free > 0:
         raise NotApplicable("the free nats are not known; declare them as free_nats")
     for shift in (0, 1):
@@ -559,7 +554,7 @@ def free_nats(probe: Probe) -> None:
     ),
 )
 def negative_elbo(probe: Probe) -> None:
-    counts = (3,) * _subject(probe).levels
+    counts = (3,) * probe.fields.levels
     for examples in (1, 3, 4):
         tensors = _of_levels(probe, "loss", examples, counts)
         nll = 10 + 5 * probe.uniform(f"nll {examples}", examples)

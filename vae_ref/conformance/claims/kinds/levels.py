@@ -38,11 +38,6 @@ class _Noise(NamedTuple):
     z: Tensor
 
 
-def _subject(probe: Probe) -> Any:
-    """Return the subject, whose parts are there if the claim needs them."""
-    return probe.subject
-
-
 def _flat(probe: Probe, answer: Any, z: Tensor) -> Gaussian:
     """Return mean and log variance as a subject gave them, for codes z; None is N(0, I)."""
     if answer is None:
@@ -54,7 +49,7 @@ def _flat(probe: Probe, answer: Any, z: Tensor) -> Gaussian:
 
 def _prior(probe: Probe, codes: Sequence[Tensor], level: int) -> Gaussian:
     """Return the subject's prior of a level, given the codes of all levels."""
-    subject = _subject(probe)
+    subject = probe.fields
     if level:
         answer = subject.prior_of_level(*(z.detach().clone() for z in codes[:level]))
     else:
@@ -91,7 +86,7 @@ def _require_repeatable(probe: Probe, codes: Sequence[Tensor]) -> None:
 
 def _drawn(probe: Probe, draw: Callable[[int], Sequence[Tensor]]) -> list[_Noise]:
     """Draw new codes, and standardise them by the priors given the codes above."""
-    _subject(probe).seed(probe.number("codes"))
+    probe.fields.seed(probe.number("codes"))
     calls = [list(draw(_EXAMPLES)) for _ in range(_CALLS)]
     _require_repeatable(probe, calls[0])
     return [
@@ -175,7 +170,7 @@ def _differ(a: Gaussian, b: Gaussian) -> bool:
     kills=("prior-of-another-example", "prior-of-mean-code"),
 )
 def a_prior_for_each_example(probe: Probe) -> None:
-    subject = _subject(probe)
+    subject = probe.fields
     subject.seed(probe.number("examples"))
     if subject.draw_hierarchy is not None:
         codes = list(subject.draw_hierarchy(6))
@@ -225,7 +220,7 @@ def a_prior_for_each_example(probe: Probe) -> None:
     ),
 )
 def draws_from_the_priors(probe: Probe) -> None:
-    levels = _drawn(probe, _subject(probe).draw_hierarchy)
+    levels = _drawn(probe, probe.fields.draw_hierarchy)
     _require_fresh(levels, "new codes")
     alpha = probe.alpha / _tests(levels, 2)
     for number, noise in enumerate(levels, 1):
@@ -261,7 +256,7 @@ def draws_from_the_priors(probe: Probe) -> None:
     ),
 )
 def draws_at_a_temperature(probe: Probe) -> None:
-    subject = _subject(probe)
+    subject = probe.fields
     levels = _drawn(probe, lambda n: subject.draw_tempered(n, _TEMPERATURE))
     _require_fresh(levels, "codes at a temperature")
     alpha = probe.alpha / _tests(levels, 2)
@@ -281,7 +276,7 @@ def draws_at_a_temperature(probe: Probe) -> None:
 
 def _pass(probe: Probe, x: Any) -> list[tuple[Tensor, Gaussian, Gaussian]]:
     """Infer the codes of x; return them, and the flat posteriors and priors."""
-    found = list(_subject(probe).top_down(x))
+    found = list(probe.fields.top_down(x))
     return [(z, _flat(probe, q, z), _flat(probe, p, z)) for z, q, p in found]
 
 
@@ -304,7 +299,7 @@ def _pass(probe: Probe, x: Any) -> list[tuple[Tensor, Gaussian, Gaussian]]:
     ),
 )
 def priors_given_the_codes(probe: Probe) -> None:
-    subject = _subject(probe)
+    subject = probe.fields
     subject.seed(probe.number("inference"))
     levels = _pass(probe, subject.observations(6))
     codes = [z for z, _, _ in levels]
@@ -367,7 +362,7 @@ def _instead(
     ),
 )
 def codes_from_the_posteriors(probe: Probe) -> None:
-    subject = _subject(probe)
+    subject = probe.fields
     subject.seed(probe.number("codes"))
     x = subject.observations(_EXAMPLES)
     calls = [_pass(probe, x) for _ in range(_CALLS)]
@@ -411,7 +406,7 @@ def codes_from_the_posteriors(probe: Probe) -> None:
     builds_on=(*_PRIORS, "hierarchy/priors-given-the-codes"),
 )
 def priors_learn_through_the_codes(probe: Probe) -> None:
-    subject = _subject(probe)
+    subject = probe.fields
     subject.seed(probe.number("inference"))
     x = subject.observations(4)
     if not isinstance(x, Tensor) or not x.is_floating_point():

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,14 +27,9 @@ of_prior = partial(registry.claim, slot="log_flexible_prior", source=_SOURCE)
 Sample = NDArray[np.float64]
 
 
-def _subject(probe: Probe) -> Any:
-    """Return the subject, whose parts are there if the claim needs them."""
-    return probe.subject
-
-
 def _components(probe: Probe) -> tuple[Tensor, Tensor, Tensor]:
     """Return the log weights, means and log variances of the components."""
-    weights, mu, logvar = _subject(probe).prior_components()
+    weights, mu, logvar = probe.fields.prior_components()
     mu = torch.as_tensor(mu).detach().double().flatten(1)
     logvar = torch.as_tensor(logvar).detach().double().reshape(mu.shape)
     if weights is None:
@@ -49,8 +43,8 @@ def _components(probe: Probe) -> tuple[Tensor, Tensor, Tensor]:
 
 def _codes(probe: Probe, name: str, examples: int) -> Tensor:
     """Return codes where the components are, if they are known, and some others."""
-    z = probe.normal(name, examples, _subject(probe).prior_dim)
-    if _subject(probe).prior_components is None:
+    z = probe.normal(name, examples, probe.fields.prior_dim)
+    if probe.fields.prior_components is None:
         return z
     _, mu, logvar = _components(probe)
     k = torch.arange(examples) % len(mu)
@@ -169,7 +163,7 @@ def _density(probe: Probe, z: Tensor) -> Tensor:
 
 
 def _require_plane(probe: Probe) -> int:
-    dim: int = _subject(probe).prior_dim
+    dim: int = probe.fields.prior_dim
     if dim > 2:
         raise NotApplicable(
             f"a prior of {dim} coordinates; give one of 1 or 2, or prior_components"
@@ -263,7 +257,7 @@ def prior_slopes(probe: Probe) -> None:
 )
 def prior_learns(probe: Probe) -> None:
     probe.require_gradient("log_flexible_prior")
-    parameters = [p for p in _subject(probe).prior_parameters if p.requires_grad]
+    parameters = [p for p in probe.fields.prior_parameters if p.requires_grad]
     if not parameters:
         raise NotApplicable("none of the prior's parameters requires a gradient")
     z = _codes(probe, "learns", 12)
@@ -342,7 +336,7 @@ Cdf = Callable[[Sample], Sample]
     builds_on=(*_VALUE, "flows/prior-for-each-example", *_MASS),
 )
 def prior_draws(probe: Probe) -> None:
-    subject = _subject(probe)
+    subject = probe.fields
     dim = subject.prior_dim
     known = subject.prior_components is not None
     if not known:
@@ -369,7 +363,7 @@ def prior_draws(probe: Probe) -> None:
     else:
         cdfs = [_cdf_on_a_grid(probe, a, z) for a in lines]
     for a, values, cdf in zip(lines, along, cdfs, strict=True):
-        p = _uniform(cdf(values))
+        p = statistics.uniform(cdf(values))
         if not p >= probe.alpha / len(lines):
             symptom = next(
                 (s for s, other in _others(probe, known) if _are_from(along, lines, other)),
@@ -387,10 +381,6 @@ def _directions(probe: Probe, dim: int) -> list[Tensor]:
     axes = list(torch.eye(dim, dtype=torch.float64)[:4])
     more = probe.normal("directions", 2, dim).double() if dim > 1 else torch.zeros(0, dim)
     return axes + [line / line.norm() for line in more]
-
-
-def _uniform(u: Sample) -> float:
-    return statistics.kolmogorov_smirnov(special.ndtri(np.clip(u, 0, 1)))
 
 
 def _cdf_of_mixture(a: Tensor, log_weights: Tensor, mu: Tensor, logvar: Tensor) -> Cdf:
@@ -429,7 +419,7 @@ def _cdf_on_a_grid(probe: Probe, a: Tensor, z: Tensor) -> Cdf:
 
 def _others(probe: Probe, known: bool) -> Iterator[tuple[str, tuple[Tensor, Tensor, Tensor]]]:
     """Yield priors that draws often come from instead."""
-    dim = _subject(probe).prior_dim
+    dim = probe.fields.prior_dim
     zero = torch.zeros(1, dim, dtype=torch.float64)
     yield "standard-normal", (zero[:, 0], zero, zero)
     if not known:
@@ -449,4 +439,6 @@ def _are_from(
     along: list[Sample], lines: list[Tensor], given: tuple[Tensor, Tensor, Tensor]
 ) -> bool:
     pairs = zip(along, lines, strict=True)
-    return all(_uniform(_cdf_of_mixture(a, *given)(values)) > 1e-4 for values, a in pairs)
+    return all(
+        statistics.uniform(_cdf_of_mixture(a, *given)(values)) > 1e-4 for values, a in pairs
+    )

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,18 +64,13 @@ class Batch(NamedTuple):
         return {"z_e": rows, "the codebook": self.by_code(of_codes)}
 
 
-def _subject(probe: Probe) -> Any:
-    """Return the subject, whose parts are there if the claim needs them."""
-    return probe.subject
-
-
 def _distances(z: Tensor, book: Tensor) -> Tensor:
     return (z.double().unsqueeze(1) - book.double()).square().sum(-1)
 
 
 def _batch(probe: Probe, name: str) -> Batch:
     """Draw codes of several lengths, and encodings without two codes that are as near."""
-    subject = _subject(probe)
+    subject = probe.fields
     codes, dims, positions = subject.codes, subject.dims, math.prod(subject.positions)
     examples = max(2, round(_ENCODINGS / positions))
     n = examples * positions
@@ -91,14 +86,14 @@ def _batch(probe: Probe, name: str) -> Batch:
 
 def _arranged(probe: Probe, rows: Tensor) -> Tensor:
     """Return rows in the subject's shape."""
-    subject = _subject(probe)
+    subject = probe.fields
     whole = rows.reshape(-1, *subject.positions, subject.dims)
     return whole.movedim(-1, subject.code_axis).clone(memory_format=torch.contiguous_format)
 
 
 def _quantised(probe: Probe, z: Tensor, book: Tensor) -> tuple[Tensor, Tensor]:
     """Return z_q as rows, and the index of each; taken from z_q if there is none."""
-    subject, given = _subject(probe), _arranged(probe, z)
+    subject, given = probe.fields, _arranged(probe, z)
     with probe.calling():
         answer = subject.quantise(given, book.clone())
     several = isinstance(answer, tuple | list)
@@ -227,7 +222,7 @@ def z_q_is_the_code(probe: Probe) -> None:
     builds_on=("quantisation/nearest-code", "quantisation/z-q-is-the-code"),
 )
 def straight_through(probe: Probe) -> None:
-    if _subject(probe).estimator == "other":
+    if probe.fields.estimator == "other":
         raise NotApplicable("another estimator than the straight-through one is declared")
     batch = _batch(probe, "straight")
     slope = probe.normal("slope", *batch.z.shape)
@@ -294,7 +289,7 @@ def _name(factor: float, factors: dict[str, float]) -> str:
 
 def _loss(probe: Probe, batch: Batch) -> Loss:
     """Infer the factor and the weight of a loss, as far as they are not declared."""
-    subject = _subject(probe)
+    subject = probe.fields
     declared, beta = subject.reduction, subject.commitment
     answer = _value(probe, "quantisation_loss", batch.z, batch.book).detach().double()
     per_square = float(answer.sum() / batch.squares)
@@ -485,7 +480,7 @@ def _updated(
         counts[0], sums[0] = 0, 0
     before = {"z_e": z, "indices": index, "counts": counts, "sums": sums}
     with probe.calling():
-        answer = _subject(probe).update_codebook(*(t.clone() for t in before.values()), decay)
+        answer = probe.fields.update_codebook(*(t.clone() for t in before.values()), decay)
     book, *averages = (part.detach().double() for part in answer)
     new_counts, new_sums = averages
     return before, book, new_counts.reshape(-1), new_sums
@@ -503,7 +498,7 @@ def _updated(
     kills=("ema-decay-swapped", "ema-absent-codes-not-decayed", "ema-of-means"),
 )
 def moving_averages(probe: Probe) -> None:
-    epsilon = _subject(probe).smoothing
+    epsilon = probe.fields.smoothing
     for decay in (0.9, 0.99):
         before, _, counts, sums = _updated(probe, f"averages {decay}", decay)
         old_counts, old_sums = before["counts"].double(), before["sums"].double()
@@ -540,7 +535,7 @@ def moving_averages(probe: Probe) -> None:
     builds_on=("quantisation/moving-averages",),
 )
 def codebook_of_averages(probe: Probe) -> None:
-    epsilon = _subject(probe).smoothing
+    epsilon = probe.fields.smoothing
     before, book, counts, sums = _updated(probe, "codebook", 0.9)
     plain = sums / counts.unsqueeze(1)
     smooth = sums / _smoothed(counts, _SMALL if epsilon is None else epsilon).unsqueeze(1)
@@ -568,7 +563,7 @@ def _distance(a: Tensor, b: Tensor) -> float:
     builds_on=("quantisation/moving-averages", "quantisation/codebook-of-averages"),
 )
 def unused_code(probe: Probe) -> None:
-    if _subject(probe).smoothing == 0:
+    if probe.fields.smoothing == 0:
         raise NotApplicable("the counts are declared not to be smoothed")
     _, book, _, _ = _updated(probe, "unused", 0.9, unused=True)
     if not bool(book.isfinite().all()):
@@ -594,11 +589,11 @@ def unused_code(probe: Probe) -> None:
     kills=("perplexity-of-bits", "perplexity-without-exp", "perplexity-counts-codes"),
 )
 def perplexity(probe: Probe) -> None:
-    codes = _subject(probe).codes
+    codes = probe.fields.codes
     skewed = (codes * probe.uniform("used", 60).double() ** 3).long()
     for index in (skewed, torch.arange(6 * codes) % codes, torch.full((9,), codes - 1)):
         with probe.calling():
-            answer = torch.as_tensor(_subject(probe).perplexity(index.clone(), codes))
+            answer = torch.as_tensor(probe.fields.perplexity(index.clone(), codes))
         shares = [index.tolist().count(k) / len(index) for k in set(index.tolist())]
         right = math.exp(-math.fsum(p * math.log(p) for p in shares))
         extra = _IN_LOG * codes / (ROUNDINGS * torch.finfo(probe.dtype).eps)
@@ -622,7 +617,7 @@ def _sweep(probe: Probe) -> Tensor:
 
 def _rounded(probe: Probe, z: Tensor) -> Tensor:
     with probe.calling():
-        answer: Tensor = _subject(probe).round_levels(z.clone(), _LEVELS)
+        answer: Tensor = probe.fields.round_levels(z.clone(), _LEVELS)
     if answer.shape != z.shape:
         found, right = tuple(answer.shape), tuple(z.shape)
         raise Violation(f"rounded numbers have shape {found}, not {right}", symptom="shape")

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import Any
 
 import mpmath
 import numpy as np
@@ -40,11 +39,6 @@ of_draw = partial(
 )
 
 
-def _subject(probe: Probe) -> Any:
-    """Return the subject, whose parts are there if the claim needs them."""
-    return probe.subject
-
-
 @cache
 def _exact(kappa: float, dim: int) -> tuple[float, float, float, float]:
     """Return log C_m, A_m, KL and dA/dkappa with 40 digits, by hypergeometric series.
@@ -76,7 +70,7 @@ def _each(probe: Probe, part: str, dim: int) -> Callable[[Tensor], Tensor]:
     def function(kappa: Tensor) -> Tensor:
         def call(rows: Tensor) -> Tensor:
             with probe.calling():
-                return torch.as_tensor(getattr(_subject(probe), part)(rows.clone(), dim))
+                return torch.as_tensor(getattr(probe.fields, part)(rows.clone(), dim))
 
         answer = call(kappa)
         if answer.numel() == len(kappa):
@@ -87,7 +81,7 @@ def _each(probe: Probe, part: str, dim: int) -> Callable[[Tensor], Tensor]:
 
 
 def _require(probe: Probe, part: str, index: int, kappas: Sequence[float], what: str) -> None:
-    for dim in _subject(probe).vmf_dims:
+    for dim in probe.fields.vmf_dims:
         kappa = torch.tensor(kappas, dtype=probe.dtype)[:, None]
         wide = [float(k) for k in kappa]
         require_agreement(
@@ -104,9 +98,9 @@ def _require_slopes(
     probe: Probe, part: str, what: str, slope: Callable[[float, int], float]
 ) -> None:
     probe.require_gradient(part)
-    if _subject(probe).kappa_fixed:
+    if probe.fields.kappa_fixed:
         raise NotApplicable("kappa is declared to be a constant")
-    for dim in _subject(probe).vmf_dims:
+    for dim in probe.fields.vmf_dims:
         kappa = torch.tensor(_USUAL, dtype=probe.dtype)[:, None]
         (found,) = probe.gradient(_each(probe, part, dim), kappa)
         wide = [float(k) for k in kappa]
@@ -232,10 +226,6 @@ def _cdf_of_angle(kappa: float, dim: int) -> Callable[[Sample], Sample]:
     return lambda angle: np.interp(angle, edges, cumulative / cumulative[-1])
 
 
-def _uniform(u: Sample) -> float:
-    return statistics.kolmogorov_smirnov(special.ndtri(np.clip(u, 0, 1)))
-
-
 def _angle(cosine: Tensor) -> Sample:
     return torch.arccos(cosine.clamp(-1, 1)).numpy()
 
@@ -244,7 +234,7 @@ def _drawn(probe: Probe, mu: Tensor, kappa: float) -> Tensor:
     """Draw around one direction, and require that the draws are on the sphere."""
     many = mu.to(probe.dtype).expand(_DRAWS, -1).clone()
     scale = torch.full((_DRAWS, 1), kappa, dtype=probe.dtype)
-    x: Tensor = _subject(probe).draw_vmf(many, scale).detach().double()
+    x: Tensor = probe.fields.draw_vmf(many, scale).detach().double()
     if x.numel() != many.numel():
         found, expected = tuple(x.shape), tuple(many.shape)
         raise Violation(f"x has shape {found} for mu of shape {expected}", symptom="shape")
@@ -267,12 +257,14 @@ def _require_draws(probe: Probe, name: str, mu: Tensor, kappa: float, alpha: flo
     x, dim = _drawn(probe, mu, kappa), len(mu)
     cosine = x @ mu
     cdf = _cdf_of_angle(kappa, dim)
-    p = _uniform(cdf(_angle(cosine)))
+    p = statistics.uniform(cdf(_angle(cosine)))
     if not p >= alpha:
         pole = torch.zeros(dim).double()
         pole[0] = 1
         other = {"opposite": -cosine, "pole": x @ pole}
-        symptom = next((s for s, t in other.items() if _uniform(cdf(_angle(t))) > 1e-4), "cosine")
+        symptom = next(
+            (s for s, t in other.items() if statistics.uniform(cdf(_angle(t))) > 1e-4), "cosine"
+        )
         mean, right = float(cosine.mean()), _exact(kappa, dim)[1]
         raise Violation(
             f"mu'x has the mean {mean:.4f} over {_DRAWS:,} draws with kappa {kappa:g} in {dim} "
@@ -290,7 +282,7 @@ def _require_draws(probe: Probe, name: str, mu: Tensor, kappa: float, alpha: flo
         above = int((side > 0).sum())
         p = 2 * float(special.bdtr(min(above, _DRAWS - above), _DRAWS, 0.5))
     else:
-        p = _uniform(_cdf_of_angle(0.0, dim - 1)(_angle(side)))
+        p = statistics.uniform(_cdf_of_angle(0.0, dim - 1)(_angle(side)))
     if not p >= alpha:
         raise Violation(
             f"the draws do not lie evenly around mu in {dim} dimensions (p = {p:.1g})",
@@ -315,7 +307,7 @@ def _require_draws(probe: Probe, name: str, mu: Tensor, kappa: float, alpha: flo
     ),
 )
 def vmf_draws(probe: Probe) -> None:
-    subject = _subject(probe)
+    subject = probe.fields
     subject.seed(probe.number("draws"))
     cases = [(dim, kappa) for dim in subject.vmf_dims for kappa in (1.5, 25.0)]
     for dim, kappa in cases:
@@ -334,7 +326,7 @@ def vmf_draws(probe: Probe) -> None:
     builds_on=_DRAW,
 )
 def vmf_draws_at_the_poles(probe: Probe) -> None:
-    subject = _subject(probe)
+    subject = probe.fields
     subject.seed(probe.number("poles"))
     for dim in subject.vmf_dims:
         for sign in (1.0, -1.0):
