@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import workloads
 from tests.gate.injections import copy_of
+from tests.transcripts import ROOT
 from vae_ref.gate import cli, comparison, paired
 from vae_ref.gate.paired import Settings
 
@@ -289,6 +290,16 @@ source = "src"
 [tool.vae-ref-gate.workloads]
 step = "speed.py:step"
 """
+NET = """
+import torch
+
+class Net(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(64, 3)
+
+    def loss(self, x):
+        return self(x).square().mean()
+"""
 SPEED = "def step():\n    import toy\n    return toy.step\n"
 
 
@@ -307,12 +318,43 @@ def described(project):
 
 
 @pytest.mark.parametrize(
-    "command", [("compare", "HEAD", "--counters-only"), ("count", "--write"), ("count", "--help")]
+    ("command", "answer"),
+    [
+        (("compare", "HEAD", "--counters-only"), "working tree against HEAD"),
+        (("count", "--write"), "  imports "),
+        (("count", "--help"), "Write the note."),
+    ],
 )
-def test_five_lines_say_what_a_workload_is(described, command):
+def test_five_lines_say_what_a_workload_is(described, command, answer):
     gate = Path(sys.executable).with_name("vae-ref-gate")
     done = subprocess.run([gate, *command], capture_output=True, text=True, check=True)
-    assert "nothing is worse" in done.stdout or "imports" in done.stdout or "note" in done.stdout
+    assert answer in done.stdout
+
+
+def test_files_of_one_name_are_told_apart(described, capsys):
+    (described / "more").mkdir()
+    (described / "more" / "speed.py").write_text(SPEED.replace("step", "leap"))
+    (described / "pyproject.toml").write_text(TABLE + 'leap = "more/speed.py:leap"\n')
+    (described / "src" / "toy.py").write_text(STEP + "leap = step\n")
+    assert cli.run(["count", "--write"]) == 0
+    assert {"step", "leap"} <= set(capsys.readouterr().out.split())
+
+
+def test_the_page_goes_as_shown(project, capsys):
+    """The table and the workload of docs/gate.md, on a project of a few lines."""
+    page = (ROOT / "docs" / "gate.md").read_text()
+    (project / "tests").mkdir()
+    (project / "src").mkdir()
+    for language, file in (("toml", "pyproject.toml"), ("python", "tests/speed.py")):
+        (project / file).write_text(page.split(f"```{language}\n")[1].split("```")[0])
+    (project / "src" / "shapes.py").write_text(NET)
+    git(project, "add", ".")
+    git(project, "commit", "-qm", "as the page says")
+    assert cli.run(["compare", "HEAD", "--counters-only"]) == 0
+    assert "nothing is worse" in capsys.readouterr().out
+    (project / "src" / "shapes.py").write_text(NET.replace("mean()", "mean() + x.sum().item()"))
+    assert cli.run(["compare", "HEAD", "--counters-only"]) == 1
+    assert "step/synchronisations" in capsys.readouterr().out
 
 
 def test_a_function_of_a_table_is_compared(described, capsys):

@@ -66,16 +66,12 @@ class Report:
     seconds: float
     stopped: bool = False
 
-    def excuse(self, name: str) -> str | None:
-        """Return why an increase is accepted, or None if it is not."""
-        return excuse(name, self.accepted)
-
     @property
     def regressions(self) -> list[str]:
         """The names of what is worse and not accepted."""
         worse = [change.name for change in self.changes if change.head > change.base]
         worse += [timing.name for timing in self.timings if timing.slower]
-        return [name for name in worse if self.excuse(name) is None]
+        return [name for name in worse if excuse(name, self.accepted) is None]
 
     @property
     def headline(self) -> str:
@@ -165,7 +161,7 @@ def _times(report: Report) -> Rows:
 def _word(report: Report, name: str, *, worse: bool, word: str) -> str:
     if not worse:
         return ""
-    reason = report.excuse(name)
+    reason = excuse(name, report.accepted)
     return word if reason is None else f"accepted: {reason}"
 
 

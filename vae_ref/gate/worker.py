@@ -8,6 +8,7 @@ path and loads counting.py by its path, so that SOURCE alone decides which revis
 imported. torch is imported only if a workload imports it.
 """
 
+import functools
 import gc
 import importlib.util
 import json
@@ -86,9 +87,11 @@ class Process:
         return file is not None and Path(file).resolve().is_relative_to(self.source)
 
 
+@functools.cache
 def load(path: Path) -> ModuleType:
-    """Import a file by its path, under a name that no other module has."""
-    spec = importlib.util.spec_from_file_location(PREFIX + path.stem, path)
+    """Import a file by its path, once, under a name that no other module has."""
+    name = PREFIX + str(path.with_suffix("")).replace(".", "_")
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no Python file")
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
@@ -101,8 +104,7 @@ def function(place: str) -> Callable[[], Callable[[], object]]:
     file, _, name = place.rpartition(":")
 
     def call() -> Callable[[], object]:
-        module = sys.modules.get(PREFIX + Path(file).stem) or load(Path(file))
-        made: Callable[[], object] = getattr(module, name)()
+        made: Callable[[], object] = getattr(load(Path(file)), name)()
         return made
 
     return call
