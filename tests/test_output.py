@@ -36,7 +36,7 @@ def test_a_closed_pipe_is_no_error(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_closed_streams_are_no_error(tmp_path, closed):
-    code = "from vae_ref.cli.output import streams_opened; streams_opened();" + LONG.replace(
+    code = "from vae_ref.support.command import streams_opened; streams_opened();" + LONG.replace(
         "\n", "\n"
     )
     (tmp_path / "long.py").write_text(code)

@@ -273,6 +273,12 @@ def test_a_worker_that_does_not_answer_is_stopped(project, gate, monkeypatch):
     assert "working tree cannot count step: no answer within 10 seconds" in errors
 
 
+def test_a_fault_of_the_gate_gives_one_line(project, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "configured", lambda *_: 1 // 0)
+    assert cli.run(["compare", "base"]) == 70
+    assert capsys.readouterr().err.startswith("vae-ref-gate: internal error, ZeroDivisionError: ")
+
+
 def test_without_a_repository(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))

@@ -5,7 +5,9 @@ import sys
 
 from rich.console import Console
 
-__all__ = ["Output", "complain", "streams_opened"]
+from vae_ref.support import command
+
+__all__ = ["Output", "complain"]
 
 
 class Output(Console):
@@ -21,13 +23,6 @@ class Output(Console):
         os.close(nowhere)
 
 
-def streams_opened() -> None:
-    """Open the standard streams that were closed; what is written to them is lost."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for good
-
-
 def complain(message: str) -> None:
     """Say what is wrong on the standard error stream."""
-    print(f"vae-ref: {message}", file=sys.stderr)
+    command.complain("vae-ref", message)

@@ -13,13 +13,10 @@ from vae_ref.gate.comparison import compare
 from vae_ref.gate.config import configured
 from vae_ref.gate.paired import Settings
 from vae_ref.gate.revisions import GateError, check_out
+from vae_ref.support import command
 from vae_ref.support.atomic import replacing
-from vae_ref.support.errors import UserError
 
 __all__ = ["main"]
-
-_UsageError: Any = typer.BadParameter.__bases__[0]  # typer has no public name for it
-_MISUSE, _INTERRUPTED = 2, 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -196,23 +193,7 @@ def _settings(chosen: dict[str, Any]) -> Settings:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command, and return its exit status."""
-    try:
-        return int(app(arguments, standalone_mode=False) or 0)
-    except _UsageError as error:
-        if message := error.format_message():  # none, if the help was printed
-            complain(message)
-        return _MISUSE
-    except (UserError, OSError) as error:
-        complain(str(error))
-        return _MISUSE
-    except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted")
-        return _INTERRUPTED
-
-
-def complain(message: str) -> None:
-    """Say what is wrong on the standard error stream."""
-    print(f"vae-ref-gate: {message}", file=sys.stderr)
+    return command.run(app, "vae-ref-gate", arguments)
 
 
 def main() -> None:
