@@ -143,7 +143,9 @@ def logistic_of_bytes():
     """Levels from 0 to 255, by a distribution function."""
 
     def score(x, mean, scale):
-        cdf = lambda t: torch.sigmoid((t - mean) / scale)  # noqa: E731
+        def cdf(t):
+            return torch.sigmoid((t - mean) / scale)
+
         above = torch.where(x >= 255, torch.ones_like(x), cdf(x + 0.5))
         below = torch.where(x <= 0, torch.zeros_like(x), cdf(x - 0.5))
         return -torch.log(above - below).sum(1)

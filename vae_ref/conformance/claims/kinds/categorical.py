@@ -255,10 +255,11 @@ def kl_of_certain_codes(probe: Probe) -> None:
     builds_on=_VALUE,
 )
 def kl_slopes(probe: Probe) -> None:
+    def oracle(logits: Tensor) -> Tensor:
+        return _divergence(logits, torch.zeros_like(logits))
+
     for size in sizes(probe, *SIZES[1:]):
-        logits = _logits(probe, "slopes", size)
-        oracle = lambda logits: _divergence(logits, torch.zeros_like(logits))  # noqa: E731
-        _require_slopes(probe, "kl_to_uniform", oracle, logits)
+        _require_slopes(probe, "kl_to_uniform", oracle, _logits(probe, "slopes", size))
 
 
 @of_kl(
