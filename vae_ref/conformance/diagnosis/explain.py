@@ -263,7 +263,7 @@ def _by_answers(
 ) -> Diagnosis | None:
     """Name a bug of another kind of VAE: it answers the claims that fail as a mutant does."""
     seen = {r.claim.id: r for r in failed if r.claim.slot == slot}
-    scores = {}
+    held, scores = ran - {r.claim.id for r in failed}, {}
     for name, kills in kill_matrix().items():
         if BANK[name].slot != slot or not kills.keys() & seen.keys():
             continue
@@ -271,9 +271,7 @@ def _by_answers(
         same = replace(subject.conventions, dtype=probe.conventions.dtype)
         mutant = Probe(replace(subject, conventions=same), probe.seed, alpha=probe.alpha)
         alike = sum(_alike(r, _violation(r.claim, mutant)) for r in seen.values())
-        missed = kills.keys() & ran - {
-            r.claim.id for r in failed
-        }  # the mutant's, not the subject's
+        missed = kills.keys() & held  # which object to the mutant, not to the subject
         scores[name] = alike / (len(seen) + len(missed))
     ranked = sorted(scores, key=lambda name: scores[name], reverse=True)
     if not ranked or scores[ranked[0]] < _LIKE:
