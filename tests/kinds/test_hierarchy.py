@@ -247,6 +247,14 @@ def of_ladder(make):
         ("levels-top-twice", {"kl_levels": lambda q, p: sum(levels_of([*q, q[0]], [*p, p[0]]))}),
         ("levels-swapped", {"kl_levels": lambda q, p: sum(levels_of(p, q)).mean()}),
         (
+            "levels-mixed-reduction",
+            {
+                "kl_levels": lambda q, p: (
+                    sum(levels_of(q[:1], p[:1])).sum() + sum(levels_of(q[1:], p[1:])).mean()
+                )
+            },
+        ),
+        (
             "levels-loss-mixed-reduction",
             {"negative_elbo_of_levels": lambda nll, q, p: nll.mean() + sum(levels_of(q, p)).sum()},
         ),

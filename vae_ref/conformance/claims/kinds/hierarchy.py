@@ -11,7 +11,8 @@ from torch import Tensor
 from vae_ref.conformance.answers.comparison import require_agreement
 from vae_ref.conformance.claims import registry
 from vae_ref.conformance.probe.probe import Probe
-from vae_ref.conformance.records import NotApplicable, Violation
+from vae_ref.conformance.probe.terms import batch_reduction
+from vae_ref.conformance.records import Finding, NotApplicable, Violation
 
 _TERMS = "32 roundings of the sum of the terms' absolute values"
 _RESIDUAL = ("hierarchy/residual-kl",)
@@ -496,6 +497,40 @@ def kl_of_levels_slopes(probe: Probe) -> None:
     fixed = (2, 3) if probe.fields.top_prior == "standard" else ()
     names = list(_named(tensors))
     _require_slopes(probe, names, found, exact, scales=scales, given=tensors, fixed=fixed)
+
+
+@of_levels(
+    "hierarchy/one-reduction-of-levels",
+    statement="The KL divergences of all levels are reduced over the batch in the same way.",
+    formula=r"\sum_n \sum_l \mathrm{KL}_{l,n} \quad (\text{or the mean over } n)",
+    kind="metamorphic",
+    tolerance="a batch given twice has twice the KL, or the same KL, to 1e-5",
+    kills=("levels-mixed-reduction",),
+    builds_on=_LEVELS,
+)
+def one_reduction_of_levels(probe: Probe) -> Finding:
+    tensors, levels = _of_levels(probe, "reduction", 3, _counts(probe)), probe.fields.levels
+    whole = partial(probe.whole, "kl_levels", arranged=partial(_levels, probe))
+    found = []
+    for level in range(levels):
+        alone = list(tensors)
+        for other in set(range(levels)) - {level}:
+            alone[4 * other : 4 * other + 2] = alone[4 * other + 2 : 4 * other + 4]
+        found.append(batch_reduction(whole, *alone))
+    if len(set(found)) > 1 or found[0] == "neither":
+        change = {
+            "sum": "doubled",
+            "mean": "unchanged",
+            "neither": "neither doubled nor unchanged",
+        }
+        each = ", ".join(f"of level {level} {change[how]}" for level, how in enumerate(found, 1))
+        raise Violation(
+            f"a batch given twice has the KL {each}: what a level counts for depends on the batch "
+            "size",
+            symptom="-".join(found),
+        )
+    words = {"sum": "summed over the batch", "mean": "averaged over the batch"}
+    return Finding(facts={"KL of the levels": words[found[0]]})
 
 
 @registry.claim(

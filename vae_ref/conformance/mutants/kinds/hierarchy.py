@@ -433,6 +433,17 @@ def free_nats_added(posteriors: Gaussians, priors: Gaussians) -> Tensor:
     return total([term + FREE for term in each(posteriors, priors)])
 
 
+@of_levels(
+    "levels-mixed-reduction",
+    "the KL of your top level is summed over the batch, those of the others are averaged: the "
+    "weight of the top level is the size of the batch",
+    wrong="Σ_n KL_1,n + mean_n Σ_{l>1} KL_l,n",
+)
+def levels_mixed_reduction(posteriors: Gaussians, priors: Gaussians) -> Tensor:
+    top = kl_levels(posteriors[:1], priors[:1])
+    return top.sum() + kl_levels(posteriors[1:], priors[1:]).mean()
+
+
 @of_loss(
     "levels-loss-mixed-reduction",
     "the KL in your loss is summed over the batch, but the reconstruction is averaged: its weight "
