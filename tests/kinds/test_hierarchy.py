@@ -63,26 +63,26 @@ def test_the_residual_kl_is_that_of_the_residual_posterior():
 
 def test_levels_of_a_chain_have_the_kl_of_the_joint_gaussian():
     """The KL of the lower level is quadratic in the upper code: two points give its mean."""
-    a, b, v2, v1, m2 = 0.7, -0.3, 0.5, 0.9, 0.4
-    a_p, b_p, v2_p, v1_p = -0.2, 0.6, 1.0, 1.7
+    a, b, v1, v2, m1 = 0.7, -0.3, 0.5, 0.9, 0.4
+    a_p, b_p, v1_p, v2_p = -0.2, 0.6, 1.0, 1.7
 
-    def joint(a, b, m2, v2, v1):
-        covariance = [[v2, a * v2], [a * v2, a * a * v2 + v1]]
+    def joint(a, b, m1, v1, v2):
+        covariance = [[v1, a * v1], [a * v1, a * a * v1 + v2]]
         return MultivariateNormal(
-            *(torch.tensor(t).double() for t in ([m2, a * m2 + b], covariance))
+            *(torch.tensor(t).double() for t in ([m1, a * m1 + b], covariance))
         )
 
-    right = kl_divergence(joint(a, b, m2, v2, v1), joint(a_p, b_p, 0.0, v2_p, v1_p))
+    right = kl_divergence(joint(a, b, m1, v1, v2), joint(a_p, b_p, 0.0, v1_p, v2_p))
 
     def gaussian(mu, variance):
         return tuple(torch.tensor([[t]]).double() for t in (mu, math.log(variance)))
 
     found = [
         kl_levels(
-            [gaussian(m2, v2), gaussian(a * z2 + b, v1)],
-            [gaussian(0.0, v2_p), gaussian(a_p * z2 + b_p, v1_p)],
+            [gaussian(m1, v1), gaussian(a * z1 + b, v2)],
+            [gaussian(0.0, v1_p), gaussian(a_p * z1 + b_p, v2_p)],
         ).item()
-        for z2 in (m2 - math.sqrt(v2), m2 + math.sqrt(v2))
+        for z1 in (m1 - math.sqrt(v1), m1 + math.sqrt(v1))
     ]
     assert np.mean(found) == pytest.approx(right.item(), rel=1e-12)
 
@@ -113,58 +113,58 @@ def model():
     return normal(3, 2), normal(2, 1, seed=1), normal(2, 2, seed=2), normal(2, seed=3)
 
 
-def densities(z2, z1, model):
-    """Return log p(z_2), log p(z_1|z_2) and log p(x|z_1), by torch's classes."""
-    x, a, w, logvar_1 = model
+def densities(z1, z2, model):
+    """Return log p(z_1), log p(z_2|z_1) and log p(x|z_2), by torch's classes."""
+    x, a, w, logvar_2 = model
     return (
-        Normal(0.0, 1.0).log_prob(z2).sum(-1)
-        + Normal(z2 @ a.T, torch.exp(logvar_1 / 2)).log_prob(z1).sum(-1)
-        + Normal(z1 @ w.T, math.sqrt(VARIANCE)).log_prob(x).sum(-1)
+        Normal(0.0, 1.0).log_prob(z1).sum(-1)
+        + Normal(z1 @ a.T, torch.exp(logvar_2 / 2)).log_prob(z2).sum(-1)
+        + Normal(z2 @ w.T, math.sqrt(VARIANCE)).log_prob(x).sum(-1)
     )
 
 
 @pytest.mark.slow
 def test_the_evidence_of_the_linear_model_is_the_integral_over_both_levels(model):
-    x, a, w, logvar_1 = model[0][:1, :1], model[1][:1], model[2][:1, :1], model[3][:1]
+    x, a, w, logvar_2 = model[0][:1, :1], model[1][:1], model[2][:1, :1], model[3][:1]
 
-    def density(z1, z2):
-        codes = (torch.tensor([[z]]).double() for z in (z2, z1))
-        return densities(*codes, (x, a, w, logvar_1)).exp().item()
+    def density(z2, z1):
+        codes = (torch.tensor([[z]]).double() for z in (z1, z2))
+        return densities(*codes, (x, a, w, logvar_2)).exp().item()
 
     right, _ = integrate.dblquad(density, -8, 8, -12, 12, epsabs=1e-10)
-    found = linear.log_evidence(x, a, w, logvar_1, variance=VARIANCE)
+    found = linear.log_evidence(x, a, w, logvar_2, variance=VARIANCE)
     assert found.item() == pytest.approx(math.log(right), rel=1e-7)
 
 
 def test_bayes_rule_holds_in_the_linear_model(model):
-    """p(z_2|x) p(z_1|z_2, x) p(x) is the joint density, whatever the codes are."""
-    x, a, w, logvar_1 = model
-    z2, z1 = normal(3, 1, seed=4), normal(3, 2, seed=5)
+    """p(z_1|x) p(z_2|z_1, x) p(x) is the joint density, whatever the codes are."""
+    x, a, w, logvar_2 = model
+    z1, z2 = normal(3, 1, seed=4), normal(3, 2, seed=5)
     upper = MultivariateNormal(*linear.posterior_of_upper(*model, variance=VARIANCE))
     lower = MultivariateNormal(
-        *linear.posterior_of_lower(x, z2, a, w, logvar_1, variance=VARIANCE)
+        *linear.posterior_of_lower(x, z1, a, w, logvar_2, variance=VARIANCE)
     )
     evidence = linear.log_evidence(*model, variance=VARIANCE)
-    found = upper.log_prob(z2) + lower.log_prob(z1) + evidence
-    assert torch.allclose(found, densities(z2, z1, model), rtol=1e-11)
+    found = upper.log_prob(z1) + lower.log_prob(z2) + evidence
+    assert torch.allclose(found, densities(z1, z2, model), rtol=1e-11)
 
 
 def test_the_negative_elbo_of_the_true_posterior_is_the_evidence():
-    """One of each, so that the posterior is diagonal; the mean over z_2 by quadrature."""
-    x, a, w, logvar_1 = normal(1, 1), normal(1, 1, seed=1), normal(1, 1, seed=2), normal(1, seed=3)
-    m2, s2 = linear.posterior_of_upper(x, a, w, logvar_1, variance=VARIANCE)
-    q2 = m2, s2[0].log()
+    """One of each, so that the posterior is diagonal; the mean over z_1 by quadrature."""
+    x, a, w, logvar_2 = normal(1, 1), normal(1, 1, seed=1), normal(1, 1, seed=2), normal(1, seed=3)
+    m1, s1 = linear.posterior_of_upper(x, a, w, logvar_2, variance=VARIANCE)
+    q1 = m1, s1[0].log()
     nodes, weights = np.polynomial.hermite_e.hermegauss(20)
     total = 0.0
     for node, weight in zip(nodes, weights / weights.sum(), strict=True):
-        z2 = m2 + node * s2[0].sqrt()
-        m1, s1 = linear.posterior_of_lower(x, z2, a, w, logvar_1, variance=VARIANCE)
-        error = (x - m1 @ w.T).square() + w.square() * s1[0]
+        z1 = m1 + node * s1[0].sqrt()
+        m2, s2 = linear.posterior_of_lower(x, z1, a, w, logvar_2, variance=VARIANCE)
+        error = (x - m2 @ w.T).square() + w.square() * s2[0]
         nll = 0.5 * (error / VARIANCE + math.log(2 * math.pi * VARIANCE))
-        zero = torch.zeros_like(z2)
-        kl = kl_levels([q2, (m1, s1[0].log())], [(zero, zero), (z2 @ a.T, logvar_1.expand(1, 1))])
+        zero = torch.zeros_like(z1)
+        kl = kl_levels([q1, (m2, s2[0].log())], [(zero, zero), (z1 @ a.T, logvar_2.expand(1, 1))])
         total += weight * (nll.sum() + kl.sum()).item()
-    right = -linear.log_evidence(x, a, w, logvar_1, variance=VARIANCE)
+    right = -linear.log_evidence(x, a, w, logvar_2, variance=VARIANCE)
     assert total == pytest.approx(right.item(), rel=1e-12)
 
 
@@ -175,12 +175,12 @@ def small():
 
 
 def test_the_terms_are_those_of_one_draw_of_both_levels(small):
-    x, eps_2, eps_1 = normal(4, 6).sigmoid(), normal(4, 2, seed=1), normal(4, 3, seed=2)
-    upper, lower = small.top_down(x, eps_2, eps_1)
-    terms = small.terms(x, eps_2, eps_1)
+    x, eps_1, eps_2 = normal(4, 6).sigmoid(), normal(4, 2, seed=1), normal(4, 3, seed=2)
+    upper, lower = small.top_down(x, eps_1, eps_2)
+    terms = small.terms(x, eps_1, eps_2)
     kl = kl_levels([upper.posterior, lower.posterior], [upper.prior, lower.prior])
     assert torch.allclose(terms.divergence, kl, rtol=1e-10)
-    for level, eps in ((upper, eps_2), (lower, eps_1)):
+    for level, eps in ((upper, eps_1), (lower, eps_2)):
         mu, logvar = level.posterior
         assert torch.allclose(level.z, mu + eps * torch.exp(logvar / 2))
     assert all(map(torch.equal, lower.prior, small.prior(upper.z)))
@@ -191,18 +191,18 @@ def test_the_terms_are_those_of_one_draw_of_both_levels(small):
 
 
 def test_everything_learns_from_the_loss(small):
-    x, eps_2, eps_1 = normal(4, 6).sigmoid(), normal(4, 2, seed=1), normal(4, 3, seed=2)
-    small.terms(x, eps_2, eps_1).loss().sum().backward()
+    x, eps_1, eps_2 = normal(4, 6).sigmoid(), normal(4, 2, seed=1), normal(4, 3, seed=2)
+    small.terms(x, eps_1, eps_2).loss().sum().backward()
     assert all(bool(p.grad.abs().sum() > 0) for p in small.parameters())
 
 
 def test_a_temperature_scales_the_noise_of_both_levels(small):
-    eps_2, eps_1 = normal(4, 2), normal(4, 3, seed=1)
-    z_2, z_1 = small.draw(eps_2, eps_1, temperature=0.5)
-    mu_p, logvar_p = small.prior(z_2)
-    assert torch.equal(z_2, 0.5 * eps_2)
-    assert torch.allclose(z_1, mu_p + 0.5 * torch.exp(logvar_p / 2) * eps_1)
-    assert torch.isfinite(log_density(z_1, mu_p, logvar_p)).all()
+    eps_1, eps_2 = normal(4, 2), normal(4, 3, seed=1)
+    z_1, z_2 = small.draw(eps_1, eps_2, temperature=0.5)
+    mu_p, logvar_p = small.prior(z_1)
+    assert torch.equal(z_1, 0.5 * eps_1)
+    assert torch.allclose(z_2, mu_p + 0.5 * torch.exp(logvar_p / 2) * eps_2)
+    assert torch.isfinite(log_density(z_2, mu_p, logvar_p)).all()
 
 
 def test_dimensions_are_positive():
@@ -220,14 +220,14 @@ def levels_of(posteriors, priors):
 
 class DetachedLadder(Ladder):
     def forward(self, x):
-        upper, (z1, posterior, _) = super().forward(x)
-        return upper, (z1, posterior, self.prior(upper[0].detach()))
+        upper, (z2, posterior, _) = super().forward(x)
+        return upper, (z2, posterior, self.prior(upper[0].detach()))
 
 
 class MeanLadder(Ladder):
     def forward(self, x):
-        upper, (z1, posterior, _) = super().forward(x)
-        return upper, (z1, posterior, self.prior(upper[1][0]))
+        upper, (z2, posterior, _) = super().forward(x)
+        return upper, (z2, posterior, self.prior(upper[1][0]))
 
 
 def of_ladder(make):

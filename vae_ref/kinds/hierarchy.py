@@ -1,10 +1,10 @@
 r"""A VAE of two levels of codes, inferred from the top down.
 
 .. math::
-    \log p(x) \ge \mathbb E_q[\log p(x \mid z_1)]
-    - \mathrm{KL}\big(q(z_2 \mid x)\,\|\,p(z_2)\big)
-    - \mathbb E_{q(z_2 \mid x)}\Big[
-      \mathrm{KL}\big(q(z_1 \mid z_2, x)\,\|\,p(z_1 \mid z_2)\big)\Big]
+    \log p(x) \ge \mathbb E_q[\log p(x \mid z_2)]
+    - \mathrm{KL}\big(q(z_1 \mid x)\,\|\,p(z_1)\big)
+    - \mathbb E_{q(z_1 \mid x)}\Big[
+      \mathrm{KL}\big(q(z_2 \mid z_1, x)\,\|\,p(z_2 \mid z_1)\big)\Big]
 """
 
 from typing import NamedTuple
@@ -37,10 +37,10 @@ class HierarchicalVAE(nn.Module):
     r"""A VAE of two levels, whose lower posterior is relative to its prior.
 
     .. math::
-        p(x, z_1, z_2) = p(x \mid z_1)\, N\big(z_1; \mu_p(z_2), \sigma_p^2(z_2)\big)\, N(z_2; 0, I)
+        p(x, z_1, z_2) = p(x \mid z_2)\, N\big(z_2; \mu_p(z_1), \sigma_p^2(z_1)\big)\, N(z_1; 0, I)
         \\
-        q(z_1 \mid z_2, x) = N\big(\mu_p(z_2) + \Delta\mu(z_2, x),\;
-        \sigma_p^2(z_2)\, \Delta\sigma^2(z_2, x)\big)
+        q(z_2 \mid z_1, x) = N\big(\mu_p(z_1) + \Delta\mu(z_1, x),\;
+        \sigma_p^2(z_1)\, \Delta\sigma^2(z_1, x)\big)
 
     Args:
         input_dim: The number of pixels of an image.
@@ -53,8 +53,8 @@ class HierarchicalVAE(nn.Module):
 
     Example:
         >>> model = HierarchicalVAE(input_dim=784, latent_dims=(4, 20))
-        >>> x, eps_2, eps_1 = torch.rand(5, 784), torch.randn(5, 4), torch.randn(5, 20)
-        >>> model.terms(x, eps_2, eps_1).loss().shape
+        >>> x, eps_1, eps_2 = torch.rand(5, 784), torch.randn(5, 4), torch.randn(5, 20)
+        >>> model.terms(x, eps_1, eps_2).loss().shape
         torch.Size([5])
 
     References:
@@ -83,37 +83,37 @@ class HierarchicalVAE(nn.Module):
         self.from_lower = nn.Linear(lower, hidden_dim)
         self.to_pixels = nn.Linear(hidden_dim, input_dim)
 
-    def prior(self, z_2: Noise) -> tuple[Noise, Noise]:
-        """Compute ``mu_p`` and ``logvar_p`` of p(z_1|z_2)."""
-        mu_p, logvar_p = self.prior_heads(torch.relu(self.from_upper(z_2))).chunk(2, -1)
+    def prior(self, z_1: Noise) -> tuple[Noise, Noise]:
+        """Compute ``mu_p`` and ``logvar_p`` of p(z_2|z_1)."""
+        mu_p, logvar_p = self.prior_heads(torch.relu(self.from_upper(z_1))).chunk(2, -1)
         return mu_p, logvar_p
 
-    def top_down(self, x: Pixels, eps_2: Noise, eps_1: Noise) -> tuple[Level, Level]:
+    def top_down(self, x: Pixels, eps_1: Noise, eps_2: Noise) -> tuple[Level, Level]:
         """Infer the upper code, then the lower one given the upper one: one draw of each."""
         h = torch.relu(self.to_hidden(x))
         mu, logvar = self.heads(h).chunk(2, -1)
-        z_2 = reparameterize(mu, logvar, eps_2)
+        z_1 = reparameterize(mu, logvar, eps_1)
         standard = torch.zeros_like(mu), torch.zeros_like(logvar)
-        upper = Level(z_2, (mu, logvar), standard, kl_to_standard_normal(mu, logvar))
-        mu_p, logvar_p = self.prior(z_2)
-        both = torch.cat([h, torch.relu(self.from_upper(z_2))], -1)
+        upper = Level(z_1, (mu, logvar), standard, kl_to_standard_normal(mu, logvar))
+        mu_p, logvar_p = self.prior(z_1)
+        both = torch.cat([h, torch.relu(self.from_upper(z_1))], -1)
         delta_mu, delta_logvar = self.delta_heads(both).chunk(2, -1)
         posterior = residual_posterior(delta_mu, delta_logvar, mu_p, logvar_p)
-        z_1 = reparameterize(*posterior, eps_1)
+        z_2 = reparameterize(*posterior, eps_2)
         divergence = kl_residual(delta_mu, delta_logvar, logvar_p)
-        return upper, Level(z_1, posterior, (mu_p, logvar_p), divergence)
+        return upper, Level(z_2, posterior, (mu_p, logvar_p), divergence)
 
-    def draw(self, eps_2: Noise, eps_1: Noise, temperature: float = 1.0) -> tuple[Noise, Noise]:
+    def draw(self, eps_1: Noise, eps_2: Noise, temperature: float = 1.0) -> tuple[Noise, Noise]:
         """Turn noise into new codes; the temperature multiplies every standard deviation."""
-        z_2 = temperature * eps_2
-        return z_2, reparameterize(*self.prior(z_2), temperature * eps_1)
+        z_1 = temperature * eps_1
+        return z_1, reparameterize(*self.prior(z_1), temperature * eps_2)
 
-    def decode_logits(self, z_1: Noise) -> Outputs:
-        """Compute the outputs that parametrise the likelihood p(x|z_1)."""
-        return self.to_pixels(torch.relu(self.from_lower(z_1)))  # type: ignore[no-any-return]
+    def decode_logits(self, z_2: Noise) -> Outputs:
+        """Compute the outputs that parametrise the likelihood p(x|z_2)."""
+        return self.to_pixels(torch.relu(self.from_lower(z_2)))  # type: ignore[no-any-return]
 
-    def terms(self, x: Pixels, eps_2: Noise, eps_1: Noise) -> Terms:
+    def terms(self, x: Pixels, eps_1: Noise, eps_2: Noise) -> Terms:
         """Compute the terms of the negative ELBO in nats, per example, from one draw of both."""
-        upper, lower = self.top_down(x, eps_2, eps_1)
+        upper, lower = self.top_down(x, eps_1, eps_2)
         nll = self.likelihood.nll(self.decode_logits(lower.z), x)
         return Terms(nll, upper.divergence + lower.divergence)

@@ -1,12 +1,12 @@
 r"""The linear model of two levels: its evidence and its posterior are known.
 
 .. math::
-    z_2 \sim N(0, I), \qquad
-    z_1 \mid z_2 \sim N(A z_2, \operatorname{diag}\sigma_1^2), \qquad
-    x \mid z_1 \sim N(W z_1, s^2 I)
+    z_1 \sim N(0, I), \qquad
+    z_2 \mid z_1 \sim N(A z_1, \operatorname{diag}\sigma_2^2), \qquad
+    x \mid z_2 \sim N(W z_2, s^2 I)
 
-With :math:`z_1 = A z_2 + e_1`, the upper code and :math:`e_1` are independent, and
-:math:`x \mid z_2, e_1 \sim N(W A z_2 + W e_1, s^2 I)`: it is the linear model of one level with
+With :math:`z_2 = A z_1 + e_2`, the upper code and :math:`e_2` are independent, and
+:math:`x \mid z_1, e_2 \sim N(W A z_1 + W e_2, s^2 I)`: it is the linear model of one level with
 the weights :math:`(W A, W)`.
 """
 
@@ -19,25 +19,25 @@ from vae_ref.shapes import Codes, Noise, PerExample, Pixels
 __all__ = ["log_evidence", "posterior_of_lower", "posterior_of_upper"]
 
 
-def _one_level(x: Pixels, a: Tensor, w: Tensor, logvar_1: Tensor) -> tuple[Tensor, Codes, Codes]:
+def _one_level(x: Pixels, a: Tensor, w: Tensor, logvar_2: Tensor) -> tuple[Tensor, Codes, Codes]:
     upper = a.shape[1]
-    logvar = torch.cat([torch.zeros(upper, dtype=x.dtype), logvar_1])
+    logvar = torch.cat([torch.zeros(upper, dtype=x.dtype), logvar_2])
     zero = torch.zeros(*x.shape[:-1], len(logvar), dtype=x.dtype)
     return torch.cat([w @ a, w], 1), zero, logvar.expand_as(zero)
 
 
 def log_evidence(
-    x: Pixels, a: Tensor, w: Tensor, logvar_1: Tensor, *, variance: float
+    x: Pixels, a: Tensor, w: Tensor, logvar_2: Tensor, *, variance: float
 ) -> PerExample:
     r"""Compute :math:`\log p(x)` in nats, one value per example.
 
-    .. math:: p(x) = N\big(0,\; W (A A^\top + \operatorname{diag}\sigma_1^2)\, W^\top + s^2 I\big)
+    .. math:: p(x) = N\big(0,\; W (A A^\top + \operatorname{diag}\sigma_2^2)\, W^\top + s^2 I\big)
 
     Args:
         x: The data, shape ``(*batch, pixels)``.
         a: The weights :math:`A`, shape ``(lower, upper)``.
         w: The weights :math:`W`, shape ``(pixels, lower)``.
-        logvar_1: The log variances :math:`\log\sigma_1^2`, shape ``(lower,)``.
+        logvar_2: The log variances :math:`\log\sigma_2^2`, shape ``(lower,)``.
         variance: The variance :math:`s^2` of a pixel.
 
     Example:
@@ -48,13 +48,13 @@ def log_evidence(
     References:
         Bishop, *Pattern Recognition and Machine Learning*, 2006, equation 2.115.
     """
-    return linear.log_evidence(x, *_one_level(x, a, w, logvar_1), variance)
+    return linear.log_evidence(x, *_one_level(x, a, w, logvar_2), variance)
 
 
 def posterior_of_upper(
-    x: Pixels, a: Tensor, w: Tensor, logvar_1: Tensor, *, variance: float
+    x: Pixels, a: Tensor, w: Tensor, logvar_2: Tensor, *, variance: float
 ) -> tuple[Codes, Tensor]:
-    r"""Compute the true posterior of the upper code, :math:`p(z_2 \mid x)`.
+    r"""Compute the true posterior of the upper code, :math:`p(z_1 \mid x)`.
 
     The arguments are those of `log_evidence`.
 
@@ -66,22 +66,22 @@ def posterior_of_upper(
         >>> posterior_of_upper(one, one, one, torch.zeros(1), variance=2.0)
         (tensor([[0.2500]]), tensor([[[0.7500]]]))
     """
-    mean, covariance = linear.posterior(x, *_one_level(x, a, w, logvar_1), variance)
+    mean, covariance = linear.posterior(x, *_one_level(x, a, w, logvar_2), variance)
     upper = a.shape[1]
     return mean[..., :upper], covariance[..., :upper, :upper]
 
 
 def posterior_of_lower(
-    x: Pixels, z_2: Noise, a: Tensor, w: Tensor, logvar_1: Tensor, *, variance: float
+    x: Pixels, z_1: Noise, a: Tensor, w: Tensor, logvar_2: Tensor, *, variance: float
 ) -> tuple[Codes, Tensor]:
-    r"""Compute the true posterior of the lower code given the upper, :math:`p(z_1 \mid z_2, x)`.
+    r"""Compute the true posterior of the lower code given the upper, :math:`p(z_2 \mid z_1, x)`.
 
     Args:
         x: The data, shape ``(*batch, pixels)``.
-        z_2: The upper codes, shape ``(*batch, upper)``.
+        z_1: The upper codes, shape ``(*batch, upper)``.
         a: The weights :math:`A`, shape ``(lower, upper)``.
         w: The weights :math:`W`, shape ``(pixels, lower)``.
-        logvar_1: The log variances :math:`\log\sigma_1^2`, shape ``(lower,)``.
+        logvar_2: The log variances :math:`\log\sigma_2^2`, shape ``(lower,)``.
         variance: The variance :math:`s^2` of a pixel.
 
     Returns:
@@ -92,5 +92,5 @@ def posterior_of_lower(
         >>> posterior_of_lower(one, 0 * one, one, one, torch.zeros(1), variance=1.0)
         (tensor([[0.5000]]), tensor([[[0.5000]]]))
     """
-    mu_p = z_2 @ a.T
-    return linear.posterior(x, w, mu_p, logvar_1.expand_as(mu_p), variance)
+    mu_p = z_1 @ a.T
+    return linear.posterior(x, w, mu_p, logvar_2.expand_as(mu_p), variance)

@@ -122,24 +122,24 @@ class Ladder(nn.Module):
         if zero:
             nn.init.zeros_(self.heads.weight)
 
-    def prior(self, z2):
-        return self.heads(self.down(z2).relu()).chunk(2, dim=1)
+    def prior(self, z1):
+        return self.heads(self.down(z1).relu()).chunk(2, dim=1)
 
     def forward(self, x):
         h = self.up(x)
-        mu2, logvar2 = self.top(h).chunk(2, dim=1)
-        z2 = D.Normal(mu2, torch.exp(logvar2 / 2)).rsample()
-        prior = self.prior(z2)
+        mu1, logvar1 = self.top(h).chunk(2, dim=1)
+        z1 = D.Normal(mu1, torch.exp(logvar1 / 2)).rsample()
+        prior = self.prior(z1)
         mu, logvar = self.bottom(h).chunk(2, dim=1)
         precision = torch.exp(-logvar) + torch.exp(-prior[1])
         mean = (mu * torch.exp(-logvar) + prior[0] * torch.exp(-prior[1])) / precision
-        z1 = mean + torch.randn_like(mean) / precision.sqrt()
-        return (z2, (mu2, logvar2), None), (z1, (mean, -precision.log()), prior)
+        z2 = mean + torch.randn_like(mean) / precision.sqrt()
+        return (z1, (mu1, logvar1), None), (z2, (mean, -precision.log()), prior)
 
     def generate(self, n, temperature=1.0):
-        z2 = temperature * torch.randn(n, 2)
-        mu, logvar = self.prior(z2)
-        return z2, mu + temperature * torch.exp(0.5 * logvar) * torch.randn(n, 5)
+        z1 = temperature * torch.randn(n, 2)
+        mu, logvar = self.prior(z1)
+        return z1, mu + temperature * torch.exp(0.5 * logvar) * torch.randn(n, 5)
 
 
 def networks(name, **options):

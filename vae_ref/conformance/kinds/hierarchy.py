@@ -31,7 +31,7 @@ class HierarchicalVAE(Subject):
             ``free_nats`` at least, in each example or in the mean of the batch.
         negative_elbo_of_levels: ``(nll, posteriors, priors)`` -> the loss. ``nll`` is the
             reconstruction term in nats, one number for each example.
-        prior_of_level: ``(*codes)``, those of all levels above, or for two levels ``z_2``
+        prior_of_level: ``(*codes)``, those of all levels above, or for two levels ``z_1``
             -> ``(mu_p, logvar_p)``, the prior of the next level.
         draw_hierarchy: ``n`` -> the codes of all levels of n new examples.
         draw_tempered: ``(n, temperature)`` -> the same, where the standard deviation of every

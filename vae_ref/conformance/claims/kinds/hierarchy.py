@@ -275,7 +275,7 @@ class _Linear(NamedTuple):
     Attributes:
         points: Two times posteriors and priors, whose KL has the mean over the codes above as
             its mean, since it is quadratic in them.
-        reconstruction: The mean of -log p(x|z_1), per example.
+        reconstruction: The mean of -log p(x|z_L), per example.
         exact: -log p(x), per example.
     """
 
@@ -285,7 +285,10 @@ class _Linear(NamedTuple):
 
 
 def _linear(probe: Probe, levels: int) -> _Linear:
-    """Make z_l ~ N(a_l z_{l+1}, v_l), and x ~ N(w z_1, s2); every latent has its own pixel."""
+    """Make z_l ~ N(a_l z_{l-1}, v_l), and x ~ N(w z_L, s2); every latent has its own pixel.
+
+    The lists begin with the last level, L: the codes are integrated out from the bottom up.
+    """
     shape, s2 = (3, 2 * probe.latents[-1]), 0.5
     a = [probe.normal(f"a {n}", *shape).double() for n in range(levels - 1)]
     v = [torch.exp(probe.normal(f"v {n}", *shape).double()) for n in range(levels - 1)]
@@ -332,8 +335,8 @@ def _require_evidence(
     "hierarchy/residual-evidence",
     statement="In the linear model of two levels, with the true posterior relative to the prior, "
     "reconstruction and KL divergences add up to -log p(x).",
-    formula=r"z_2 \sim N(0, 1),\ z_1 \sim N(a z_2, \sigma_1^2),\ x \sim N(w z_1, s^2):\quad "
-    r"E_q[-\log p(x \mid z_1)] + \mathrm{KL}_2 + E_{q(z_2)}[\mathrm{KL}_1] = -\log p(x)",
+    formula=r"z_1 \sim N(0, 1),\ z_2 \sim N(a z_1, \sigma_2^2),\ x \sim N(w z_2, s^2):\quad "
+    r"E_q[-\log p(x \mid z_2)] + \mathrm{KL}_1 + E_{q(z_1)}[\mathrm{KL}_2] = -\log p(x)",
     kind="identity",
     kills=("residual-kl-without-half", "residual-kl-scale-absolute"),
     builds_on=_RESIDUAL,
@@ -459,7 +462,7 @@ def _joint(levels: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, Tensor]:
     "hierarchy/evidence",
     statement="In the linear model, with the true posterior factored from the top down, "
     "reconstruction and KL divergences add up to -log p(x).",
-    formula=r"E_q\Big[-\log p(x \mid z_1) + \sum_l \mathrm{KL}_l\Big] = -\log p(x)",
+    formula=r"E_q\Big[-\log p(x \mid z_L) + \sum_{l=1}^L \mathrm{KL}_l\Big] = -\log p(x)",
     kind="identity",
     kills=("levels-without-top", "levels-swapped"),
     builds_on=_LEVELS,
