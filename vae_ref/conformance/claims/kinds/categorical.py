@@ -176,7 +176,7 @@ def _require_slopes(
     (exact,) = torch.autograd.grad(oracle(*leaves).sum(), leaves[of])
     names = ("logits", "prior_logits")
     require_agreement(
-        f"the slope of {part} by the {names[of].replace('_', ' of the ')}",
+        f"the derivative of {part} with respect to the {names[of].replace('_', ' of the ')}",
         found,
         exact,
         scale=_scale(logits[0], logits[-1]).unsqueeze(-1),

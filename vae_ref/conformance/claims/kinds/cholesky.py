@@ -211,7 +211,7 @@ def _require_slopes(
                 t + t.mT if probe.fields.factor == "covariance" else t.tril() for t in both
             )
         require_agreement(
-            f"the slope of {what} by {name}",
+            f"the derivative of {what} with respect to {name}",
             both[0].flatten(1),
             both[1].flatten(1),
             scale=scale[:, None],

@@ -168,7 +168,7 @@ def _require_slopes(probe: Probe, names: tuple[str, str], of_prior: bool) -> Non
     for index, name in enumerate(names, 2 * of_prior):
         symptom = "no-gradient" if not bool(found[index].any()) else ""
         require_agreement(
-            f"the slope of the KL by {name}",
+            f"the derivative of the KL with respect to {name}",
             found[index],
             exact[index],
             scale=scale,

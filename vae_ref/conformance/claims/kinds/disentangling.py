@@ -99,7 +99,7 @@ def require_slope(
             f"no gradient of {what} reaches {by}: it is detached, or not used",
             symptom=f"no-gradient-of-{by.removeprefix('the ')}",
         )
-    name = f"the slope of {what} by {by}"
+    name = f"the derivative of {what} with respect to {by}"
     require_agreement(name, found, exact, scale=scale, dtype=probe.dtype, inputs=inputs)
 
 

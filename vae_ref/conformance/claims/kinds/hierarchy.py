@@ -254,13 +254,13 @@ def _require_slopes(
     lack = [n for i, n in enumerate(names) if i not in may_lack and not bool(found[i].any())]
     if lack:
         raise Violation(
-            f"the KL has no gradient by {', '.join(lack)}",
+            f"the KL has no gradient with respect to {', '.join(lack)}",
             symptom=f"no gradient by {', '.join(lack)}",
         )
     slopes = list(zip(names, found, exact, scales, strict=True))
     for name, got, right, scale in (s for i, s in enumerate(slopes) if i not in fixed):
         require_agreement(
-            f"the slope of the KL by {name}",
+            f"the derivative of the KL with respect to {name}",
             got,
             right,
             scale=scale,

@@ -430,8 +430,8 @@ def priors_learn_through_the_codes(probe: Probe) -> None:
         error, size = (slopes[0] - slopes[1]).abs().max(), slopes[1].abs().max()
         if not error <= _EPS * size * x[0].numel() ** 0.5:
             raise Violation(
-                f"the prior of level {level + 1} has the slope {slopes[0].abs().max():.4g} by x, "
-                f"not {size:.4g} as through the codes above",
+                f"the derivative of the prior of level {level + 1} with respect to x is "
+                f"{slopes[0].abs().max():.4g}, not {size:.4g} as through the codes above",
                 symptom="other slope" if bool(slopes[0].any()) else "no gradient",
             )
     if not judged:

@@ -105,7 +105,7 @@ def _require_slopes(
         (found,) = probe.gradient(_each(probe, part, dim), kappa)
         wide = [float(k) for k in kappa]
         require_agreement(
-            f"the slope of {what} by kappa in {dim} dimensions",
+            f"the derivative of {what} with respect to kappa in {dim} dimensions",
             found[:, 0],
             torch.tensor([slope(k, dim) for k in wide], dtype=torch.float64),
             scale=torch.tensor([2 * k + dim + dim / k for k in wide], dtype=torch.float64),
