@@ -25,6 +25,9 @@ def capacity_term(kl: PerExample, capacity: float, *, gamma: float) -> Scalar:
         capacity: The capacity :math:`C` in nats, which rises during the training.
         gamma: The weight :math:`\gamma`.
 
+    Returns:
+        The penalty in nats, one number for the batch.
+
     Example:
         >>> import torch
         >>> capacity_term(torch.tensor([3.0, 5.0]), 10.0, gamma=2.0)
@@ -54,6 +57,9 @@ def free_bits(kl_per_latent: Tensor, *, floor: float, floor_over: FloorOver = "l
         floor: The floor :math:`\lambda` in nats.
         floor_over: What the floor holds for.
 
+    Returns:
+        The KL in nats, one number for the batch.
+
     Example:
         >>> import torch
         >>> kl = torch.tensor([[0.0, 4.0], [0.0, 6.0]])
@@ -75,11 +81,13 @@ def free_bits(kl_per_latent: Tensor, *, floor: float, floor_over: FloorOver = "l
 class Schedule:
     r"""A weight that rises in a straight line, once or in every cycle.
 
+    .. math:: \beta_t = \beta_0 + (\beta_1 - \beta_0)\,\min\Big(1,\; \frac{t \bmod M}{T}\Big)
+
     Args:
-        steps: The number of training steps of the rise.
-        start: The first weight.
-        end: The last weight.
-        cycle: The number of steps after which it starts again; None for never.
+        steps: The number :math:`T` of training steps of the rise.
+        start: The first weight :math:`\beta_0`.
+        end: The last weight :math:`\beta_1`.
+        cycle: The number :math:`M` of steps after which it starts again; None for never.
 
     Raises:
         InputError: If the steps are not positive, or the cycle is shorter than the rise.

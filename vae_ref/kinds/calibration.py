@@ -83,14 +83,27 @@ def uniform_scores(rank: Tensor, draws: int, u: Codes) -> Codes:
 
     .. math:: s = \Phi^{-1}\Big(\frac{r + u}{L + 1}\Big)
 
+    The noise spreads each rank over an interval, so that the scores have no steps.
+
     Args:
-        rank: The ranks among ``draws`` draws.
+        rank: The ranks :math:`r` among ``draws`` draws, shape ``(examples, latent)``.
         draws: The number of draws :math:`L`.
         u: Uniform noise in (0, 1), the same shape.
+
+    Returns:
+        The scores, the same shape.
+
+    Raises:
+        InputError: If the shapes differ.
 
     Example:
         >>> uniform_scores(torch.tensor([0, 1, 2]), 2, torch.full((3,), 0.5))
         tensor([-0.9674,  0.0000,  0.9674])
+
+    References:
+        Dunn and Smyth, *Randomized Quantile Residuals*, 1996; Talts et al., *Validating Bayesian
+        Inference Algorithms with Simulation-Based Calibration*, 2018, theorem 1: the ranks are
+        uniform.
     """
     checks.require_same_shape(rank=rank, u=u)
     return torch.special.ndtri((rank + u) / (draws + 1))  # type: ignore[no-any-return]
@@ -99,10 +112,10 @@ def uniform_scores(rank: Tensor, draws: int, u: Codes) -> Codes:
 def p_values(scores: Codes) -> tuple[PerExample, PerExample]:
     r"""Test that scores are standard normal, by two exact tests: of their mean and of their size.
 
-    .. math:: \bar s \sim N(0, 1/n), \qquad \textstyle\sum_n s_n^2 \sim \chi^2_n
+    .. math:: \bar s \sim N(0, 1/n), \qquad \textstyle\sum_{i=1}^n s_i^2 \sim \chi^2_n
 
     Args:
-        scores: The scores, shape ``(examples, latent)``.
+        scores: The scores of :math:`n` examples, shape ``(examples, latent)``.
 
     Returns:
         Two p-values for each latent, two-sided, shape ``(latent)`` each.
@@ -110,6 +123,10 @@ def p_values(scores: Codes) -> tuple[PerExample, PerExample]:
     Example:
         >>> p_values(torch.tensor([[0.5], [-0.5], [1.5], [-1.5]], dtype=torch.float64))
         (tensor([1.], dtype=torch.float64), tensor([0.5746], dtype=torch.float64))
+
+    References:
+        Cook, Gelman and Rubin, *Validation of Software for Bayesian Models Using Posterior
+        Quantiles*, 2006, section 2, for the test of the squares.
     """
     n = torch.tensor(len(scores) / 2, dtype=scores.dtype)
     mean = 2 * torch.special.ndtr(-scores.mean(0).abs() * math.sqrt(len(scores)))

@@ -23,6 +23,9 @@ def factor(raw: Tensor) -> Tensor:
     Args:
         raw: Any matrices :math:`R`, shape ``(*batch, latent, latent)``.
 
+    Returns:
+        The factors :math:`L`, the same shape.
+
     Example:
         >>> factor(torch.tensor([[0.0, 5.0], [2.0, 0.0]]))
         tensor([[1., 0.],
@@ -39,12 +42,16 @@ def draw(mu: Codes, L: Tensor, eps: Noise) -> Noise:  # noqa: N803
     r"""Turn standard normal noise into a draw: :math:`z = \mu + L\varepsilon`.
 
     Args:
-        mu: The means, shape ``(*batch, latent)``.
-        L: The Cholesky factors, shape ``(*batch, latent, latent)``.
-        eps: Standard normal noise, the shape of ``mu``, or with additional leading axes.
+        mu: The means :math:`\mu`, shape ``(*batch, latent)``.
+        L: The Cholesky factors :math:`L`, shape ``(*batch, latent, latent)``.
+        eps: Standard normal noise :math:`\varepsilon`, the shape of ``mu``, or with additional
+            leading axes.
+
+    Returns:
+        The draws :math:`z`, in the shape of ``eps``.
 
     Raises:
-        InputError: If the shapes do not match.
+        InputError: If the shapes do not match, or a diagonal of L is not positive.
 
     Example:
         >>> draw(torch.zeros(2), torch.tensor([[1.0, 0.0], [2.0, 1.0]]), torch.tensor([1.0, 0.0]))
@@ -59,13 +66,21 @@ def draw(mu: Codes, L: Tensor, eps: Noise) -> Noise:  # noqa: N803
 
 
 def kl_to_standard_normal(mu: Codes, L: Tensor) -> PerExample:  # noqa: N803
-    r"""Compute the divergence from N(0, I) in nats, one value per example.
+    r"""Compute the divergence from N(0, I).
 
     .. math::
         \mathrm{KL}\big(N(\mu, LL^\top)\,\|\,N(0, I)\big)
         = \tfrac12 \Big(\sum_i \mu_i^2 + \sum_{i \ge j} L_{ij}^2 - D\Big) - \sum_i \log L_{ii}
 
-    The arguments and errors are those of `draw`.
+    Args:
+        mu: The means :math:`\mu`, shape ``(*batch, latent)``.
+        L: The Cholesky factors :math:`L`, shape ``(*batch, latent, latent)``.
+
+    Returns:
+        The divergence in nats, one value per example.
+
+    Raises:
+        InputError: If the shapes do not match, or a diagonal of L is not positive.
 
     Example:
         >>> kl_to_standard_normal(torch.zeros(2), torch.tensor([[1.0, 0.0], [2.0, 1.0]]))
@@ -81,13 +96,22 @@ def kl_to_standard_normal(mu: Codes, L: Tensor) -> PerExample:  # noqa: N803
 
 
 def log_density(z: Noise, mu: Codes, L: Tensor) -> PerDraw:  # noqa: N803
-    r"""Evaluate the log density in nats.
+    r"""Evaluate the log density.
 
     .. math::
         \log N(z; \mu, LL^\top) = -\tfrac D2 \log 2\pi - \sum_i \log L_{ii}
         - \tfrac12 \big\|L^{-1}(z - \mu)\big\|^2
 
-    ``z`` has the shape of ``mu``, or additional leading axes; see `draw`.
+    Args:
+        z: The points :math:`z`, the shape of ``mu``, or with additional leading axes.
+        mu: The means :math:`\mu`, shape ``(*batch, latent)``.
+        L: The Cholesky factors :math:`L`, shape ``(*batch, latent, latent)``.
+
+    Returns:
+        The log density in nats, one value per point.
+
+    Raises:
+        InputError: If the shapes do not match, or a diagonal of L is not positive.
 
     Example:
         >>> log_density(torch.zeros(1), torch.zeros(1), torch.eye(1))

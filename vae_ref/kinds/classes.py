@@ -14,11 +14,16 @@ __all__ = ["categorical_nll", "draw_categorical", "draw_multinomial", "multinomi
 
 
 def categorical_nll(x: Tensor, logits: Tensor) -> PerExample:
-    r"""Compute the score of classes: :math:`-\sum_i \log \mathrm{softmax}(l_i)_{x_i}`.
+    r"""Compute the score of classes.
+
+    .. math:: -\log p(x) = -\sum_i \log \mathrm{softmax}(l_i)_{x_i}
 
     Args:
-        x: The indices of the classes, shape ``(*batch, pixels)``.
-        logits: The logits, shape ``(*batch, pixels, classes)``.
+        x: The indices :math:`x_i` of the classes, shape ``(*batch, pixels)``.
+        logits: The logits :math:`l_i`, shape ``(*batch, pixels, classes)``.
+
+    Returns:
+        The score in nats, one value per example.
 
     Example:
         >>> categorical_nll(torch.tensor([[0, 1]]), torch.zeros(1, 2, 4))  # 2 log 4
@@ -37,8 +42,14 @@ def multinomial_nll(x: Pixels, logits: Tensor) -> PerExample:
     .. math:: -\log p(x) = -\log\frac{N!}{\prod_k x_k!} - \sum_k x_k \log\mathrm{softmax}(l)_k
 
     Args:
-        x: The counts, shape ``(*batch, classes)``.
-        logits: The logits, the same shape.
+        x: The counts :math:`x_k`, shape ``(*batch, classes)``; their sum is :math:`N`.
+        logits: The logits :math:`l`, the same shape.
+
+    Returns:
+        The score in nats, one value per example.
+
+    Raises:
+        InputError: If the shapes differ.
 
     Example:
         >>> multinomial_nll(torch.ones(1, 2), torch.zeros(1, 2))  # log 2
@@ -53,12 +64,47 @@ def multinomial_nll(x: Pixels, logits: Tensor) -> PerExample:
 
 
 def draw_categorical(logits: Tensor, noise: Noise) -> Tensor:
-    """Turn uniform noise in [0, 1), a number for each pixel, into classes."""
+    r"""Turn uniform noise into classes, by the inverse of their distribution function.
+
+    .. math:: x = \min\Big\{k : u < \sum_{j \le k} \mathrm{softmax}(l)_j\Big\}
+
+    Args:
+        logits: The logits :math:`l`, shape ``(*batch, pixels, classes)``.
+        noise: Uniform noise :math:`u` in [0, 1), shape ``(*batch, pixels)``, or with additional
+            leading axes.
+
+    Returns:
+        The indices of the classes, in the shape of ``noise``.
+
+    Example:
+        >>> draw_categorical(torch.zeros(3, 4), torch.tensor([0.1, 0.6, 0.9]))
+        tensor([0, 2, 3])
+
+    References:
+        Devroye, *Non-Uniform Random Variate Generation*, 1986, section III.2.
+    """
     below = torch.softmax(logits, -1).cumsum(-1)[..., :-1]
     return (noise.unsqueeze(-1) >= below).sum(-1)
 
 
 def draw_multinomial(logits: Tensor, noise: Tensor) -> Pixels:
-    """Turn uniform noise, one number on the last axis for each of N draws, into counts."""
+    r"""Turn uniform noise into the counts of classes in N draws.
+
+    .. math:: x_k = \#\{n : c_n = k\}, \qquad c_1, \dots, c_N \sim \mathrm{softmax}(l)
+
+    Args:
+        logits: The logits :math:`l`, shape ``(*batch, classes)``.
+        noise: Uniform noise in [0, 1), one number for each draw, shape ``(*batch, N)``.
+
+    Returns:
+        The counts, in the shape of ``logits``.
+
+    Example:
+        >>> draw_multinomial(torch.zeros(4), torch.tensor([0.1, 0.6, 0.9]))
+        tensor([1., 0., 1., 1.])
+
+    References:
+        Bishop, *Pattern Recognition and Machine Learning*, 2006, section 2.2.
+    """
     classes = draw_categorical(logits.unsqueeze(-2), noise)
     return F.one_hot(classes, logits.shape[-1]).sum(-2).to(logits)

@@ -20,6 +20,16 @@ def log_poisson(x: Pixels, rate: Tensor) -> Tensor:
 
     .. math:: \log p(x) = x \log\lambda - \lambda - \log x!
 
+    Args:
+        x: The counts, shape ``(*batch, pixels)``.
+        rate: The rates :math:`\lambda`, a shape that is broadcast to that of ``x``.
+
+    Returns:
+        The log probabilities in nats, one for each count.
+
+    Raises:
+        InputError: If a rate is not positive.
+
     Example:
         >>> log_poisson(torch.tensor([0.0, 1.0]), torch.tensor(2.0))
         tensor([-2.0000, -1.3069])
@@ -39,8 +49,18 @@ def log_negative_binomial(x: Pixels, mean: Tensor, theta: Tensor) -> Tensor:
         \Big(\frac\theta{\theta + \mu}\Big)^\theta \Big(\frac\mu{\theta + \mu}\Big)^x
         = \int \mathrm{Poisson}(x; \lambda)\,\mathrm{Gamma}(\lambda; \theta, \theta/\mu)\,d\lambda
 
-    The mean is :math:`\mu`, the variance :math:`\mu + \mu^2/\theta`; ``theta`` is also called the
-    inverse dispersion.
+    The mean is :math:`\mu`, the variance :math:`\mu + \mu^2/\theta`.
+
+    Args:
+        x: The counts, shape ``(*batch, pixels)``.
+        mean: The means :math:`\mu`, a shape that is broadcast to that of ``x``.
+        theta: The inverse dispersions :math:`\theta`, likewise.
+
+    Returns:
+        The log probabilities in nats, one for each count.
+
+    Raises:
+        InputError: If a mean or an inverse dispersion is not positive.
 
     Example:
         >>> one = torch.tensor(1.0)
@@ -63,9 +83,22 @@ def log_zero_inflated(x: Pixels, mean: Tensor, theta: Tensor, gate_logits: Tenso
 
     .. math::
         p(x) = \pi\,1(x = 0) + (1 - \pi)\,\mathrm{NB}(x; \mu, \theta), \qquad
-        \pi = 1/(1 + e^{-\text{gate logits}})
+        \pi = 1/(1 + e^{-l})
 
     The mean is :math:`(1 - \pi)\mu`.
+
+    Args:
+        x: The counts, shape ``(*batch, pixels)``.
+        mean: The means :math:`\mu` of the counts without excess zeros, a shape that is broadcast
+            to that of ``x``.
+        theta: The inverse dispersions :math:`\theta`, likewise.
+        gate_logits: The logits :math:`l` of an excess zero, likewise.
+
+    Returns:
+        The log probabilities in nats, one for each count.
+
+    Raises:
+        InputError: If a mean or an inverse dispersion is not positive.
 
     Example:
         >>> one = torch.tensor(1.0)
@@ -81,16 +114,24 @@ def log_zero_inflated(x: Pixels, mean: Tensor, theta: Tensor, gate_logits: Tenso
 
 
 def draw_count(log_probability: Callable[[Tensor], Tensor], noise: Noise) -> Tensor:
-    """Turn uniform noise in [0, 1) into counts: add up probabilities until they exceed the noise.
+    r"""Turn uniform noise into counts: add up probabilities until they exceed the noise.
+
+    .. math:: x = \min\Big\{k : u < \sum_{j=0}^k p(j)\Big\}
 
     Args:
-        log_probability: The log probability of a count, elementwise, such as
+        log_probability: The log probability :math:`\log p` of a count, elementwise, such as
             ``lambda x: log_poisson(x, rate)``.
-        noise: The noise, in the shape of the draws.
+        noise: Uniform noise :math:`u` in [0, 1), in the shape of the draws.
+
+    Returns:
+        The counts, in the shape of ``noise``.
 
     Example:
         >>> draw_count(lambda x: log_poisson(x, torch.tensor(2.0)), torch.tensor([0.1, 0.2, 0.9]))
         tensor([0., 1., 4.])
+
+    References:
+        Devroye, *Non-Uniform Random Variate Generation*, 1986, section III.2.
     """
     u = noise.double().clamp(max=1 - 1e-12)  # beyond, all probabilities may add up to less
     x = torch.zeros_like(noise)

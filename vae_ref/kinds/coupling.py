@@ -22,6 +22,9 @@ class AffineCoupling(nn.Module):
         hidden_dim: The number of units in the hidden layer of the network of s and t.
         swap: Whether the two parts change their roles.
 
+    Raises:
+        InputError: If there are fewer than two coordinates, or no hidden unit.
+
     Example:
         >>> flow, z = AffineCoupling(3), torch.randn(5, 3)
         >>> moved, log_det = flow(z)

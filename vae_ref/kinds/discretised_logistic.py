@@ -28,10 +28,14 @@ def log_level(x: Tensor, mean: Tensor, log_scale: Tensor, *, levels: int = 256) 
     and is finite however far a level is from the mean.
 
     Args:
-        x: The levels, multiples of ``1 / (levels - 1)``.
-        mean: The means of the logistic distributions, in the same units.
-        log_scale: The logarithms of their scales.
+        x: The levels, multiples of ``1 / (levels - 1)``, of any shape.
+        mean: The means of the logistic distributions, in the same units, a shape that is
+            broadcast with that of ``x``.
+        log_scale: The logarithms of their scales, likewise.
         levels: The number of levels.
+
+    Returns:
+        The log probabilities in nats, one for each level.
 
     Example:
         >>> x = torch.linspace(0, 1, 256)
@@ -52,7 +56,11 @@ def log_level(x: Tensor, mean: Tensor, log_scale: Tensor, *, levels: int = 256) 
 
 
 def logistic_nll(x: Pixels, mean: Outputs, log_scale: Tensor, *, levels: int = 256) -> PerExample:
-    """Compute the score of grey levels in nats, summed over the last axis.
+    r"""Compute the score of grey levels.
+
+    .. math:: -\log p(x) = -\sum_i \log\big(s(a_i) - s(b_i)\big)
+
+    The terms are those of `log_level`.
 
     Args:
         x: The pixels, levels in [0, 1], shape ``(*batch, pixels)``.
@@ -60,12 +68,18 @@ def logistic_nll(x: Pixels, mean: Outputs, log_scale: Tensor, *, levels: int = 2
         log_scale: The logarithms of the scales, a shape that is broadcast to that of ``x``.
         levels: The number of levels.
 
+    Returns:
+        The score in nats, one value per example.
+
     Raises:
         InputError: If the shapes do not match or a pixel is outside [0, 1].
 
     Example:
         >>> logistic_nll(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor(9.0))  # 2 log 2
         tensor([1.3863])
+
+    References:
+        Salimans et al., *PixelCNN++*, 2017, equation 2.
     """
     checks.require_extends("mean", mean, "x", x)
     checks.require_in_unit_interval("x", x)
@@ -73,7 +87,29 @@ def logistic_nll(x: Pixels, mean: Outputs, log_scale: Tensor, *, levels: int = 2
 
 
 def draw_logistic(mean: Tensor, log_scale: Tensor, noise: Tensor, *, levels: int = 256) -> Tensor:
-    """Turn uniform noise in (0, 1) into levels."""
+    r"""Turn uniform noise into levels: round draws of a logistic distribution.
+
+    .. math::
+        x = \frac{\operatorname{round}\big((L - 1)\,y\big)}{L - 1}, \qquad
+        y = \min\Big(1, \max\Big(0,\; \mu + e^{\text{log scale}} \log\frac{u}{1 - u}\Big)\Big)
+
+    Args:
+        mean: The means :math:`\mu`, of any shape.
+        log_scale: The logarithms of the scales, a shape that is broadcast with that of ``mean``.
+        noise: Uniform noise :math:`u` in (0, 1), in the shape of the draws.
+        levels: The number of levels :math:`L`.
+
+    Returns:
+        The levels in [0, 1], in the shape of ``noise``.
+
+    Example:
+        >>> noise = torch.tensor([0.1, 0.5, 0.99])
+        >>> draw_logistic(torch.tensor(0.25), torch.tensor(-2.0), noise, levels=5)
+        tensor([0.0000, 0.2500, 0.7500])
+
+    References:
+        Salimans et al., *PixelCNN++*, 2017, equation 1, with one component.
+    """
     x = (mean + torch.exp(log_scale) * torch.logit(noise)).clamp(0, 1)
     return torch.round(x * (levels - 1)) / (levels - 1)
 
@@ -91,6 +127,9 @@ def mixture_nll(
         mean: The means, the same shape.
         log_scale: The logarithms of the scales, the same shape.
         levels: The number of levels.
+
+    Returns:
+        The score in nats, one value per example.
 
     Raises:
         InputError: If the shapes do not match or a pixel is outside [0, 1].
@@ -112,7 +151,28 @@ def mixture_nll(
 def draw_mixture(
     logits: Tensor, mean: Tensor, log_scale: Tensor, choice: Noise, noise: Noise
 ) -> Outputs:
-    """Turn two uniform numbers for each pixel into a level; ``choice`` chooses the component."""
+    r"""Turn two uniform numbers for each pixel into a level.
+
+    .. math:: k \sim \mathrm{softmax}(l), \qquad x \sim p_k(x)
+
+    Args:
+        logits: The logits :math:`l`, shape ``(*batch, pixels, components)``.
+        mean: The means, the same shape.
+        log_scale: The logarithms of the scales, the same shape.
+        choice: Uniform noise in [0, 1), which chooses the component, shape ``(*batch, pixels)``.
+        noise: Uniform noise in (0, 1), which chooses the level, the same shape.
+
+    Returns:
+        The levels in [0, 1], multiples of 1/255, shape ``(*batch, pixels)``.
+
+    Example:
+        >>> mean, half = torch.tensor([[0.2, 0.8]]), torch.tensor([0.5])
+        >>> draw_mixture(0 * mean, mean, 0 * mean, torch.tensor([0.9]), half)
+        tensor([0.8000])
+
+    References:
+        Salimans et al., *PixelCNN++*, 2017, equation 1.
+    """
     k = draw_categorical(logits, choice).unsqueeze(-1)
     mean, log_scale = mean.gather(-1, k), log_scale.gather(-1, k)
     return draw_logistic(mean.squeeze(-1), log_scale.squeeze(-1), noise)

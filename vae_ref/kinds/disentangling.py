@@ -23,7 +23,13 @@ __all__ = ["Decomposition", "decomposition", "total_correlation"]
 
 
 class Decomposition(NamedTuple):
-    """The three parts of a KL in nats, one value of each per example."""
+    r"""Estimates of the parts of a KL; they add up to :math:`\log q(z \mid x) - \log p(z)`.
+
+    Attributes:
+        mutual_information: Estimates of :math:`I(n; z)` in nats, shape ``(batch)``.
+        total_correlation: Estimates of the total correlation in nats, the same shape.
+        dimension_wise: Estimates of the dimension-wise KL in nats, the same shape.
+    """
 
     mutual_information: PerExample
     total_correlation: PerExample
@@ -56,8 +62,12 @@ def decomposition(
         data: The size :math:`N` of the data set.
         sampling: The weights: those of minibatch ``weighted`` or ``stratified`` sampling.
 
+    Returns:
+        `Decomposition`, in nats, one value of each part per example.
+
     Raises:
-        InputError: If the shapes differ, or the batch is larger than the data set.
+        InputError: If the shapes differ, or, with stratified sampling, if the batch has fewer
+            than two examples or more than the data set.
 
     Example:
         >>> same = torch.zeros(4, 2)
@@ -90,5 +100,33 @@ def total_correlation(
     *,
     sampling: Literal["weighted", "stratified"] = "weighted",
 ) -> PerExample:
-    """Estimate the total correlation alone; the arguments are those of `decomposition`."""
+    r"""Estimate the total correlation alone, from a batch of codes.
+
+    .. math:: \log \hat q(z_i) - \sum_d \log \hat q(z_{id}), \qquad
+        \hat q(z_i) = \sum_j w_{ij}\,q(z_i \mid x_j)
+
+    It is the second part of `decomposition`, with its bias.
+
+    Args:
+        z: One draw from every posterior, shape ``(batch, latent)``.
+        mu: The means, the same shape.
+        logvar: The log variances, the same shape.
+        data: The size :math:`N` of the data set.
+        sampling: The weights: those of minibatch ``weighted`` or ``stratified`` sampling.
+
+    Returns:
+        The estimate in nats, one value per example; their mean is that of the batch.
+
+    Raises:
+        InputError: If the shapes differ, or, with stratified sampling, if the batch has fewer
+            than two examples or more than the data set.
+
+    Example:
+        >>> same = torch.zeros(4, 3)
+        >>> total_correlation(same, same, same, 100)  # 2 log 100
+        tensor([9.2103, 9.2103, 9.2103, 9.2103])
+
+    References:
+        Chen et al., *Isolating Sources of Disentanglement in VAEs*, 2018, equations 2 and S.4.
+    """
     return decomposition(z, mu, logvar, data, sampling=sampling).total_correlation

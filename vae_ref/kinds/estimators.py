@@ -26,13 +26,26 @@ LogJoint = Callable[[Noise], PerDraw]
 
 
 def with_value(gradient: Tensor, value: Tensor) -> Tensor:
-    """Return a surrogate with the gradient of one tensor and the value of another.
+    r"""Return a surrogate with the gradient of one tensor and the value of another.
+
+    .. math:: s = g + \mathrm{sg}[v - g], \qquad s = v, \qquad \nabla s = \nabla g
+
+    Args:
+        gradient: The tensor :math:`g`, of any shape.
+        value: The tensor :math:`v`, the same shape; its own gradient does not count.
+
+    Returns:
+        The surrogate :math:`s`, the same shape, in the units of ``value``.
 
     Example:
         >>> x = torch.tensor(3.0, requires_grad=True)
         >>> y = with_value(x, torch.tensor(7.0))
         >>> y.item(), torch.autograd.grad(y, x)[0].item()
         (7.0, 1.0)
+
+    References:
+        Bengio, Leonard and Courville, *Estimating or Propagating Gradients Through Stochastic
+        Neurons for Conditional Computation*, 2013: the straight-through estimator is of this form.
     """
     return gradient + (value - gradient).detach()
 
@@ -90,7 +103,17 @@ def doubly_reparameterized(
     IWAE falls. The gradient with respect to the parameters :math:`\theta` of the model has weights
     that are not squared.
 
-    The arguments, errors and shapes are those of `sticking_the_landing`.
+    Args:
+        mu: The means of :math:`q_\phi`, shape ``(*batch, latent)``.
+        logvar: Its log variances, the same shape.
+        eps: Standard normal noise, shape ``(samples, *batch, latent)``.
+        log_joint: :math:`\log p(x, z)` of codes in the shape of ``eps``, one value per code.
+
+    Returns:
+        The surrogate, shape ``(*batch)``; its value is the bound in nats.
+
+    Raises:
+        InputError: If shapes do not match, or there is no sample.
 
     Example:
         >>> mu, eps = torch.ones(1, requires_grad=True), torch.randn(5, 1)

@@ -58,7 +58,7 @@ def anneal(
         of moves that were accepted.
 
     Raises:
-        InputError: If the noise does not have these shapes.
+        InputError: If the noise does not have these shapes, or ``steps`` is not positive.
 
     Example:
         >>> prior = lambda z: torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1)

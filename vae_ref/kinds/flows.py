@@ -30,6 +30,9 @@ class PlanarFlow(nn.Module):
     Args:
         latent_dim: The number of coordinates of a code.
 
+    Raises:
+        InputError: If it is not positive.
+
     Example:
         >>> z, log_det = PlanarFlow(2)(torch.zeros(5, 2))
         >>> z.shape, log_det.shape
@@ -56,7 +59,24 @@ class PlanarFlow(nn.Module):
 
 
 class Flow(nn.Sequential):
-    """Apply flows one after the other; their log-determinants add up."""
+    r"""Apply flows one after the other; their log-determinants add up.
+
+    .. math::
+        z_K = f_K \circ \dots \circ f_1(z_0), \qquad
+        \log|\det| = \sum_k \log\Big|\det\frac{\partial f_k}{\partial z_{k-1}}\Big|
+
+    Args:
+        flows: The flows, the first one first; each returns the code and its log-determinant.
+
+    Example:
+        >>> z, log_det = Flow([PlanarFlow(2), PlanarFlow(2)])(torch.zeros(5, 2))
+        >>> z.shape, log_det.shape
+        (torch.Size([5, 2]), torch.Size([5]))
+
+    References:
+        Rezende and Mohamed, *Variational Inference with Normalizing Flows*, 2015, equations 6
+        and 7.
+    """
 
     def __init__(self, flows: Sequence[nn.Module]) -> None:
         super().__init__(*flows)

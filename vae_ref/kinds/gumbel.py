@@ -20,11 +20,20 @@ Relaxed = Float[Tensor, "*batch latents classes"]
 
 
 def gumbel(u: Tensor) -> Tensor:
-    r"""Turn uniform noise in [0, 1) into standard Gumbel noise, :math:`g = -\log(-\log u)`.
+    r"""Turn uniform noise into standard Gumbel noise, :math:`g = -\log(-\log u)`.
+
+    Args:
+        u: Uniform noise in [0, 1), of any shape; 0 gives minus infinity.
+
+    Returns:
+        The noise :math:`g`, in the shape of ``u``.
 
     Example:
         >>> gumbel(torch.tensor([0.5]))
         tensor([0.3665])
+
+    References:
+        Jang, Gu and Poole, *Categorical Reparameterization with Gumbel-Softmax*, 2017, section 2.
     """
     return -torch.log(-torch.log(u))
 
@@ -71,7 +80,16 @@ def straight_through(logits: Logits, g: Tensor, temperature: float) -> Relaxed:
 
     .. math:: z = \mathrm{onehot}(\arg\max_k y_k) + y - \mathrm{sg}[y]
 
-    The arguments and errors are those of `gumbel_softmax`. The value is one-hot up to rounding.
+    Args:
+        logits: The logits :math:`\ell`, shape ``(*batch, latents, classes)``.
+        g: Standard Gumbel noise, the same shape; see `gumbel`.
+        temperature: The temperature :math:`\tau`, a positive number.
+
+    Returns:
+        The codes, in the shape of ``logits``, one-hot up to rounding.
+
+    Raises:
+        InputError: If the shapes differ, or the temperature is not positive.
 
     Example:
         >>> logits = torch.tensor([[0.0, 1.0]], requires_grad=True)

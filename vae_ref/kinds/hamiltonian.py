@@ -75,6 +75,9 @@ def hmc(
     Returns:
         The codes, and whether each chain accepted. A proposal that is not finite is refused.
 
+    Raises:
+        InputError: If the shapes differ, or ``steps`` is not positive.
+
     Example:
         >>> still, u, one = torch.zeros(2, 1), torch.tensor([0.0, 0.9]), torch.tensor(1.0)
         >>> hmc(lambda z: -z.square().sum(-1) / 2, still, still + 3, u, step=one, steps=1)[1]

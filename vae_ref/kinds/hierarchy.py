@@ -25,7 +25,14 @@ _BERNOULLI = Bernoulli()
 
 
 class Level(NamedTuple):
-    """What the inference of a level found: a draw, and the Gaussians as ``(mu, logvar)``."""
+    r"""What the inference of a level found.
+
+    Attributes:
+        z: A draw from the posterior, shape ``(*batch, latent)``.
+        posterior: ``(mu, logvar)`` of :math:`q(z_l \mid z_{<l}, x)`, the same shape each.
+        prior: ``(mu, logvar)`` of :math:`p(z_l \mid z_{<l})`, likewise.
+        divergence: The divergence of the posterior from the prior in nats, one value per example.
+    """
 
     z: Noise
     posterior: tuple[Codes, Codes]

@@ -29,7 +29,7 @@ def _one_level(x: Pixels, a: Tensor, w: Tensor, logvar_2: Tensor) -> tuple[Tenso
 def log_evidence(
     x: Pixels, a: Tensor, w: Tensor, logvar_2: Tensor, *, variance: float
 ) -> PerExample:
-    r"""Compute :math:`\log p(x)` in nats, one value per example.
+    r"""Compute the log evidence :math:`\log p(x)`.
 
     .. math:: p(x) = N\big(0,\; W (A A^\top + \operatorname{diag}\sigma_2^2)\, W^\top + s^2 I\big)
 
@@ -39,6 +39,9 @@ def log_evidence(
         w: The weights :math:`W`, shape ``(pixels, lower)``.
         logvar_2: The log variances :math:`\log\sigma_2^2`, shape ``(lower,)``.
         variance: The variance :math:`s^2` of a pixel.
+
+    Returns:
+        The log evidence in nats, one value per example.
 
     Example:
         >>> one = torch.ones(1, 1)
@@ -54,9 +57,19 @@ def log_evidence(
 def posterior_of_upper(
     x: Pixels, a: Tensor, w: Tensor, logvar_2: Tensor, *, variance: float
 ) -> tuple[Codes, Tensor]:
-    r"""Compute the true posterior of the upper code, :math:`p(z_1 \mid x)`.
+    r"""Compute the true posterior of the upper code.
 
-    The arguments are those of `log_evidence`.
+    .. math::
+        z_1 \mid x \sim N(m, S), \qquad S^{-1} = I + A^\top W^\top R^{-1} W A, \qquad
+        m = S A^\top W^\top R^{-1} x, \\
+        R = W \operatorname{diag}(\sigma_2^2)\, W^\top + s^2 I
+
+    Args:
+        x: The data, shape ``(*batch, pixels)``.
+        a: The weights :math:`A`, shape ``(lower, upper)``.
+        w: The weights :math:`W`, shape ``(pixels, lower)``.
+        logvar_2: The log variances :math:`\log\sigma_2^2`, shape ``(lower,)``.
+        variance: The variance :math:`s^2` of a pixel.
 
     Returns:
         The mean and the covariance, shapes ``(*batch, upper)`` and ``(*batch, upper, upper)``.
@@ -65,6 +78,9 @@ def posterior_of_upper(
         >>> one = torch.ones(1, 1)
         >>> posterior_of_upper(one, one, one, torch.zeros(1), variance=2.0)
         (tensor([[0.2500]]), tensor([[[0.7500]]]))
+
+    References:
+        Bishop, *Pattern Recognition and Machine Learning*, 2006, equation 2.116.
     """
     mean, covariance = linear.posterior(x, *_one_level(x, a, w, logvar_2), variance)
     upper = a.shape[1]
@@ -74,7 +90,12 @@ def posterior_of_upper(
 def posterior_of_lower(
     x: Pixels, z_1: Noise, a: Tensor, w: Tensor, logvar_2: Tensor, *, variance: float
 ) -> tuple[Codes, Tensor]:
-    r"""Compute the true posterior of the lower code given the upper, :math:`p(z_2 \mid z_1, x)`.
+    r"""Compute the true posterior of the lower code, given the upper one.
+
+    .. math::
+        z_2 \mid z_1, x \sim N(m, S), \qquad
+        S^{-1} = \operatorname{diag}\sigma_2^{-2} + W^\top W / s^2, \qquad
+        m = S\,(A z_1 / \sigma_2^2 + W^\top x / s^2)
 
     Args:
         x: The data, shape ``(*batch, pixels)``.
@@ -91,6 +112,9 @@ def posterior_of_lower(
         >>> one = torch.ones(1, 1)
         >>> posterior_of_lower(one, 0 * one, one, one, torch.zeros(1), variance=1.0)
         (tensor([[0.5000]]), tensor([[[0.5000]]]))
+
+    References:
+        Bishop, *Pattern Recognition and Machine Learning*, 2006, equation 2.116.
     """
     mu_p = z_1 @ a.T
     return linear.posterior(x, w, mu_p, logvar_2.expand_as(mu_p), variance)

@@ -37,6 +37,9 @@ def dip_penalty(
         lambda_d: The weight on the diagonal.
         version: Whether C is the covariance of the means, or that of the codes.
 
+    Returns:
+        The penalty, one number for the batch, to be added to the mean loss in nats.
+
     Raises:
         InputError: If the shapes differ.
 
@@ -62,9 +65,14 @@ def dip_penalty(
 def permute_latents(z: Noise, noise: Noise) -> Noise:
     r"""Shuffle every latent over the batch on its own: draws from :math:`\prod_d q(z_d)`.
 
+    .. math:: z'_{nd} = z_{\pi_d(n),\,d}
+
     Args:
         z: The codes, shape ``(batch, latent)``.
-        noise: Numbers without ties, the same shape: their order is the permutation.
+        noise: Numbers without ties, the same shape: their order in a latent is :math:`\pi_d`.
+
+    Returns:
+        The shuffled codes, the same shape.
 
     Raises:
         InputError: If the shapes differ.
@@ -90,6 +98,9 @@ def tc_from_logits(logits: Tensor) -> PerExample:
     Args:
         logits: The logits of codes, shape ``(batch, 2)``: of "joint", and of "permuted".
 
+    Returns:
+        The log ratio in nats, one value per example.
+
     Example:
         >>> tc_from_logits(torch.tensor([[2.0, 0.5]]))
         tensor([1.5000])
@@ -108,6 +119,9 @@ def discriminator_loss(joint: Tensor, permuted: Tensor) -> Scalar:
     Args:
         joint: The logits of codes, shape ``(batch, 2)``.
         permuted: The logits of permuted codes, shape ``(batch, 2)``.
+
+    Returns:
+        The cross-entropy in nats, one number for the batch.
 
     Example:
         >>> discriminator_loss(torch.zeros(3, 2), torch.zeros(3, 2))

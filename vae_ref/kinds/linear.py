@@ -56,11 +56,22 @@ def posterior(
 def log_evidence(
     x: Pixels, w: Tensor, mu_p: Codes, logvar_p: Codes, variance: float
 ) -> PerExample:
-    r"""Compute :math:`\log p(x \mid c)` of the linear model in nats, one value per example.
+    r"""Compute :math:`\log p(x \mid c)` of the linear model.
 
     .. math:: p(x \mid c) = N(W\mu_p,\; W \operatorname{diag}(\sigma_p^2)\,W^\top + s^2 I)
 
-    The arguments are those of `posterior`.
+    Args:
+        x: The data, shape ``(*batch, pixels)``.
+        w: The weights :math:`W`, shape ``(pixels, latent)``.
+        mu_p: The means of the prior, shape ``(*batch, latent)``.
+        logvar_p: Its log variances, the same shape.
+        variance: The variance :math:`s^2` of a pixel.
+
+    Returns:
+        The log evidence in nats, one value per example.
+
+    Raises:
+        InputError: If the shapes of the prior's parameters differ.
 
     Example:
         >>> one = torch.ones(1, 1)

@@ -17,7 +17,7 @@ Encoder = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def log_density(z: Noise, logits: Tensor, mu: Codes, logvar: Codes) -> PerDraw:
-    r"""Evaluate the log density of a mixture in nats, one value per code.
+    r"""Evaluate the log density of a mixture.
 
     .. math::
         \log p(z) = \log \sum_k e^{\log w_k + \log N(z; \mu_k, \sigma_k^2)}, \qquad
@@ -28,6 +28,9 @@ def log_density(z: Noise, logits: Tensor, mu: Codes, logvar: Codes) -> PerDraw:
         logits: The log weights up to a constant, shape ``(components,)``.
         mu: The means, shape ``(components, latent)``.
         logvar: The log variances, the same shape.
+
+    Returns:
+        The log density in nats, one value per code.
 
     Raises:
         InputError: If the shapes do not match.
@@ -56,6 +59,9 @@ def draw(logits: Tensor, mu: Codes, logvar: Codes, gumbel: Tensor, eps: Noise) -
         logvar: The log variances, the same shape.
         gumbel: Gumbel noise, ``-log(-log(uniform))``, shape ``(*batch, components)``.
         eps: Standard normal noise, shape ``(*batch, latent)``.
+
+    Returns:
+        The draws, in the shape of ``eps``.
 
     Raises:
         InputError: If the shapes do not match.

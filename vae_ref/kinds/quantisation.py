@@ -24,7 +24,12 @@ Indices = Int[Tensor, "*batch"]
 
 
 class Losses(NamedTuple):
-    """Two losses without weights: ``codebook`` moves the codebook, ``commitment`` the encoder."""
+    r"""The two losses without weights, one value of each per code.
+
+    Attributes:
+        codebook: :math:`\lVert \mathrm{sg}[z_e] - e_k \rVert^2`, which moves the codebook.
+        commitment: :math:`\lVert z_e - \mathrm{sg}[e_k] \rVert^2`, which moves the encoder.
+    """
 
     codebook: PerExample
     commitment: PerExample
@@ -78,7 +83,16 @@ def quantise(z_e: Codes, codebook: Codebook) -> tuple[Codes, Indices]:
         z_q = z_e + \mathrm{sg}[e_k - z_e], \qquad
         \frac{\partial z_q}{\partial z_e} = I, \qquad \frac{\partial z_q}{\partial e} = 0
 
-    The arguments and errors are those of `nearest`.
+    Args:
+        z_e: The encodings, shape ``(*batch, latent)``.
+        codebook: The codes :math:`e_j`, shape ``(codes, latent)``.
+
+    Returns:
+        The codes :math:`z_q`, the shape of ``z_e``, and their indices :math:`k`, shape
+        ``(*batch)``.
+
+    Raises:
+        InputError: If a code has another length than an encoding.
 
     Example:
         >>> import torch
@@ -101,7 +115,15 @@ def losses(z_e: Codes, codebook: Codebook) -> Losses:
         \lVert \mathrm{sg}[z_e] - e_k \rVert^2 \quad\text{and}\quad
         \lVert z_e - \mathrm{sg}[e_k] \rVert^2
 
-    The arguments and errors are those of `nearest`.
+    Args:
+        z_e: The encodings, shape ``(*batch, latent)``.
+        codebook: The codes :math:`e_j`, shape ``(codes, latent)``.
+
+    Returns:
+        `Losses`, squared distances, one value of each per code.
+
+    Raises:
+        InputError: If a code has another length than an encoding.
 
     Example:
         >>> import torch

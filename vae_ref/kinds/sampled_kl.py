@@ -18,8 +18,7 @@ In a reward, the estimate multiplies the gradient of :math:`\log q`:
     E_q[k_1 \nabla \log q] = \nabla \mathrm{KL}(q \,\|\, p), \qquad
     E_q[k_3 \nabla \log q] = \nabla \mathrm{KL}(q \,\|\, p) - \nabla \mathrm{KL}(p \,\|\, q)
 
-The functions take log probabilities of samples of q, in any shape, and return an estimate in nats
-for each. They raise `InputError` if the shapes differ.
+The functions take log probabilities of samples of q, and return an estimate for each sample.
 """
 
 import torch
@@ -33,6 +32,16 @@ __all__ = ["k1", "k2", "k3", "kl_loss"]
 
 def k1(log_q: PerDraw, log_p: PerDraw) -> PerDraw:
     r"""Return :math:`-\log r`: right in the mean, and right in a reward.
+
+    Args:
+        log_q: :math:`\log q(x)` of samples of q, of any shape.
+        log_p: :math:`\log p(x)` of the same samples, the same shape.
+
+    Returns:
+        The estimates in nats, one for each sample.
+
+    Raises:
+        InputError: If the shapes differ.
 
     Example:
         >>> k1(torch.tensor(0.5).log(), torch.tensor(0.25).log())
@@ -48,6 +57,16 @@ def k1(log_q: PerDraw, log_p: PerDraw) -> PerDraw:
 def k2(log_q: PerDraw, log_p: PerDraw) -> PerDraw:
     r"""Return :math:`\tfrac12 (\log r)^2`: wrong in the mean, but right as a loss.
 
+    Args:
+        log_q: :math:`\log q(x)` of samples of q, of any shape.
+        log_p: :math:`\log p(x)` of the same samples, the same shape.
+
+    Returns:
+        The estimates in nats, one for each sample.
+
+    Raises:
+        InputError: If the shapes differ.
+
     Example:
         >>> k2(torch.tensor(2.0), torch.tensor(0.0))
         tensor(2.)
@@ -60,6 +79,16 @@ def k2(log_q: PerDraw, log_p: PerDraw) -> PerDraw:
 
 def k3(log_q: PerDraw, log_p: PerDraw) -> PerDraw:
     r"""Return :math:`r - 1 - \log r`: right in the mean, and never negative.
+
+    Args:
+        log_q: :math:`\log q(x)` of samples of q, of any shape.
+        log_p: :math:`\log p(x)` of the same samples, the same shape.
+
+    Returns:
+        The estimates in nats, one for each sample.
+
+    Raises:
+        InputError: If the shapes differ.
 
     Example:
         >>> k3(torch.tensor(1.0).log(), torch.tensor(0.5).log())  # 0.5 - 1 + log 2
@@ -76,6 +105,16 @@ def kl_loss(log_q: PerDraw, log_p: PerDraw) -> PerDraw:
     r"""Return an estimate whose value and gradient are both right in the mean.
 
     .. math:: k_3 \text{ in value}, \qquad \nabla k_2 = -\log r\,\nabla \log q \text{ in gradient}
+
+    Args:
+        log_q: :math:`\log q(x)` of samples of q, of any shape.
+        log_p: :math:`\log p(x)` of the same samples, the same shape.
+
+    Returns:
+        The estimates in nats, one for each sample.
+
+    Raises:
+        InputError: If the shapes differ.
 
     Example:
         >>> log_q = torch.tensor(1.0).log().requires_grad_()

@@ -30,6 +30,9 @@ def bound(z: Codes, levels: Sequence[int]) -> Codes:
         z: The encodings, shape ``(*batch, latent)``.
         levels: How many levels :math:`L` each of the latents has.
 
+    Returns:
+        The bounded encodings :math:`f(z)`, the same shape; neighbouring levels are 1 apart.
+
     Raises:
         InputError: If there is not one number of levels, of at least 2, for each latent.
 
@@ -53,7 +56,15 @@ def round_levels(z: Codes, levels: Sequence[int]) -> Codes:
     .. math::
         q(z) = \frac{f(z) + \mathrm{sg}[\operatorname{round} f(z) - f(z)]}{\lfloor L/2 \rfloor}
 
-    The arguments and errors are those of `bound`.
+    Args:
+        z: The encodings, shape ``(*batch, latent)``.
+        levels: How many levels :math:`L` each of the latents has.
+
+    Returns:
+        The codes :math:`q(z)` in [-1, 1], the same shape.
+
+    Raises:
+        InputError: If there is not one number of levels, of at least 2, for each latent.
 
     Example:
         >>> round_levels(torch.tensor([[0.4], [0.6], [9.0]]), (5,))

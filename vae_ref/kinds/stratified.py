@@ -49,13 +49,26 @@ def stratified_log_weights(batch: int, data: int) -> Tensor:
 
 
 def gaussian_total_correlation(covariance: Tensor) -> Tensor:
-    r"""Compute the total correlation of a Gaussian, :math:`-\tfrac12 \log\det R`.
+    r"""Compute the total correlation of a Gaussian.
 
-    R is the correlation matrix; the argument is the covariance matrix, shape ``(*, d, d)``.
+    .. math::
+        \mathrm{KL}\Big(q(z)\,\Big\|\,\prod_d q(z_d)\Big)
+        = \tfrac12 \Big(\sum_d \log C_{dd} - \log\det C\Big)
+
+    It is the sum of the entropies of the latents, less the entropy of all together.
+
+    Args:
+        covariance: The covariance matrices :math:`C`, shape ``(*batch, latent, latent)``.
+
+    Returns:
+        The total correlation in nats, one value per matrix.
 
     Example:
         >>> gaussian_total_correlation(torch.tensor([[4.0, 1.0], [1.0, 1.0]]))
         tensor(0.1438)
+
+    References:
+        Cover and Thomas, *Elements of Information Theory*, 2006, theorem 8.4.1, for the entropies.
     """
     variances = torch.diagonal(covariance, dim1=-2, dim2=-1)
     return 0.5 * (variances.log().sum(-1) - torch.logdet(covariance))

@@ -13,7 +13,7 @@ __all__ = ["draw_student", "student_nll"]
 
 
 def student_nll(x: Pixels, mean: Outputs, log_scale: Tensor, degrees: Tensor) -> PerExample:
-    r"""Compute the score of Student's t with a location and a scale, in nats.
+    r"""Compute the score of Student's t with a location and a scale.
 
     .. math::
         -\log p(x) = \sum_i \frac{\nu_i + 1}2 \log\Big(1 + \frac{(x_i - \mu_i)^2}{\nu_i
@@ -25,6 +25,9 @@ def student_nll(x: Pixels, mean: Outputs, log_scale: Tensor, degrees: Tensor) ->
         mean: The means, the same shape.
         log_scale: The logarithms of the scales, a shape that is broadcast to that of ``x``.
         degrees: The degrees of freedom :math:`\nu`, likewise; with 1 or less, there is no mean.
+
+    Returns:
+        The score in nats, one value per example.
 
     Raises:
         InputError: If the shapes do not match, a value is not finite or degrees not positive.
@@ -48,5 +51,28 @@ def student_nll(x: Pixels, mean: Outputs, log_scale: Tensor, degrees: Tensor) ->
 def draw_student(
     mean: Outputs, log_scale: Tensor, degrees: Tensor, noise: Noise, chi_square: Noise
 ) -> Outputs:
-    """Turn normal noise, and chi-square noise of these degrees of freedom, into draws."""
+    r"""Turn normal noise and chi-square noise into draws.
+
+    .. math:: x = \mu + \sigma\,\varepsilon\,\sqrt{\nu / c}, \qquad c \sim \chi^2_\nu
+
+    Args:
+        mean: The means :math:`\mu`, shape ``(*batch, pixels)``.
+        log_scale: The logarithms of the scales :math:`\sigma`, a shape that is broadcast to that
+            of ``mean``.
+        degrees: The degrees of freedom :math:`\nu`, likewise.
+        noise: Standard normal noise :math:`\varepsilon`, the shape of ``mean``, or with
+            additional leading axes.
+        chi_square: Noise :math:`c` with these degrees of freedom, in the shape of ``noise``.
+
+    Returns:
+        The draws, in the shape of ``noise``.
+
+    Example:
+        >>> one = torch.ones(1)
+        >>> draw_student(one, 0 * one, 4 * one, 3 * one, 9 * one)
+        tensor([3.])
+
+    References:
+        Bishop, *Pattern Recognition and Machine Learning*, 2006, section 2.3.7.
+    """
     return mean + torch.exp(log_scale) * noise * torch.sqrt(degrees / chi_square)

@@ -32,6 +32,16 @@ def mean_length(kappa: PerExample, dim: int) -> PerExample:
 
     .. math:: \frac{\partial A}{\partial \kappa} = 1 - A^2 - \frac{m - 1}{\kappa} A
 
+    Args:
+        kappa: The concentrations :math:`\kappa`, shape ``(*batch)``.
+        dim: The number :math:`m` of coordinates of a direction, at least 2.
+
+    Returns:
+        The length, between 0 and 1, one value per example.
+
+    Raises:
+        InputError: If a concentration is not positive, or :math:`m` is less than 2.
+
     Example:
         >>> mean_length(torch.tensor([1.0]), dim=3)  # 1 / tanh(1) - 1
         tensor([0.3130])
@@ -54,6 +64,19 @@ def mean_length(kappa: PerExample, dim: int) -> PerExample:
 def log_normaliser(kappa: PerExample, dim: int) -> PerExample:
     r"""Compute :math:`\log C_m(\kappa)`, whose derivative is minus `mean_length`.
 
+    .. math:: \log C_m(\kappa) = \Big(\frac m2 - 1\Big) \log\kappa - \frac m2 \log 2\pi
+        - \log I_{m/2 - 1}(\kappa)
+
+    Args:
+        kappa: The concentrations :math:`\kappa`, shape ``(*batch)``.
+        dim: The number :math:`m` of coordinates of a direction, at least 2.
+
+    Returns:
+        The logarithm in nats, one value per example.
+
+    Raises:
+        InputError: If a concentration is not positive, or :math:`m` is less than 2.
+
     Example:
         >>> log_normaliser(torch.tensor([1.0]), dim=3)  # log(1 / (4 pi sinh 1))
         tensor([-2.6925])
@@ -73,11 +96,21 @@ def log_normaliser(kappa: PerExample, dim: int) -> PerExample:
 
 
 def kl_to_uniform(kappa: PerExample, dim: int) -> PerExample:
-    r"""Compute the divergence from the uniform distribution on the sphere, in nats.
+    r"""Compute the divergence from the uniform distribution on the sphere.
 
     .. math::
         \mathrm{KL} = \kappa A + \log C_m(\kappa) + \log |S^{m-1}|, \qquad
         |S^{m-1}| = \frac{2\pi^{m/2}}{\Gamma(m/2)}
+
+    Args:
+        kappa: The concentrations :math:`\kappa`, shape ``(*batch)``.
+        dim: The number :math:`m` of coordinates of a direction, at least 2.
+
+    Returns:
+        The divergence in nats, one value per example.
+
+    Raises:
+        InputError: If a concentration is not positive, or :math:`m` is less than 2.
 
     Example:
         >>> kl_to_uniform(torch.tensor([1.0]), dim=3)
@@ -90,7 +123,25 @@ def kl_to_uniform(kappa: PerExample, dim: int) -> PerExample:
 
 
 def log_area(dim: int) -> float:
-    """Compute the log area of the unit sphere in R^m; for m = 1, it consists of two points."""
+    r"""Compute the log area of the unit sphere in :math:`\mathbb R^m`.
+
+    .. math:: \log |S^{m-1}| = \log \frac{2\pi^{m/2}}{\Gamma(m/2)}
+
+    It is minus the log density of the uniform distribution on the sphere.
+
+    Args:
+        dim: The number :math:`m` of coordinates; for 1, the sphere consists of two points.
+
+    Returns:
+        The logarithm in nats.
+
+    Example:
+        >>> f"{log_area(3):.4f}"  # log(4 pi)
+        '2.5310'
+
+    References:
+        *NIST Digital Library of Mathematical Functions*, section 5.19(iii).
+    """
     return math.log(2) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2)
 
 

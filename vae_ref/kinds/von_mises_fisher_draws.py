@@ -38,6 +38,9 @@ def draw(mu: Tensor, kappa: PerExample, uniform: PerExample, eps: Tensor) -> Ten
         uniform: Uniform noise in (0, 1), shape ``(*batch)``.
         eps: Standard normal noise, shape ``(*batch, m)``.
 
+    Returns:
+        The directions :math:`x`, shape ``(*batch, m)``, of length 1.
+
     Raises:
         InputError: If shapes differ, or a concentration is not positive.
 
