@@ -38,6 +38,7 @@ def substitutions() -> dict[str, str]:
         "performance_scaling": _all("scaling", _scaling, "python -m benchmarks.scaling"),
         "performance_suite": _all("suite", _suite, "pytest benchmarks"),
         "performance_audit": _all("audit", _audit, "python -m benchmarks.audit"),
+        "performance_planted": "\n".join(_planted()),
         "performance_gpu": "\n\n".join(
             _all(kind, section, command, device="cuda")
             for kind, section, command in (
@@ -131,6 +132,25 @@ def _audit(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
     yield (
         f"Of {len(found)} repetitions. The network has {found[0]['step parameters']:,} parameters."
     )
+
+
+def _planted() -> Iterator[str]:
+    """Show which line the gate names for each regression that was planted."""
+    file = RESULTS / "planted.json"
+    rows = json.loads(file.read_text())["planted"]
+    yield f"Of {len(rows)} regressions {sum(row['named'] for row in rows)} are named:"
+    yield ""
+    yield "| planted | the line | the gate says |"
+    yield "|---|---|---|"
+    for row in rows:
+        cause = row["causes"][0] if row["causes"] else {"what": "nothing", "base": 0, "head": 0}
+        change = f"{cause['base']:,} → {cause['head']:,}"
+        said = cause["what"] if row["by"] == "time" else f"{cause['what']}, {change}"
+        said += f", {change} µs" if row["by"] == "time" else ""
+        line = row["line"].splitlines()[0].replace("|", "∣")
+        yield f"| {row['what']} | `{line}` | {said if row['named'] else 'another line'} |"
+    yield ""
+    yield f"*Made by `python -m benchmarks.planted`. From `benchmarks/results/{file.name}`.*"
 
 
 def _draw_race(standings: Standings) -> Any:

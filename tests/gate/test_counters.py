@@ -27,6 +27,7 @@ def test_a_product_is_counted_exactly(dtype, size):
         "flops": 2 * 5 * 7 * 3,
         "bytes": size * (35 + 21 + 15),
         "peak_bytes": size * 15,
+        "kept_bytes": 0,
         "synchronisations": 0,
         "saved_tensors": 0,
         "saved_bytes": 0,

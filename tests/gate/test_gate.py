@@ -94,7 +94,11 @@ def test_twice_the_time_is_flagged(project, gate, tmp_path):
     assert time["effect"]["ratio"] == pytest.approx(2, rel=0.3)
     assert time["cpu"] == pytest.approx(2, rel=0.3)
     assert time["pairs"] == 20, "it was not measured again"
+    [cause] = found["causes"]["step/time"]
+    assert cause["line"] == "toy.py:2 `return sum(range(n))`"
+    assert cause["head"] == pytest.approx(2 * cause["base"], rel=0.5)
     text = summary.read_text()
+    assert "- toy.py:2 `return sum(range(n))`\n  - executed 1 -> 1 times: step/time " in text
     assert "worse: step/time" in text
     assert "SLOWER" in text
     assert "`Costs: step/time and why`" in text
@@ -136,6 +140,8 @@ def test_another_import_is_flagged(project, gate):
     status, found, _ = gate("base", "HEAD")
     assert status == 1
     assert found["regressions"] == ["step/imports"]
+    [cause] = found["causes"]["step/imports"]
+    assert (cause["line"], cause["what"]) == ("toy.py:1 `import wave`", "import")
     assert gate("HEAD", "base")[0] == 0
 
 

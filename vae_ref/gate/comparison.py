@@ -14,6 +14,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from vae_ref.gate import counters, paired
+from vae_ref.gate.causes import causes, slower_line
 from vae_ref.gate.paired import Pair, Settings
 from vae_ref.gate.report import Report, Timing, excuse
 from vae_ref.gate.revisions import GateError, Revision, accepted
@@ -70,11 +71,20 @@ def compare(
     reasons = accepted(base, head) | dict(accept or {})
     risen = [c for c in changes if c.head > c.base and excuse(c.name, reasons) is None]
     stopped = bool(risen) and not keep_going and settings.pairs > 0
+    timings = [] if stopped else timed(base, head, common, settings, keep_going=keep_going)
+    trees = base.source(settings.source), head.source(settings.source)
+    named = causes(changes, before.sites, after.sites, trees)
+    for timing in timings:
+        if timing.slower:
+            workload = timing.name.removesuffix("/time")
+            lines = paired.trace(base, head, workload, settings)
+            named[timing.name] = slower_line(*lines, trees)
     return Report(
         base=base,
         head=head,
         changes=changes,
-        timings=[] if stopped else timed(base, head, common, settings, keep_going=keep_going),
+        causes=named,
+        timings=timings,
         absent={
             name: f"{'new' if name in after.counts else 'on neither side'}, {why}"
             for name, why in before.absent.items()

@@ -11,7 +11,7 @@ not counted. `vae-ref-gate compare` asks for a new note when a count falls.
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,24 @@ __all__ = ["NOTE", "Counted", "Counts", "count", "differences", "write"]
 NOTE = "counters.json"
 
 Counts = dict[str, dict[str, int]]
+Sites = dict[str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Counted:
-    """The counts of workloads on one revision, or why they are absent from it."""
+    """The counts of workloads on one revision, or why they are absent from it.
+
+    Args:
+        counts: The counts, by workload.
+        absent: Why a workload is absent.
+        on: What counts depend on besides the code.
+        sites: The counts of each line, by workload.
+    """
 
     counts: Counts
     absent: dict[str, str]
     on: dict[str, str]
+    sites: Sites = field(default_factory=dict)
 
 
 def count(names: Iterable[str], settings: Settings, *revisions: Revision) -> list[Counted]:
@@ -50,6 +59,7 @@ def _gathered(answers: dict[str, dict[str, Any]]) -> Counted:
         {name: answer["counts"] for name, answer in answers.items() if "counts" in answer},
         {name: answer["absent"] for name, answer in answers.items() if "absent" in answer},
         next((answer["on"] for answer in answers.values() if "on" in answer), {}),
+        {name: answer["sites"] for name, answer in answers.items() if "sites" in answer},
     )
 
 

@@ -1,10 +1,12 @@
-"""Count exactly what one call does: the same on every run, however busy the machine is.
+"""Count exactly what one call does, and which line does it: the same on every run.
 
-A worker loads this file by its path, so it imports nothing of the gate.
+A worker loads this file by its path, so it imports nothing of the gate. Lines of the backward pass
+are those of the forward pass that it differentiates: torch's anomaly detection notes them.
 """
 
 import gc
 import re
+import sys
 import weakref
 from collections import Counter
 from collections.abc import Callable
@@ -24,36 +26,119 @@ READS = {"tolist", "numpy", "__array__"}
 LAUNCHES = re.compile(r"cu(da)?(Launch(Cooperative)?Kernel|GraphLaunch)")
 
 
+COUNTERS = (
+    "operations",
+    "flops",
+    "bytes",
+    "peak_bytes",
+    "kept_bytes",
+    "synchronisations",
+    "saved_tensors",
+    "saved_bytes",
+)
+FRAMES = 10  #: of the project are noted where something is differentiated
+FRAME = re.compile(r'\s*File "(.+)", line (\d+)')
+
+Chain = tuple[tuple[str, int], ...]
+"""Files and lines, each called by the next."""
+
+Key = tuple[Chain, str]
+"""Where something is done, and what it is."""
+
+
+class Ledger:
+    """Counts, by the line of the project and the operation.
+
+    Args:
+        project: Has ``relative``, which names a file if it is one of the project, and ``chain``,
+            which returns such files and their lines, the innermost first.
+    """
+
+    def __init__(self, project: Any = None) -> None:
+        self.project = project
+        self.entries: dict[Key, Counter[str]] = {}
+        self.shapes: dict[Key, str] = {}
+
+    def key(self, what: str, tensors: list[Tensor]) -> Key:
+        """Open an entry for an operation of the line that is being executed."""
+        node = torch._C._current_autograd_node()
+        chain = (*self._differentiated(node), *self._executed())
+        key = chain, f"{what} (backward)" if node else what
+        if key not in self.entries:
+            self.entries[key] = Counter()
+            shape = f"{tensors[0].dtype}{[*tensors[0].shape]}" if tensors else ""
+            self.shapes[key] = shape.removeprefix("torch.")
+        return key
+
+    def add(self, what: str, tensors: list[Tensor], **amounts: int) -> None:
+        """Count something of the line that is being executed."""
+        self.entries[self.key(what, tensors)].update(amounts)
+
+    def counts(self) -> dict[str, int]:
+        """Add up the counts of all lines."""
+        total = sum(self.entries.values(), Counter(dict.fromkeys(COUNTERS, 0)))
+        return {name: total[name] for name in dict.fromkeys((*COUNTERS, *total))}
+
+    def sites(self) -> list[dict[str, Any]]:
+        """Return the counts of each line, in the order in which lines come first."""
+        return [
+            {"chain": chain, "what": what, "shape": self.shapes[chain, what], "counts": counts}
+            for (chain, what), counts in self.entries.items()
+            if any(counts.values())
+        ]
+
+    def _executed(self) -> Chain:
+        chain: Chain = self.project.chain(sys._getframe(1)) if self.project else ()
+        return chain
+
+    def _differentiated(self, node: Any) -> Chain:
+        """Return the lines whose operation a node of the backward pass differentiates."""
+        if not (node and self.project):
+            return ()
+        frames = map(FRAME.match, reversed(node.metadata.get("traceback_", ())))
+        places = ((self.project.relative(f[1]), int(f[2])) for f in frames if f)
+        return tuple(place for place in places if place[0])[:FRAMES]
+
+
 def count(call: Callable[[], object]) -> dict[str, int]:
+    """Count a call."""
+    return ledger(call).counts()
+
+
+def ledger(call: Callable[[], object], project: Any = None) -> Ledger:
     """Count a call. It is made once for every kind of measurement, and should be warmed up."""
+    found = Ledger(project)
     gc.collect()
     gc.disable()  # garbage in cycles always lives until the end
     try:
-        with _Reads() as reads, _Operations() as seen:
+        noting = torch.autograd.set_detect_anomaly(True, check_nan=False)
+        with noting, _Reads(found), _Operations(found) as seen:
             call()
-        counts = {
-            "operations": seen.operations,
-            "flops": seen.flops,
-            "bytes": seen.bytes,
-            "peak_bytes": seen.peak,
-            "synchronisations": seen.waits + reads.reads,
-        }
     finally:
         gc.enable()
-    counts |= _saved(call)
+    gc.collect()
+    seen.book()
+    _count_saved(call, found)
     if torch.cuda.is_initialized():
-        counts["kernel_launches"] = _launches(call)
-    return counts
+        found.add("launches", [], kernel_launches=_launches(call))
+    return found
 
 
 class _Operations(TorchDispatchMode):
     """Sees every operation below autograd, including those of the backward pass."""
 
-    def __init__(self) -> None:
+    def __init__(self, found: Ledger) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.operations = self.flops = self.bytes = self.waits = 0
-        self.live = self.peak = 0
+        self.found = found
+        self.live: Counter[Key] = Counter()
+        self.at_peak: Counter[Key] = Counter()
+        self.bytes = self.peak = 0
         self.storages: dict[int, weakref.ref[Any]] = {}
+
+    def book(self) -> None:
+        """Enter what was alive at the peak, and what is alive now."""
+        for key, entry in self.found.entries.items():
+            entry.update(peak_bytes=self.at_peak[key], kept_bytes=self.live[key])
 
     def __torch_dispatch__(
         self,
@@ -72,35 +157,41 @@ class _Operations(TorchDispatchMode):
         out = func(*args, **kwargs)
         inputs, outputs = _tensors((args, kwargs)), _tensors(out)
         name = func.overloadpacket.__name__
-        self.operations += 1
-        self.flops += formula(*args, **kwargs, out_val=out) if formula else 0
-        self.bytes += _traffic(func._schema, args, kwargs, inputs, outputs)
-        self.waits += name in WAITS or _waits(name, inputs, outputs)
+        site = self.found.key(name, outputs)
+        self.found.entries[site].update(
+            operations=1,
+            flops=formula(*args, **kwargs, out_val=out) if formula else 0,
+            bytes=_traffic(func._schema, args, kwargs, inputs, outputs),
+            synchronisations=int(name in WAITS or _waits(name, inputs, outputs)),
+        )
         for tensor in inputs:
-            self._track(tensor.untyped_storage(), 0)  # older than the call, or counted already
+            self._track(tensor.untyped_storage(), 0, site)  # older, or counted already
         for tensor in outputs:
-            self._track(tensor.untyped_storage(), tensor.untyped_storage().nbytes())
+            self._track(tensor.untyped_storage(), tensor.untyped_storage().nbytes(), site)
         return out
 
-    def _track(self, storage: torch.UntypedStorage, size: int) -> None:
+    def _track(self, storage: torch.UntypedStorage, size: int, site: Key) -> None:
         """Count a storage from the operation that first returns it until nothing refers to it."""
         key = storage._cdata
         if key in self.storages:
             return
 
         def freed(_: object) -> None:
-            self.live -= size
+            self.live[site] -= size
+            self.bytes -= size
             del self.storages[key]
 
         self.storages[key] = weakref.ref(storage, freed)
-        self.live += size
-        self.peak = max(self.peak, self.live)
+        self.live[site] += size
+        self.bytes += size
+        if self.bytes > self.peak:
+            self.peak, self.at_peak = self.bytes, self.live.copy()
 
 
 class _Reads(TorchFunctionMode):
-    def __init__(self) -> None:
+    def __init__(self, found: Ledger) -> None:
         super().__init__()
-        self.reads = 0
+        self.found = found
 
     def __torch_function__(
         self,
@@ -109,7 +200,9 @@ class _Reads(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        self.reads += getattr(func, "__name__", "") in READS and args[0].device.type == "cpu"
+        name = getattr(func, "__name__", "")
+        if name in READS and args[0].device.type == "cpu":
+            self.found.add(name, [args[0]], synchronisations=1)
         return func(*args, **(kwargs or {}))
 
 
@@ -157,17 +250,16 @@ def _extent(tensor: Tensor) -> int:
     return elements
 
 
-def _saved(call: Callable[[], object]) -> dict[str, int]:
+def _count_saved(call: Callable[[], object], found: Ledger) -> None:
     """Count what the forward pass keeps for the backward pass."""
-    saved: Counter[str] = Counter(saved_tensors=0, saved_bytes=0)
 
     def pack(tensor: Tensor) -> Tensor:
-        saved.update(saved_tensors=1, saved_bytes=_extent(tensor))
+        what = "saved for the backward pass"
+        found.add(what, [tensor], saved_tensors=1, saved_bytes=_extent(tensor))
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         call()
-    return dict(saved)
 
 
 def _launches(call: Callable[[], object]) -> int:

@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,12 @@ from typing import IO, Any, cast
 
 from vae_ref.gate.revisions import GateError, Revision
 
-__all__ = ["Pair", "Settings", "count", "names", "time_pair"]
+__all__ = ["Pair", "Settings", "count", "names", "time_pair", "trace"]
+
+TRACES = 7  #: of each side, to find the line that is slower
+
+Lines = Sequence[Mapping[str, Any]]
+"""What each line does in a call: ``place, own, total, hits``."""
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -164,6 +169,20 @@ def count(settings: Settings, workload: str, *revisions: Revision) -> list[dict[
         for worker in workers:
             worker.send("count", workload=workload)
         return [worker.answer() for worker in workers]
+
+
+def trace(
+    base: Revision, head: Revision, workload: str, settings: Settings
+) -> tuple[list[Lines], list[Lines]]:
+    """Time the lines of a workload on both sides, several times in turns."""
+    with _workers(settings, base, head) as workers:
+        for worker in workers:
+            worker.ask("prepare", workload=workload)
+        pairs = [
+            [worker.ask("trace", workload=workload)["lines"] for worker in workers]
+            for _ in range(TRACES)
+        ]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 
 def time_pair(

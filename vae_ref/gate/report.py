@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from vae_ref.gate.causes import Cause
 from vae_ref.gate.revisions import Revision
 from vae_ref.gate.verdict import LEVEL, Change, Effect
 
@@ -46,6 +47,7 @@ class Report:
         base: The old revision.
         head: The new revision, which is judged.
         changes: Every count on both sides.
+        causes: The lines that make a count rise, by the name of the count.
         timings: Every workload that was timed; none, if time was not measured.
         absent: Why a workload was not compared, by its name.
         requests: Where the note of counts should be updated.
@@ -58,6 +60,7 @@ class Report:
     base: Revision
     head: Revision
     changes: list[Change]
+    causes: dict[str, list[Cause]]
     timings: list[Timing]
     absent: dict[str, str]
     requests: list[str]
@@ -87,6 +90,10 @@ class Report:
             "regressions": self.regressions,
             **{side: _facts(getattr(self, side)) for side in ("base", "head")},
             "counts": [dataclasses.asdict(change) for change in self.changes],
+            "causes": {
+                name: [dataclasses.asdict(cause) for cause in named]
+                for name, named in self.causes.items()
+            },
             "times": [
                 dataclasses.asdict(timing) | {"threshold": timing.effect.threshold}
                 for timing in self.timings
@@ -194,6 +201,21 @@ def _remarks(report: Report) -> list[str]:
     return lines
 
 
+def _causes(report: Report) -> list[str]:
+    """List the lines that make counts rise, each with what it does."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, named in report.causes.items():
+        for cause in named:
+            unit = " µs" if name.endswith("/time") else ""
+            rise = f"{name} {cause.base:,} -> {cause.head:,}{unit}"
+            found.setdefault(cause.where, {}).setdefault(cause.action, []).append(rise)
+    return [
+        line
+        for where, actions in found.items()
+        for line in (where, *(f"- {what}: {', '.join(rises)}" for what, rises in actions.items()))
+    ]
+
+
 def show(report: Report) -> None:
     """Print tables."""
     from rich.console import Console
@@ -207,7 +229,7 @@ def show(report: Report) -> None:
             for row in rows:
                 table.add_row(*row)
             console.print(table)
-    console.print(*_remarks(report), sep="\n", markup=False)
+    console.print(*_causes(report), *_remarks(report), sep="\n", markup=False)
     console.print(report.headline, style="red" if report.regressions else "green", markup=False)
 
 
@@ -220,5 +242,8 @@ def markdown(report: Report) -> str:
             parts.append(
                 "\n".join(f"| {' | '.join(c.replace('|', '∣') for c in line)} |" for line in lines)
             )
-    remarks = (f"  {line}" if line[0] == "-" else f"- {line}" for line in _remarks(report))
+    remarks = (
+        f"  {line}" if line[0] == "-" else f"- {line}"
+        for line in (*_causes(report), *_remarks(report))
+    )
     return "\n\n".join([*parts, "\n".join(remarks)]) + "\n"

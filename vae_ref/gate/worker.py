@@ -16,12 +16,51 @@ import os
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 PREFIX = "gate_loads_"
+FRAMES = 10  #: of the project are noted where something is counted
+
+Chain = tuple[tuple[str, int], ...]
+"""Files and lines, each called by the next."""
+
+
+class Project:
+    """Tells the files of the project, and which line of them imported a module.
+
+    Args:
+        source: The directory of its packages. Files in it have names that are relative to it.
+        files: Its workloads.
+    """
+
+    def __init__(self, source: Path, files: set[str]) -> None:
+        self.source, self.files = source, files
+        self.importers: dict[str, Chain] = {}
+        self.relative = functools.cache(self._relative)
+        sys.meta_path.insert(0, self)
+
+    def _relative(self, file: str) -> str | None:
+        if file in self.files:
+            return file
+        path = Path(file).resolve()
+        return str(path.relative_to(self.source)) if path.is_relative_to(self.source) else None
+
+    def chain(self, frame: FrameType | None) -> Chain:
+        """Return file and line of the frames of the project, the innermost first."""
+        found = []
+        while frame:
+            if file := self.relative(frame.f_code.co_filename):
+                found.append((file, frame.f_lineno))
+            frame = frame.f_back
+        return tuple(found[:FRAMES])
+
+    def find_spec(self, name: str, *_: object) -> None:
+        """Note who imports a module, and leave it to others to find it."""
+        self.importers.setdefault(name, self.chain(sys._getframe(1)))
 
 
 class Process:
@@ -29,9 +68,12 @@ class Process:
 
     def __init__(self, workloads: str, source: str) -> None:
         self.source = Path(source).resolve()
+        places = json.loads(workloads) if workloads.startswith("{") else {"": f"{workloads}:"}
+        files = {place.rpartition(":")[0] for place in places.values()}
+        self.project = Project(self.source, files)
         self.workloads: dict[str, Callable[[], Callable[[], object]]]
         if workloads.startswith("{"):
-            self.workloads = {n: function(place) for n, place in json.loads(workloads).items()}
+            self.workloads = {name: function(place) for name, place in places.items()}
         else:
             self.workloads = load(Path(workloads)).WORKLOADS
         self.calls: dict[str, Callable[[], object]] = {}
@@ -64,16 +106,24 @@ class Process:
             "cpu": (time.process_time() - before) / calls + 1e-9,  # not 0, even if it only waits
         }
 
+    def trace(self, workload: str) -> dict[str, Any]:
+        """Time the lines of a call."""
+        tracing = load(Path(__file__).with_name("tracing.py"))
+        return {"lines": tracing.trace(self.calls[workload], self.project.relative)}
+
     def count(self, workload: str) -> dict[str, Any]:
         """Count a call, and the modules of other projects that were imported for it."""
         answer = self.prepare(workload)
         if "absent" in answer:
             return answer
-        counts = {"imports": sum(not self._ours(module) for module in [*sys.modules.values()])}
+        foreign = [name for name, module in [*sys.modules.items()] if not self._ours(module)]
+        counts, sites = {"imports": len(foreign)}, imports(foreign, self.project)
         if "torch" in sys.modules:
             counting = load(Path(__file__).with_name("counting.py"))
-            counts |= counting.count(self.calls[workload])
-        return {"counts": counts, "on": environment()}
+            found = counting.ledger(self.calls[workload], self.project)
+            counts |= found.counts()
+            sites += found.sites()
+        return {"counts": counts, "sites": sites, "on": environment()}
 
     def _seconds(self, workload: str) -> float:
         start = time.perf_counter()
@@ -85,6 +135,15 @@ class Process:
     def _ours(self, module: ModuleType) -> bool:
         file = getattr(module, "__file__", None)
         return file is not None and Path(file).resolve().is_relative_to(self.source)
+
+
+def imports(modules: list[str], project: Project) -> list[dict[str, Any]]:
+    """Count modules by the line that imports them."""
+    chains = Counter(project.importers.get(name, ()) for name in modules)
+    return [
+        {"chain": chain, "what": "import", "counts": {"imports": number}}
+        for chain, number in chains.items()
+    ]
 
 
 @functools.cache

@@ -1,0 +1,247 @@
+"""Name the lines that make a count or a time rise, with what they did before.
+
+Lines of the base are looked up where they are now, as `diff` pairs them. Of the lines that do more
+than before, the first in the order of execution is named, because what follows may only inherit
+it, as double precision is inherited; and the one that adds most. If such a line is as it was, the
+change is in what calls it: the nearest caller that was changed is named too.
+"""
+
+import difflib
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from vae_ref.gate.verdict import Change
+
+__all__ = ["Cause", "causes", "slower_line"]
+
+LEAST = 0.02  #: of an increase, which a line must make up to be named
+
+Sites = Sequence[Mapping[str, Any]]
+Place = tuple[str, int]
+Chain = tuple[Place, ...]
+Key = tuple[Chain, str]
+"""Lines, each called by the next, and what is done."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A line that does more than before.
+
+    Args:
+        line: Its file, relative to the source directory, its number in the head, and its text.
+        what: An operation, such as ``add``, or ``import``.
+        base: What it did, in the unit of the count.
+        head: What it does.
+        shape: The type and shape of its first result.
+        before: Those that the operation had on the same line of the base.
+        caller: The line that was changed, if it is another one, which calls this one.
+    """
+
+    line: str
+    what: str
+    base: int
+    head: int
+    shape: str = ""
+    before: str = ""
+    caller: str = ""
+
+    @property
+    def where(self) -> str:
+        """The line, and the one that calls it."""
+        return self.line + (f", called by {self.caller}" if self.caller else "")
+
+    @property
+    def action(self) -> str:
+        """What is done, and of what shape the result was and is."""
+        shapes = [shape for shape in dict.fromkeys((self.before, self.shape)) if shape]
+        return self.what + (f" of {' -> '.join(shapes)}" if shapes else "")
+
+
+def causes(
+    changes: Iterable[Change],
+    base: Mapping[str, Sites],
+    head: Mapping[str, Sites],
+    trees: tuple[Path, Path],
+) -> dict[str, list[Cause]]:
+    """Name the causes of every count that has risen.
+
+    Args:
+        changes: The counts on both sides.
+        base: The counts of each line, by workload.
+        head: The same of the head.
+        trees: The directories to which the files of both are relative.
+    """
+    files = _Files(*trees)
+    found = {}
+    for change in changes:
+        workload, _, counter = change.name.rpartition("/")
+        if change.head > change.base and workload in base and workload in head:
+            found[change.name] = _named(counter, base[workload], head[workload], files)
+    return found
+
+
+def _named(counter: str, base: Sites, head: Sites, files: "_Files") -> list[Cause]:
+    """Name the first and the heaviest of the operations that do more on a line."""
+    was, now = _Totals(counter), _Totals(counter)
+    for site in base:
+        was.add(site, tuple(files.now(*place) for place in site["chain"]))
+    for site in head:
+        now.add(site, tuple((file, line) for file, line in site["chain"]))
+    rises = {key: now.here[key] - was.here[key] for key in now.here}
+    rises = {key: rise for key, rise in rises.items() if rise > 0}
+    least = LEAST * sum(rises.values())
+    first = next((key for key, rise in rises.items() if rise >= least), None)
+    most = max(rises, key=lambda key: rises[key], default=None)
+    return [
+        Cause(
+            files.text(key[0][0] if key[0] else None),
+            key[1],
+            was.here[key],
+            now.here[key],
+            now.shapes[key],
+            was.shapes.get(key, ""),
+            _caller(key, was, now, files),
+        )
+        for key in dict.fromkeys((first, most))
+        if key
+    ]
+
+
+class _Totals:
+    """What is done in all: by the innermost line, and by the whole chain of callers."""
+
+    def __init__(self, counter: str) -> None:
+        self.counter = counter
+        self.here: Counter[Key] = Counter()
+        self.chains: Counter[Key] = Counter()
+        self.shapes: dict[Key, str] = {}
+
+    def add(self, site: Mapping[str, Any], chain: Chain) -> None:
+        key, amount = (chain[:1], site["what"]), site["counts"].get(self.counter, 0)
+        self.here[key] += amount
+        self.chains[chain, site["what"]] += amount
+        self.shapes.setdefault(key, site.get("shape", ""))
+
+
+def _caller(key: Key, was: _Totals, now: _Totals, files: "_Files") -> str:
+    """Name the caller that was changed; else the nearest that only calls with a rise share."""
+    rises, still = {}, set[Place]()
+    for (chain, what), amount in now.chains.items():
+        if (chain[:1], what) == key:
+            if amount > was.chains[chain, what]:
+                rises[chain] = amount - was.chains[chain, what]
+            else:
+                still |= set(chain)
+    changed = (place for chain in rises for place in chain[1:] if files.is_new(place))
+    if key[0] and files.is_new(key[0][0]):
+        return ""
+    if (caller := next(changed, None)) is None and still and rises:
+        heaviest = max(rises, key=lambda chain: rises[chain])
+        caller = next((place for place in heaviest if place not in still), None)
+    return files.text(caller) if caller else ""
+
+
+def slower_line(
+    base: Sequence[Sites], head: Sequence[Sites], trees: tuple[Path, Path]
+) -> list[Cause]:
+    """Name the line whose time has risen most, and its caller that was changed.
+
+    Args:
+        base: What each line does in a call, from several calls.
+        head: The same of the head.
+        trees: The directories to which the files of both are relative.
+    """
+    files = _Files(*trees)
+    was = _medians(base, lambda place: files.now(*place))
+    now = _medians(head, lambda place: place)
+    nothing = dict.fromkeys(("own", "total", "hits"), 0.0)
+
+    def rise(place: Place, what: str) -> float:
+        return now[place][what] - was.get(place, nothing)[what]
+
+    slower = max(now, key=lambda place: rise(place, "own"), default=None)
+    if slower is None or rise(slower, "own") <= 0:
+        return []
+    changed = [place for place in now if files.is_new(place)]
+    caller = max(changed, key=lambda place: rise(place, "total"), default=slower)
+    explains = 2 * rise(caller, "total") > rise(slower, "own") and slower not in changed
+    old, new = was.get(slower, nothing), now[slower]
+    return [
+        Cause(
+            files.text(slower),
+            f"executed {old['hits']:,.0f} -> {new['hits']:,.0f} times",
+            round(old["own"] * 1e6),
+            round(new["own"] * 1e6),
+            caller=files.text(caller) if explains else "",
+        )
+    ]
+
+
+def _medians(
+    calls: Sequence[Sites], now: Callable[[Place], Place]
+) -> dict[Place, dict[str, float]]:
+    """Return the medians over calls of what each line does; a line that is not reached does 0."""
+    found: dict[Place, list[Mapping[str, Any]]] = {}
+    for call in calls:
+        for line in call:
+            found.setdefault(now(tuple(line["place"])), []).append(line)
+    return {
+        place: {
+            what: statistics.median(
+                [line[what] for line in lines] + [0] * (len(calls) - len(lines))
+            )
+            for what in ("own", "total", "hits")
+        }
+        for place, lines in found.items()
+    }
+
+
+class _Files:
+    """The files of both sides, and where the lines of the base are in the head."""
+
+    def __init__(self, base: Path, head: Path) -> None:
+        self.base, self.head = base, head
+        self.lines = cache(_lines)
+        self.moved = cache(self._moved)
+
+    def text(self, place: Place | None) -> str:
+        if not place:
+            return "outside of the project"
+        lines = self.lines(self.head / place[0])
+        text = lines[place[1] - 1].strip() if place[1] <= len(lines) else ""
+        return f"{place[0]}:{place[1]} `{text}`"
+
+    def now(self, file: str, line: int) -> Place:
+        """Return where a line of the base is; what is gone has a line that there is not."""
+        return file, self.moved(file)[0].get(line, -line)
+
+    def is_new(self, place: Place) -> bool:
+        """Whether a line of the head is new, or was changed."""
+        return place[1] in self.moved(place[0])[1]
+
+    def _moved(self, file: str) -> tuple[dict[int, int], set[int]]:
+        """Pair the lines of both sides, and return those that are new or were changed.
+
+        Lines of a block that was replaced are paired in order, as far as it goes.
+        """
+        base, head = self.lines(self.base / file), self.lines(self.head / file)
+        pairs, new = {}, set()
+        matcher = difflib.SequenceMatcher(None, base, head, autojunk=False)
+        for how, low, high, at, end in matcher.get_opcodes():
+            for offset in range(min(high - low, end - at)):
+                pairs[low + offset + 1] = at + offset + 1
+            if how != "equal":
+                new |= set(range(at + 1, end + 1))
+        return pairs, new
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
