@@ -57,6 +57,7 @@ TESTS = (
 )
 TESTS_OF_CLAIMS = ("facts", "batch_sizes", "audit")
 CLAIMS = ("kl", "reparameterization", "likelihood", "objective", "importance", "model", "conduct")
+HANGS = 600.0  #: seconds after which a mutated kit is taken to hang, which is noticed
 TURNED = {ast.Lt: ast.Gt, ast.Gt: ast.Lt, ast.LtE: ast.Gt, ast.GtE: ast.Lt, ast.Eq: ast.NotEq}
 MATRIX = json.loads(FILE.read_text())["mutants"]
 
@@ -119,9 +120,13 @@ def noticed_by_tests(file: Path, mutated: ast.Module, tests: tuple[str, ...]) ->
         (copied / file.relative_to(root)).write_text(ast.unparse(mutated))
         paths = [f"tests/conformance/test_{test}.py" for test in tests]
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-m", "", *paths]
-        return bool(
-            subprocess.run(command, cwd=copied, capture_output=True, check=False).returncode
-        )
+        try:
+            done = subprocess.run(
+                command, cwd=copied, capture_output=True, check=False, timeout=HANGS
+            )
+        except subprocess.TimeoutExpired:
+            return True
+        return bool(done.returncode)
 
 
 def noticed_by_claims(original: ModuleType, mutated: ast.Module) -> bool:
