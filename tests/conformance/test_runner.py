@@ -30,6 +30,7 @@ from vae_ref.conformance.records import (
     Violation,
 )
 from vae_ref.conformance.runner import UnknownClaimError, probe_of, select
+from vae_ref.conformance.subject import Elsewhere
 
 pytestmark = pytest.mark.usefixtures("user")  # the type checker draws from Python's generator
 
@@ -305,7 +306,7 @@ def test_what_hangs_is_left_after_a_second_try_which_is_said(impatient, act):
         claim, probe_of(subject(kl=act)), begins=lambda claim, seconds: tries.append(seconds)
     )
     assert tries == [10.0, 10.0]
-    assert result.status == "timeout"
+    assert result.status == result.symptom == "timeout"
     assert result.message == "no answer within 0.2 s, twice"
 
 
@@ -736,6 +737,16 @@ def test_a_subject_without_anything_has_nothing_that_holds():
     assert report.counts["not-applicable"] == report.in_level
     assert (report.judged, report.verdict, report.exit_status) == (0, "undecided", 3)
     assert all(r.message.startswith("there is no ") for r in report.results)
+
+
+def test_weights_in_another_process_are_said_to_be_there():
+    elsewhere = Elsewhere(again=lambda: iter(()), end=lambda: None)
+    probe = probe_of(subject(kl=kl, elsewhere=elsewhere))
+    needs = {("module",): "the weights are in another process, and are not asked for",
+             ("loss",): "there is no loss"}  # fmt: skip
+    for need, message in needs.items():
+        claim = dataclasses.replace(CLAIMS[CLOSED], needs=need)
+        assert check(claim, probe).message == message
 
 
 def report_of(*statuses, in_level=None):
