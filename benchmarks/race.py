@@ -4,10 +4,11 @@
 
 Every contestant runs in a process of its own, one after another. Each repetition starts with the
 next contestant, so that none is always the first. The command prints the table and the targets,
-and writes benchmarks/results/race_MACHINE.json.
+and writes benchmarks/results/race_MACHINE.json, or race_MACHINE_busy.json.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -48,6 +49,7 @@ def main(words: list[str] | None = None) -> None:
     add("--only", nargs="+", choices=CONTESTANTS, default=[*CONTESTANTS], metavar="NAME")
     add("--engine", help="engine of vae_ref; default: its own choice")
     add("--device", choices=("cpu", "cuda"), default="cpu")
+    add("--busy", action="store_true", help="race beside a process that computes all the time")
     add("--json", type=Path, metavar="FILE", help="output; default: results/race_MACHINE.json")
     arguments = parser.parse_args(words)
     for name, most in ("repetitions", 1000), ("epochs", 20), ("threads", provenance.cores()):
@@ -67,23 +69,38 @@ def main(words: list[str] | None = None) -> None:
 def race(arguments: argparse.Namespace) -> None:
     environment = provenance.record(threads=arguments.threads, device=arguments.device)
     results = []
-    for result in run(arguments):
-        results.append(result)
-        seconds = " ".join(f"{s:.2f}" for s in result.seconds)
-        print(f"{result.repetition} {result.contestant}: {seconds}", file=sys.stderr, flush=True)
+    with neighbour() if arguments.busy else contextlib.nullcontext():
+        for result in run(arguments):
+            results.append(result)
+            seconds = " ".join(f"{s:.2f}" for s in result.seconds)
+            line = f"{result.repetition} {result.contestant}: {seconds}"
+            print(line, file=sys.stderr, flush=True)
     content = {
         "command": "python -m benchmarks.race",
         "environment": environment,
         "epochs": arguments.epochs,
         "repetitions": arguments.repetitions,
         "engine": arguments.engine,
+        "busy": arguments.busy,
         "results": [dataclasses.asdict(result) for result in results],
     }
-    path = arguments.json or RESULTS / f"race_{provenance.machine_name(environment)}.json"
+    name = provenance.machine_name(environment) + "_busy" * arguments.busy
+    path = arguments.json or RESULTS / f"race_{name}.json"
     path.parent.mkdir(exist_ok=True, parents=True)
     with replacing(path) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
     show(Standings(results), environment)
+
+
+@contextlib.contextmanager
+def neighbour() -> Iterator[None]:
+    """Compute all the time in another process, on one core."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: sum(range(10**6))"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def run(arguments: argparse.Namespace) -> Iterator[Result]:

@@ -38,6 +38,7 @@ def substitutions() -> dict[str, str]:
         "performance_scaling": _all("scaling", _scaling, "python -m benchmarks.scaling"),
         "performance_suite": _all("suite", _suite, "pytest benchmarks"),
         "performance_audit": _all("audit", _audit, "python -m benchmarks.audit"),
+        "performance_power": "\n".join(_power()),
         "performance_planted": "\n".join(_planted()),
         "performance_gpu": "\n\n".join(
             _all(kind, section, command, device="cuda")
@@ -90,6 +91,8 @@ def _race(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
         return
     standings = Standings.read(content)
     names = standings.names
+    if content.get("busy"):
+        yield from ("Beside a process that computes all the time:", "")
     yield f"| | {' | '.join(CONTESTANTS[n] for n in names)} |"
     yield f"|---{'|--:' * len(names)}|"
     for epoch in standings.epochs:
@@ -131,6 +134,35 @@ def _audit(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
     yield ""
     yield (
         f"Of {len(found)} repetitions. The network has {found[0]['step parameters']:,} parameters."
+    )
+
+
+def _power() -> Iterator[str]:
+    """Show how often the gate says that a head is slower, by how much slower it is."""
+    file = RESULTS / "gate_power.json"
+    if not file.exists():
+        yield "Not measured; `python -m benchmarks.gate_power measure` would."
+        return
+    content = _content(file)
+    slowdowns = list(next(iter(content["rates"]["quiet"].values())))
+    yield f"| of 1,000, found | {' | '.join(f'{s} slower' for s in slowdowns)} |"
+    yield "|---|" + "--:|" * len(slowdowns)
+    for how, rates in content["rates"].items():
+        for name, rows in rates.items():
+            found = " | ".join(f"{rows[s]['found']:,}" for s in slowdowns)
+            yield f"| {name}, {'beside a busy process' if how == 'busy' else 'alone'} | {found} |"
+    yield ""
+    for how, seconds in content["seconds"].items():
+        groups = [rows[slowdowns[0]]["groups"] for rows in content["rates"][how].values()]
+        yield (
+            f"{'Beside a busy process' if how == 'busy' else 'Alone'}, a group of all workloads "
+            f"takes {seconds:.0f} s, and equal revisions take {max(groups):.0f} groups on average "
+            "in the workload with most."
+        )
+    on = content["on"]
+    yield (
+        f"*{on['processor']}, {on['cores']} cores, torch {on['torch']}, {on['date'][:10]}. From "
+        f"`benchmarks/results/{file.name}`, made by `python -m benchmarks.gate_power`.*"
     )
 
 

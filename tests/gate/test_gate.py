@@ -59,10 +59,10 @@ def project(tmp_path, monkeypatch):
 def gate(tmp_path, capsys):
     """Run the command in this process; return its status, its report and its errors."""
 
-    def run(*arguments: str, pairs: int = 0):
+    def run(*arguments: str, groups: int = 0):
         file = tmp_path / "gate.json"
         file.unlink(missing_ok=True)
-        options = ("--workloads", "workloads.py", "--json", str(file), "--pairs", str(pairs))
+        options = ("--workloads", "workloads.py", "--json", str(file), "--groups", str(groups))
         status = cli.run(["compare", *options, "--seconds", "0.01", *arguments])
         output, errors = capsys.readouterr()
         assert "Traceback" not in output + errors
@@ -73,7 +73,7 @@ def gate(tmp_path, capsys):
 
 def test_nothing_is_worse(project, gate, tmp_path):
     summary = tmp_path / "summary.md"
-    status, found, _ = gate("base", "--markdown", str(summary), pairs=3)
+    status, found, _ = gate("base", "--markdown", str(summary), groups=10)
     assert status == found["status"] == 0
     assert found["base"]["commit"]
     assert found["head"] == {"name": "working tree", "commit": None}
@@ -87,13 +87,13 @@ def test_nothing_is_worse(project, gate, tmp_path):
 def test_twice_the_time_is_flagged(project, gate, tmp_path):
     (project / "toy.py").write_text(TWICE)
     summary = tmp_path / "summary.md"
-    status, found, _ = gate("base", "--markdown", str(summary), pairs=4)
+    status, found, _ = gate("base", "--markdown", str(summary), groups=10)
     assert status == 1
     assert found["regressions"] == ["step/time"]
     [time] = found["times"]
     assert time["effect"]["ratio"] == pytest.approx(2, rel=0.3)
     assert time["cpu"] == pytest.approx(2, rel=0.3)
-    assert time["pairs"] == 20, "it was not measured again"
+    assert len(time["effect"]["groups"]) == 10
     [cause] = found["causes"]["step/time"]
     assert cause["line"] == "toy.py:2 `return sum(range(n))`"
     assert cause["head"] == pytest.approx(2 * cause["base"], rel=0.5)
@@ -106,28 +106,10 @@ def test_twice_the_time_is_flagged(project, gate, tmp_path):
 
 def test_half_the_time_is_not_flagged(project, gate):
     (project / "toy.py").write_text(STEP.replace("20_000", "10_000"))
-    status, found, _ = gate("base", pairs=4)
+    status, found, _ = gate("base", groups=10)
     assert status == 0
     assert found["times"][0]["effect"]["ratio"] == pytest.approx(0.5, rel=0.3)
-
-
-def test_a_slowdown_that_does_not_recur_is_not_flagged(project, gate, monkeypatch, capsys):
-    """The first pairs look slower, as if another process were busy; the later ones do not."""
-    real, calls = comparison._pairs, []
-
-    def first_slow(*arguments):
-        calls.append(arguments)
-        found = real(*arguments)
-        if len(calls) > 1:
-            return found
-        slow = {"effect": 0.5, "null": 0.0, "cpu": 0.0, "seconds": 1.0}
-        return {name: [comparison.Pair(**slow)] * len(pairs) for name, pairs in found.items()}
-
-    monkeypatch.setattr(comparison, "_pairs", first_slow)
-    status, found, _ = gate("base", pairs=4)
-    assert (status, len(calls)) == (0, 2)
-    assert found["times"][0]["suspected"]
-    assert not found["times"][0]["slower"]
+    assert found["times"][0]["effect"]["faster"]
 
 
 def add_an_import(project: Path, message: str = "second") -> None:
@@ -231,7 +213,7 @@ def test_a_source_directory_and_a_build(project, gate):
         (("base", "--only", "x*"), "--only must match a workload; x* matches none."),
         (("base", "--source", "src"), "--source must be a directory of working tree; src is not"),
         (("base", "--workloads", "w.py"), "--workloads must be a file; w.py is not."),
-        (("base", "--pairs", "2"), "--pairs must be 0, or 3 or more; got 2."),
+        (("base", "--groups", "9"), "--groups must be 0, or 10 or more; got 9."),
         (("base", "--seconds", "0"), "--seconds must be between 0 and 60; got 0."),
         (("base", "--threads", "0"), "--threads must be 1 or more; got 0."),
         (("base", "--markdown", "no/x.md"), "there is no directory no for x.md; make it."),
@@ -239,7 +221,7 @@ def test_a_source_directory_and_a_build(project, gate):
     ],
 )
 def test_misuse_gives_one_line(project, capsys, arguments, message):
-    options = ["--workloads", "workloads.py", "--pairs", "0"]
+    options = ["--workloads", "workloads.py", "--groups", "0"]
     assert cli.run(["compare", *options, *arguments]) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
 
@@ -289,7 +271,7 @@ def test_without_a_repository(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     (tmp_path / "workloads.py").write_text(WORKLOADS)
-    options = ["--workloads", "workloads.py", "--pairs", "0"]
+    options = ["--workloads", "workloads.py", "--groups", "0"]
     assert cli.run(["compare", ".", *options]) == 2
     assert "there is no repository here; name both" in capsys.readouterr().err
     assert cli.run(["compare", "v9", *options]) == 2
@@ -377,7 +359,7 @@ def test_a_function_of_a_table_is_compared(described, capsys):
 
 def test_a_certain_failure_ends_the_comparison(described, capsys):
     (described / "src" / "toy.py").write_text("import wave\n" + TWICE)
-    options = ("--pairs", "3", "--seconds", "0.01")
+    options = ("--groups", "10", "--seconds", "0.01")
     assert cli.run(["compare", "HEAD", *options]) == 1
     output = " ".join(capsys.readouterr().out.split())
     assert "Time was not measured, because a count has risen; --keep-going measures it" in output
@@ -404,15 +386,17 @@ def test_a_table_that_is_wrong_gives_one_line(described, capsys, text, message):
 
 
 def test_what_cannot_be_seen_is_said(project, gate, monkeypatch, capsys):
-    """Of equal programs, half of the pairs are slower by a fifth, and half are faster."""
-    slow, fast = (comparison.Pair(e, e / 2, 0.0, 1.0) for e in (0.2, -0.2))
-    monkeypatch.setattr(
-        comparison, "_pairs", lambda base, head, names, _: {n: [slow, fast] * 3 for n in names}
-    )
+    """Of equal programs, half of the groups are slower by a fifth, and half are faster."""
+
+    def time_group(base, head, names, settings, number):
+        slowdown = 0.2 * (-1) ** number
+        return {n: paired.Group(slowdown, slowdown / 2, 0.0, 1.0) for n in names}
+
+    monkeypatch.setattr(paired, "time_group", time_group)
     summary = project.parent / "summary.md"
-    assert gate("base", "--markdown", str(summary), pairs=6)[0] == 0
+    assert gate("base", "--markdown", str(summary), groups=20)[0] == 0
     (seen,) = re.findall(r"\| below what can be seen here \((.*)%\)", summary.read_text())
-    assert 5 < float(seen) < 25
+    assert 10 < float(seen) < 40
 
 
 @pytest.fixture(scope="module")
@@ -421,11 +405,10 @@ def base(tmp_path_factory):
 
 
 def test_comparing_equal_packages_raises_no_alarm(base):
-    settings = Settings(workloads=Path(workloads.__file__), pairs=2, seconds=0.05)
-    names = paired.names(base, settings)[:1]
-    found = comparison.timed(base, base, names, settings)
-    assert len(found) == 1
-    assert [timing.name for timing in found if timing.slower] == []
+    settings = Settings(workloads=Path(workloads.__file__), groups=10, seconds=0.05)
+    [found] = comparison.timed(base, base, ["objective"], settings)
+    assert len(found.effect.groups) == 10
+    assert not found.effect.slower
 
 
 CLOCK = """
@@ -453,13 +436,13 @@ WORKLOADS = {"step": step}
 def test_a_step_that_is_ten_percent_slower_is_flagged(project, gate, slower, flagged):
     """The step moves the clock: processes differ by 1 %, their calls by 3 %, from nothing else.
 
-    The mean of the four pairs has a standard deviation of 0.7 %; the threshold is 5 % away from
-    either case, so a run in 10^11 fails.
+    In a group, the slowdown has a standard deviation of 1.2 %. If there is none, a run in 1,000
+    fails; one of 10 % is more than 20 times the standard deviation of the mean of ten groups.
     """
     (project / "workloads.py").write_text(CLOCK)
     (project / "toy.py").write_text("SECONDS = 0.001")
     git(project, "commit", "-qam", "the clock")
     (project / "toy.py").write_text(f"SECONDS = {0.001 * slower}")
-    status, found, _ = gate("HEAD", pairs=4)
+    status, found, _ = gate("HEAD", groups=10)
     assert (status, found["regressions"]) == (len(flagged), flagged)
     assert found["times"][0]["effect"]["ratio"] == pytest.approx(slower, abs=0.05)

@@ -3,16 +3,19 @@
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from vae_ref.gate import counters, paired, report
+from vae_ref.gate import counters, paired, report, trend
+from vae_ref.gate import history as remembered
 from vae_ref.gate.comparison import compare
 from vae_ref.gate.config import configured
 from vae_ref.gate.paired import Settings
-from vae_ref.gate.revisions import GateError, check_out
+from vae_ref.gate.revisions import GateError, check_out, commits
+from vae_ref.gate.verdict import LOOKS
 from vae_ref.support import command
 from vae_ref.support.atomic import replacing
 
@@ -72,11 +75,13 @@ def compare_command(
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Do not stop at the first certain failure.")
     ] = False,
-    pairs: Annotated[
-        int | None, typer.Option(help="How many pairs are timed at first.", show_default="8")
+    groups: Annotated[
+        int | None,
+        typer.Option(help="How many groups of processes are timed at most.", show_default="40"),
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="The duration of a block of calls.", show_default="0.1")
+        float | None,
+        typer.Option(help="How long a group works on a workload.", show_default="2"),
     ] = None,
     build: Annotated[
         str | None, typer.Option(metavar="COMMAND", help="Run this in both trees first.")
@@ -97,14 +102,14 @@ def compare_command(
     """Compare two revisions; the status is 0 if nothing is worse, 1 if something is.
 
     It is 2 if the revisions could not be compared. Counts are exact, and any increase fails.
-    Times are those of pairs of processes that run in turns.
+    Times are those of groups of processes that run in turns.
     """
     given = {
         "workloads": workloads,
         "source": source,
         "note": note,
         "threads": threads,
-        "pairs": 0 if counters_only else pairs,
+        "groups": 0 if counters_only else groups,
         "seconds": seconds,
         "build": build,
     }
@@ -169,6 +174,65 @@ def count_command(
     return int(bool(lines))
 
 
+_History = Annotated[Path, typer.Option("--history", metavar="FILE", help="The history.")]
+
+
+@app.command("record")
+def record_command(
+    revisions: Annotated[
+        list[str] | None, typer.Argument(help="Commits; HEAD, if none is named.")
+    ] = None,
+    *,
+    history: _History = Path("history.jsonl"),
+    last: Annotated[
+        int | None, typer.Option(help="Record so many commits, spread evenly over all there are.")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="The commit to time against.", show_default="that of the history"),
+    ] = None,
+    groups: Annotated[int, typer.Option(help="How many groups of processes are timed.")] = 3,
+    seconds: Annotated[float | None, typer.Option(help="As of compare.")] = None,
+    build: Annotated[str | None, typer.Option(metavar="COMMAND", help="As of compare.")] = None,
+    workloads: _Workloads = None,
+    source: _Source = None,
+    threads: _Threads = None,
+) -> int:
+    """Count and time commits, and add a line for each to a history."""
+    given = {"workloads": workloads, "source": source, "threads": threads, "build": build}
+    chosen = configured(Path(), given | {"seconds": seconds})
+    settings = replace(_settings(chosen), groups=groups)
+    known = remembered.read(history)
+    fixed = reference or (known[-1]["reference"] if known else "HEAD")
+    names = revisions or ["HEAD"]
+    if last:
+        every = commits()
+        names = [every[round(n * (len(every) - 1) / max(1, last - 1))] for n in range(last)]
+    for line in remembered.record(names, fixed, settings, history, build=chosen.get("build")):
+        print(line["commit"][:10], line["subject"], line.get("failed", ""), flush=True)
+    return 0
+
+
+@app.command("trend")
+def trend_command(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="The page to write.")],
+    *,
+    history: _History = Path("history.jsonl"),
+) -> int:
+    """Draw the history as a page, and name the commits where a count or a time changed."""
+    order = commits()
+    if not (found := remembered.series(remembered.read(history), order)):
+        raise GateError(
+            f"{history} has no commit of this repository; vae-ref-gate record adds one."
+        )
+    title = f"History of {Path.cwd().name}"
+    with replacing(out) as opened:
+        opened.write(trend.page(found, order, title).encode())
+    number = sum(len(series.steps) for series in found)
+    print(f"{number} change{'s' * (number != 1)}; see {out}")
+    return 0
+
+
 def _settings(chosen: dict[str, Any]) -> Settings:
     workloads = chosen.get("workloads")
     if workloads is None:
@@ -180,12 +244,12 @@ def _settings(chosen: dict[str, Any]) -> Settings:
         raise GateError(f"--workloads must be a file; {workloads} is not.")
     settings = Settings(
         workloads=workloads,
-        **{k: chosen[k] for k in ("source", "threads", "pairs", "seconds") if k in chosen},
+        **{k: chosen[k] for k in ("source", "threads", "groups", "seconds") if k in chosen},
     )
     if settings.threads < 1:
         raise GateError(f"--threads must be 1 or more; got {settings.threads}.")
-    if settings.pairs in (1, 2) or settings.pairs < 0:
-        raise GateError(f"--pairs must be 0, or 3 or more; got {settings.pairs}.")
+    if settings.groups != 0 and settings.groups < LOOKS[0][0]:
+        raise GateError(f"--groups must be 0, or {LOOKS[0][0]} or more; got {settings.groups}.")
     if not 0 < settings.seconds <= 60:
         raise GateError(f"--seconds must be between 0 and 60; got {settings.seconds:g}.")
     return settings

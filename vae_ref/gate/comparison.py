@@ -1,29 +1,25 @@
 """Compare two revisions: does the new one do more work, or take longer?
 
-Counts are exact, and any increase fails. Times are those of pairs of processes that run in turns
-(`paired`). A slowdown fails if it is certain, larger than 5 %, larger than the machine's noise,
-and found again by a second measurement (`verdict`).
+Counts are exact, and any increase fails. Times are those of groups of processes that run in turns
+(`paired`). A slowdown fails if chance explains it as seldom as `verdict` says.
 """
 
 import math
 import statistics
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from vae_ref.gate import counters, paired
 from vae_ref.gate.causes import causes, slower_line
-from vae_ref.gate.paired import Pair, Settings
+from vae_ref.gate.paired import Group, Settings
 from vae_ref.gate.report import Report, Timing, excuse
 from vae_ref.gate.revisions import GateError, Revision, accepted
-from vae_ref.gate.verdict import Effect, compared, effect
+from vae_ref.gate.verdict import compared, sequence
 from vae_ref.support import provenance
 
-__all__ = ["MORE", "compare", "timed"]
-
-MORE = 4  #: times as many pairs are timed where the first ones do not decide
+__all__ = ["compare", "timed"]
 
 
 def compare(
@@ -70,12 +66,12 @@ def compare(
         requests = [str(change) for change in changes if change.head < change.base]
     reasons = accepted(base, head) | dict(accept or {})
     risen = [c for c in changes if c.head > c.base and excuse(c.name, reasons) is None]
-    stopped = bool(risen) and not keep_going and settings.pairs > 0
+    stopped = bool(risen) and not keep_going and settings.groups > 0
     timings = [] if stopped else timed(base, head, common, settings, keep_going=keep_going)
     trees = base.source(settings.source), head.source(settings.source)
     named = causes(changes, before.sites, after.sites, trees)
     for timing in timings:
-        if timing.slower:
+        if timing.effect.slower:
             workload = timing.name.removesuffix("/time")
             lines = paired.trace(base, head, workload, settings)
             named[timing.name] = slower_line(*lines, trees)
@@ -105,76 +101,35 @@ def timed(
     *,
     keep_going: bool = False,
 ) -> list[Timing]:
-    """Time every workload, and those that look slower again, with more pairs.
+    """Time workloads, until a slowdown is certain, or a notable one is excluded.
 
     Args:
         base: The old revision.
         head: The new revision.
         names: The workloads.
         settings: How they run.
-        keep_going: Whether to time all that look slower again, or one after the other until the
-            first that is slower again.
+        keep_going: Whether to go on with the others after the first that is certainly slower.
     """
-    if not settings.pairs:
-        return []
-    first = _measured(base, head, names, settings)
-    suspects = [name for name in names if _effect(first[name]).slower]
-    # All pairs at once: to look again after every pair would raise false alarms.
-    again = replace(settings, pairs=MORE * settings.pairs)
-    second: dict[str, list[Pair]] = {}
-    for group in [suspects] if keep_going and suspects else [[name] for name in suspects]:
-        second |= _pairs(base, head, group, again)
-        if not keep_going and _effect(second[group[0]]).slower:
-            break
+    groups: dict[str, list[Group]] = {name: [] for name in names}
+
+    def measure(names: Sequence[str], number: int) -> dict[str, tuple[float, float]]:
+        _say(f"timing {', '.join(names)}: group {number + 1}, at most {settings.groups}")
+        found = paired.time_group(base, head, names, settings, number)
+        for name, group in found.items():
+            groups[name].append(group)
+        return {name: (group.head, group.again) for name, group in found.items()}
+
+    effects = sequence(names, measure, groups=settings.groups, keep_going=keep_going)
     return [
-        _timing(name, first[name], second.get(name), suspected=name in suspects) for name in names
+        Timing(
+            name=f"{name}/time",
+            effect=found,
+            seconds=statistics.median(group.seconds for group in groups[name]),
+            cpu=math.exp(statistics.mean(group.cpu for group in groups[name])),
+        )
+        for name, found in effects.items()
     ]
-
-
-def _measured(
-    base: Revision, head: Revision, names: list[str], settings: Settings
-) -> dict[str, list[Pair]]:
-    """Time pairs, and up to `MORE` times as many where the noise leaves the result undecided."""
-    found: dict[str, list[Pair]] = {name: [] for name in names}
-    for share in (1, 1, MORE - 2):
-        more = replace(settings, pairs=share * settings.pairs)
-        for name, pairs in _pairs(base, head, names, more).items():
-            found[name] += pairs
-        names = [name for name in names if _effect(found[name]).undecided]
-        if not names:
-            break
-    return found
-
-
-def _pairs(
-    base: Revision, head: Revision, names: list[str], settings: Settings
-) -> dict[str, list[Pair]]:
-    found: dict[str, list[Pair]] = {name: [] for name in names}
-    for number in range(1, settings.pairs + 1):
-        _say(f"timing {', '.join(names)}: pair {number} of {settings.pairs}")
-        for name, pair in paired.time_pair(base, head, names, settings).items():
-            found[name].append(pair)
-    return found
-
-
-def _effect(found: list[Pair]) -> Effect:
-    return effect([pair.effect for pair in found], [pair.null for pair in found])
 
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _timing(name: str, first: list[Pair], second: list[Pair] | None, *, suspected: bool) -> Timing:
-    deciding = second or first
-    final = _effect(deciding)
-    return Timing(
-        name=f"{name}/time",
-        effect=final,
-        seconds=min(pair.seconds for pair in deciding),
-        cpu=math.exp(statistics.mean(pair.cpu for pair in deciding)),
-        pairs=len(first) + len(second or ()),
-        slower=bool(second) and final.slower,
-        suspected=suspected,
-        again=bool(second),
-    )

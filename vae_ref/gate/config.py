@@ -26,7 +26,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "build": (str,),
     "note": (str,),
     "threads": (int,),
-    "pairs": (int,),
+    "groups": (int,),
     "seconds": (int, float),
 }
 

@@ -1,16 +1,21 @@
-"""Time two revisions against each other, and one against itself, in pairs of processes.
+"""Time two revisions against each other, and one against itself, in groups of processes.
 
-A pair is three fresh processes that live at the same time and work in turns: A runs the base, B
-the head, and C the base again. Their order is A B C C B A, then B C A A C B, then C A B B A C. So
-any two of them work in the order A B B A: a machine that steadily becomes slower or faster
-affects all alike. In each place of the order, each process works as much as the others, because
-one that had done more was found to be up to 4 % slower. Every pair starts new processes, because
-they differ by chance, such as in where their memory lies.
+A group is three fresh processes A, B and C that live at the same time and work in turns: A B C C B
+A, then B C A A C B, then C A B B A C. So any two of them work in the order A B B A: a machine that
+steadily becomes slower or faster affects all alike. In each place of the order, each process works
+as much as the others, because one that had done more was found to be up to 4 % slower. A turn is a
+call, or some of them if they are short: neighbours disturb for milliseconds, and the shorter the
+turns, the more the three have in common. Every group starts new processes, because they differ by
+chance, such as in where their memory lies.
+
+One of the three runs the head, and the others the base. Which one does is drawn for every group:
+beside a busy process, one that set itself up after another was found to be 2 % slower.
 """
 
 import json
 import math
 import os
+import random
 import select
 import statistics
 import subprocess
@@ -24,8 +29,16 @@ from typing import IO, Any, cast
 
 from vae_ref.gate.revisions import GateError, Revision
 
-__all__ = ["Pair", "Settings", "count", "names", "time_pair", "trace"]
+__all__ = ["Group", "Settings", "count", "names", "time_group", "trace"]
 
+#: The C library keeps memory that was freed. By chance, some processes returned it to the system
+#: and had it mapped again in every call, which took a tenth longer.
+STEADY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TOP_PAD_": str(2**28),
+    "MALLOC_TRIM_THRESHOLD_": str(2**62),
+}
+TURN = 0.005  #: seconds that a turn takes, unless a call takes longer
 TRACES = 7  #: of each side, to find the line that is slower
 
 Lines = Sequence[Mapping[str, Any]]
@@ -42,34 +55,32 @@ class Settings:
         workloads: The file that defines them, or ``file.py:function`` of each by its name.
         source: The directory of a tree from which packages are imported.
         threads: How many threads a process computes with.
-        seconds: How long a block of calls should take.
-        pairs: How many pairs of processes are timed; 0 if time is not measured.
-        rounds: How many rounds, such as A B C C B A, there are; of three, each process begins one.
+        seconds: How long a group works on a workload.
+        groups: How many groups of processes are timed at most; 0 if time is not measured.
         timeout: How many seconds to wait for an answer of a worker.
     """
 
     workloads: Path | Mapping[str, str]
     source: str = "."
     threads: int = 1
-    seconds: float = 0.1
-    pairs: int = 8
-    rounds: int = 3
+    seconds: float = 2.0
+    groups: int = 40
     timeout: float = 600.0
 
 
 @dataclass(frozen=True)
-class Pair:
-    """The times of one workload in one pair of processes.
+class Group:
+    """The times of one workload in one group of processes.
 
     Args:
-        effect: The logarithm of head over base.
-        null: The same of the base over itself.
+        head: The logarithm of head over base.
+        again: The same of the base over itself.
         cpu: The logarithm of head over base in CPU time.
         seconds: The time of a call on the base.
     """
 
-    effect: float
-    null: float
+    head: float
+    again: float
     cpu: float
     seconds: float
 
@@ -88,7 +99,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
-            env=os.environ | threads | {"PYTHONPATH": path, "PYTHONHASHSEED": "0"},
+            env=STEADY | os.environ | threads | {"PYTHONPATH": path, "PYTHONHASHSEED": "0"},
         )
         self.requests = cast(IO[bytes], self.process.stdin)
         self.answers = cast(IO[bytes], self.process.stdout)
@@ -185,24 +196,28 @@ def trace(
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 
-def time_pair(
-    base: Revision, head: Revision, workloads: list[str], settings: Settings
-) -> dict[str, Pair]:
-    """Time workloads in one pair of processes."""
-    with _workers(settings, base, head, base) as [a, b, c]:
-        return {workload: _timed(a, b, c, workload, settings) for workload in workloads}
+def time_group(
+    base: Revision, head: Revision, workloads: Sequence[str], settings: Settings, number: int
+) -> dict[str, Group]:
+    """Time workloads in one group of processes; its number decides which is started first."""
+    place = random.Random(number).randrange(3)
+    revisions = [base, base]
+    revisions.insert(place, head)
+    with _workers(settings, *revisions) as started:
+        return {workload: _timed(started, place, workload, settings) for workload in workloads}
 
 
-def _timed(a: Worker, b: Worker, c: Worker, workload: str, settings: Settings) -> Pair:
-    workers = {"A": a, "B": b, "C": c}
+def _timed(started: Sequence[Worker], head: int, workload: str, settings: Settings) -> Group:
+    workers = dict(zip("ABC", started, strict=True))
     for worker in workers.values():  # all at once; everything after this in turns
         worker.send("prepare", workload=workload)
     for worker in workers.values():
         worker.answer()
     trials = (w.ask("run", workload=workload, calls=3) for w in workers.values())
-    calls = max(1, round(settings.seconds / max(trial["wall"] for trial in trials)))
+    call = max(trial["wall"] for trial in trials)
+    calls = max(1, round(TURN / call))
     rounds = []
-    for turn in range(settings.rounds):
+    for turn in range(3 * max(1, round(settings.seconds / (18 * calls * call)))):
         order = ("ABC", "BCA", "CAB")[turn % 3]
         blocks = [
             (name, workers[name].ask("run", workload=workload, calls=calls))
@@ -216,8 +231,18 @@ def _timed(a: Worker, b: Worker, c: Worker, workload: str, settings: Settings) -
             }
         )
 
-    def ratio(name: str, clock: str) -> float:
-        return statistics.median(math.log(r[name, clock] / r["A", clock]) for r in rounds)
+    def time(name: str, clock: str) -> float:
+        """Return the logarithm of a time, relative to the geometric mean of all three."""
+        return statistics.median(
+            math.log(r[name, clock]) - statistics.mean(math.log(r[n, clock]) for n in "ABC")
+            for r in rounds
+        )
 
-    seconds = min(r["A", "wall"] for r in rounds) / 2
-    return Pair(ratio("B", "wall"), ratio("C", "wall"), ratio("B", "cpu"), seconds)
+    new = "ABC"[head]
+    base, again = (name for name in "ABC" if name != new)
+    return Group(
+        time(new, "wall") - time(base, "wall"),
+        time(again, "wall") - time(base, "wall"),
+        time(new, "cpu") - (time(base, "cpu") + time(again, "cpu")) / 2,
+        statistics.median(r[base, "wall"] for r in rounds) / 2,
+    )

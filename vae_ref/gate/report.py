@@ -9,7 +9,7 @@ from typing import Any
 
 from vae_ref.gate.causes import Cause
 from vae_ref.gate.revisions import Revision
-from vae_ref.gate.verdict import LEVEL, Change, Effect
+from vae_ref.gate.verdict import FALSE_ALARMS, LEAST, LEVEL, Change, Effect
 
 __all__ = ["Report", "Timing", "excuse", "markdown", "show"]
 
@@ -20,23 +20,15 @@ class Timing:
 
     Args:
         name: ``workload/time``.
-        effect: The estimate that decided; if the first looked slower, it is the second.
+        effect: What the groups say.
         seconds: The time of a call on the base.
         cpu: The ratio of CPU times, for information.
-        pairs: How many pairs were timed in all.
-        slower: Whether the workload is slower.
-        suspected: Whether the first estimate looked slower.
-        again: Whether it was timed again.
     """
 
     name: str
     effect: Effect
     seconds: float
     cpu: float
-    pairs: int
-    slower: bool
-    suspected: bool
-    again: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +65,7 @@ class Report:
     def regressions(self) -> list[str]:
         """The names of what is worse and not accepted."""
         worse = [change.name for change in self.changes if change.head > change.base]
-        worse += [timing.name for timing in self.timings if timing.slower]
+        worse += [timing.name for timing in self.timings if timing.effect.slower]
         return [name for name in worse if excuse(name, self.accepted) is None]
 
     @property
@@ -95,7 +87,8 @@ class Report:
                 for name, named in self.causes.items()
             },
             "times": [
-                dataclasses.asdict(timing) | {"threshold": timing.effect.threshold}
+                {"name": timing.name, "seconds": timing.seconds, "cpu": timing.cpu}
+                | {"effect": timing.effect.json()}
                 for timing in self.timings
             ],
             "absent": self.absent,
@@ -114,7 +107,7 @@ def excuse(name: str, accepted: Mapping[str, str]) -> str | None:
 Rows = list[tuple[str, ...]]
 
 COUNTS = ("count", "base", "head", "change", "")
-TIMES = ("time", "base", "change", f"{LEVEL:.0%} interval", "base / base", "threshold", "CPU", "")
+TIMES = ("time", "base", "change", f"{LEVEL:.0%} interval", "chance", "groups", "CPU", "")
 
 
 def _facts(revision: Revision) -> dict[str, str | None]:
@@ -145,10 +138,8 @@ def _times(report: Report) -> Rows:
     rows: Rows = []
     for timing in report.timings:
         effect = timing.effect
-        verdict = _word(report, timing.name, worse=timing.slower, word="SLOWER")
-        if not verdict and timing.suspected:
-            verdict = "slower at first, not again" if timing.again else "slower, not timed again"
-        if not verdict and effect.undecided:
+        verdict = _word(report, timing.name, worse=effect.slower, word="SLOWER")
+        if not verdict and not effect.excluded:
             verdict = f"below what can be seen here ({effect.visible:.1%})"
         rows.append(
             (
@@ -156,8 +147,8 @@ def _times(report: Report) -> Rows:
                 f"{timing.seconds * 1e3:.3g} ms",
                 f"{effect.ratio - 1:+.1%}",
                 f"{effect.low - 1:+.1%} to {effect.high - 1:+.1%}",
-                f"{effect.spread:.1%}",
-                f"{effect.threshold:+.1%}",
+                f"{effect.chance:.0e}" if effect.chance < 0.01 else f"{effect.chance:.2f}",
+                str(len(effect.groups)),
                 f"{timing.cpu - 1:+.1%}",
                 verdict or ("faster" if effect.faster else "unchanged"),
             )
@@ -185,9 +176,9 @@ def _remarks(report: Report) -> list[str]:
         lines.append("Time was not measured.")
     else:
         lines.append(
-            "A time fails if the change exceeds the threshold, which is the larger of 5 % and "
-            "three times the difference of the base from itself (base / base), if its interval "
-            "excludes 0, and if all this is found again."
+            f"A slowdown of {LEAST:.1%} or more fails if chance would show as much between equal "
+            f"revisions in fewer than {FALSE_ALARMS:.0e} comparisons. Workloads and looks share "
+            "this probability."
         )
     lines += [f"{name} was not compared: {why}" for name, why in report.absent.items()]
     if report.requests:

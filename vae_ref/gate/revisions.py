@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vae_ref.support.errors import UserError
 
-__all__ = ["GateError", "Revision", "accepted", "check_out"]
+__all__ = ["GateError", "Revision", "accepted", "check_out", "commits", "log"]
 
 
 class GateError(UserError):
@@ -73,6 +73,23 @@ def check_out(name: str | None, into: Path, *, build: str | None = None) -> Revi
             last = (done.stderr or done.stdout).strip().splitlines()[-1:]
             raise GateError(f"--build fails in {revision.name}: {''.join(last) or build}")
     return revision
+
+
+def log(name: str) -> tuple[str, str, str]:
+    """Return a commit, its date and its subject.
+
+    Raises:
+        GateError: If there is no such commit.
+    """
+    if not (commit := _commit(name)):
+        raise GateError(f"{name} must be a revision of this repository, and is not.")
+    found, date, subject = _git("log", "-1", "--format=%H%n%cI%n%s", commit).splitlines()[:3]
+    return found, date, subject
+
+
+def commits(head: str = "HEAD") -> list[str]:
+    """Return all commits on the first line of descent to a revision, the oldest first."""
+    return _git("rev-list", "--first-parent", "--reverse", head).split()
 
 
 def accepted(base: Revision, head: Revision) -> dict[str, str]:

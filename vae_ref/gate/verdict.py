@@ -1,95 +1,174 @@
-"""Decide from pairs of measurements, and from counts, what has become worse.
+"""Decide from groups of measurements, and from counts, what has become worse.
 
-Everything here is a pure function of numbers. A slowdown is suspected if three conditions hold for
-the ratio of head over base: its bootstrap interval excludes 1; it exceeds 5 %; and it exceeds
-three times the spread of the base against itself, measured in the same minutes. It is flagged if
-all three hold again for four times as many new pairs. If no slowdown is suspected, but the
-interval does not exclude one of more than 5 %, as many pairs are added, and then twice as many.
+Everything here is a pure function of numbers. A group is three processes that ran in turns: one of
+the head and two of the base, in an order that was drawn. If head and base take equally long, each
+of the three might as well be the one of the head, so the slowdown is compared with those that
+other choices would show, one out of three in every group. The chance that is found in this way is
+exact, whatever the noise of the machine is like, if groups do not depend on each other. A
+measurement that lies far out counts as one that lies `FAR` times out.
 
-This was measured on a virtual machine with two cores. Its pairs scatter by 1.3 to 3 %, and in bad
-minutes by up to 7 %. Of 20 comparisons of equal revisions none raised an alarm, nor did any of 10
-of the package's workloads. Eight pairs were drawn 1500 times from
-48 measured ones. Between equal revisions, a slowdown is then suspected in no draw; and in one
-draw, if two other processes keep both cores busy from time to time. A step that is 10 % slower is
-suspected in all draws; in bad minutes, in 92 to 98 %. CPU time is no steadier than wall time
-unless other processes compute too, so it is shown for information only. The fastest block is no
-steadier than the mean.
+There are up to three looks, at 10, 20 and 40 groups. The false alarms that are allowed are shared
+out among looks and workloads, so that a comparison of equal revisions raises one with a
+probability of at most `FALSE_ALARMS`. A look ends the measurement of a workload if a slowdown is
+certain, or if one of `NOTABLE` is excluded.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
-__all__ = ["Change", "Effect", "compared", "effect"]
+__all__ = ["Change", "Effect", "compared", "sequence"]
 
-LEVEL = 0.99  #: of the bootstrap interval
-LEAST = 0.05  #: the smallest slowdown that matters, relative
-SPREADS = 3.0  #: a slowdown must exceed so many times the spread of the base
-DRAWS = 4000
+FALSE_ALARMS = 1e-3  #: probability of one, of all looks at all workloads of a comparison
+LOOKS = ((10, 0.25), (20, 0.25), (40, 0.5))  #: groups, and the share of the false alarms
+LEVEL = 0.99  #: of the interval
+LEAST = 0.005  #: the smallest slowdown that fails, relative
+NOTABLE = 0.01  #: the slowdown whose exclusion ends the measurement
+FAR = 4.0  #: medians of the distances
+FEW, DRAWS = 5_000, 100_000  #: for intervals, and at least for small chances
+WORTH = 0.02  #: a chance that is worth more draws
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What the pairs say about one workload.
+    """What the groups say about one workload.
 
     Args:
-        ratio: The time of the head over that of the base.
-        low: The lower end of its interval.
-        high: The upper end.
-        spread: The standard error of the base over itself, relative.
+        groups: The logarithms of the times of the head, and of the second process of the base,
+            over that of the first process of the base.
+        alpha: What the chance of a slowdown has to be at most for it to be certain.
     """
 
-    ratio: float
-    low: float
-    high: float
-    spread: float
+    groups: Sequence[tuple[float, float]]
+    alpha: float
 
-    @property
-    def threshold(self) -> float:
-        """The smallest slowdown that could be flagged, relative."""
-        return max(LEAST, SPREADS * self.spread)
+    @cached_property
+    def chance(self) -> float:
+        """The probability of such a slowdown between equal revisions."""
+        rough = _chance(self.groups, 0.0, FEW)
+        if rough > WORTH:
+            return rough
+        return _chance(self.groups, 0.0, DRAWS, times=math.ceil(5 / self.alpha / DRAWS))
 
-    @property
-    def visible(self) -> float:
-        """The smallest slowdown that would be seen: past the threshold, and past the interval."""
-        return max(self.threshold, math.sqrt(self.high / self.low) - 1)
+    @cached_property
+    def ratio(self) -> float:
+        """The time of the head over that of the base."""
+        return math.exp(_slowdown(self.groups, 0.5))
+
+    @cached_property
+    def low(self) -> float:
+        """The lower end of the interval of the ratio."""
+        return math.exp(_slowdown(self.groups, (1 - LEVEL) / 2))
+
+    @cached_property
+    def high(self) -> float:
+        """The upper end."""
+        return math.exp(_slowdown(self.groups, (1 + LEVEL) / 2))
 
     @property
     def slower(self) -> bool:
-        """Whether a slowdown is certain and exceeds the threshold."""
-        return self.low > 1 and self.ratio - 1 > self.threshold
+        """Whether a slowdown that matters is certain."""
+        return self.chance <= self.alpha and self.ratio - 1 >= LEAST
 
-    @property
-    def undecided(self) -> bool:
-        """Whether a slowdown that matters is neither seen nor excluded."""
-        return not self.slower and self.high - 1 > LEAST
+    @cached_property
+    def excluded(self) -> bool:
+        """Whether a notable slowdown is excluded, as it is if it is above the interval."""
+        return _chance(self.groups, math.log1p(NOTABLE), FEW) > (1 + LEVEL) / 2
 
     @property
     def faster(self) -> bool:
-        """Whether a gain is certain and exceeds the threshold."""
-        return self.high < 1 and 1 / self.ratio - 1 > self.threshold
+        """Whether a gain that matters is as good as certain."""
+        return self.high < 1 and 1 / self.ratio - 1 >= LEAST
+
+    @property
+    def visible(self) -> float:
+        """The slowdown that would be found in four of five measurements like this one."""
+        normal = NormalDist()
+        error = math.log(self.high / self.low) / 2 / normal.inv_cdf((1 + LEVEL) / 2)
+        found = normal.inv_cdf(1 - self.alpha) + normal.inv_cdf(0.8)
+        return max(LEAST, math.expm1(found * error))
+
+    def json(self) -> dict[str, Any]:
+        """Return what was found in types of JSON."""
+        names = ("ratio", "low", "high", "chance", "alpha", "slower", "faster", "visible")
+        return {name: getattr(self, name) for name in names} | {"groups": [*self.groups]}
 
 
-def effect(effects: Sequence[float], nulls: Sequence[float]) -> Effect:
-    """Estimate a ratio and its interval.
+def sequence(
+    names: Sequence[str],
+    measure: Callable[[Sequence[str], int], Mapping[str, tuple[float, float]]],
+    *,
+    groups: int,
+    keep_going: bool = False,
+    false_alarms: float = FALSE_ALARMS,
+) -> dict[str, Effect]:
+    """Measure workloads, until a slowdown is certain, or a notable one is excluded.
 
     Args:
-        effects: The logarithm of head over base, one for every pair.
-        nulls: The same of the base over itself. Its true value is 0, so the spread is taken about
-            0, and a lasting difference between equal processes widens it too.
+        names: The workloads.
+        measure: Measures a group of some workloads; it is given the number of the group, too.
+        groups: How many groups there are at most.
+        keep_going: Whether to go on with the others after the first that is certainly slower.
+        false_alarms: The probability of one, of all looks at all workloads.
     """
-    low, high = _bootstrap(effects)
-    spread = math.sqrt(np.square(nulls).mean() / len(nulls))
-    return Effect(math.exp(np.mean(effects)), math.exp(low), math.exp(high), math.expm1(spread))
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    effects: dict[str, Effect] = {}
+    unsettled, done = list(names), 0
+    for least, share in LOOKS:
+        enough = min(least, groups)
+        if enough == done or not unsettled:
+            break
+        for number in range(done, enough):
+            for name, group in measure(unsettled, number).items():
+                found[name].append(group)
+        done = enough
+        for name in unsettled:
+            effects[name] = Effect(tuple(found[name]), false_alarms * share / len(names))
+        if not keep_going and any(effects[name].slower for name in unsettled):
+            break
+        unsettled = [n for n in unsettled if not effects[n].slower and not effects[n].excluded]
+    return effects
 
 
-def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
-    """Return the percentile interval of the mean over pairs; it is the same on every call."""
-    drawn = np.random.default_rng(0).choice(values, (DRAWS, len(values)))
-    low, high = np.quantile(drawn.mean(1), ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return float(low), float(high)
+def _chance(
+    groups: Sequence[tuple[float, float]], slowdown: float, draws: int, times: int = 1
+) -> float:
+    """Return the probability of a sum as large as that of the head, without its slowdown."""
+    seconds = np.array([(0.0, head - slowdown, again) for head, again in groups])
+    seconds -= seconds.mean(1, keepdims=True)
+    far = FAR * np.median(np.abs(seconds))
+    seconds = np.clip(seconds, -far, far)
+    found = seconds[:, 1].sum() - 1e-12  # the same sum in another order is as large
+    each = np.arange(len(seconds))
+    as_large = sum(
+        int((seconds[each, _choices(seed, draws, len(seconds))].sum(1) >= found).sum())
+        for seed in range(times)
+    )
+    return (1 + as_large) / (1 + times * draws)
+
+
+@lru_cache(maxsize=8)
+def _choices(seed: int, draws: int, groups: int) -> np.ndarray[Any, Any]:
+    """Draw which process of each group is called the head; the same in every call."""
+    return np.random.default_rng(seed).integers(3, size=(draws, groups), dtype=np.int8)
+
+
+def _slowdown(groups: Sequence[tuple[float, float]], chance: float) -> float:
+    """Return the slowdown, as a logarithm, without which the head has this chance."""
+    reach = 2 * max(abs(value) for group in groups for value in group) + 1e-6
+    low, high = -reach, reach
+    for _ in range(14):
+        middle = (low + high) / 2
+        if _chance(groups, middle, FEW) < chance:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
 
 
 @dataclass(frozen=True)
