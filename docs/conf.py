@@ -150,6 +150,13 @@ def _by_last_name(app: Any, env: Any, node: Any, content: Any) -> Any:
     return env.domains.python_domain.resolve_xref(env, *found)
 
 
+def _speak(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Say which pages are in Chinese, so that browsers take its fonts and voices."""
+    if page.startswith("guide/zh/"):
+        context["language"] = "zh-CN"
+
+
 def setup(app: Any) -> None:
+    app.connect("html-page-context", _speak)
     app.connect("missing-reference", _by_last_name)
     app.connect("config-inited", _substitute)

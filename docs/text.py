@@ -1,6 +1,8 @@
 """Make the page of the guide's claims from the registry and the stored intervals."""
 
 import json
+import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ def substitutions() -> dict[str, str]:
         "text_exact": "\n".join(_without_intervals(others)),
         "text_sources": "\n".join(_sources(stored)),
         "text_published": _published(stored),
+        "figures_seeds": str(_seeds(stored["mnist"])),
+        **dict(_figures(stored)),
     }
 
 
@@ -77,8 +81,13 @@ def _sources(stored: dict[str, Any]) -> Iterator[str]:
     yield "|---|--:|---|---|---|--:|"
     for course in COURSES:
         found = stored[course]
-        count = next(iter(found["measures"].values()))["count"]
-        cells = (course, count, f"`{found['command']}`", found["torch"], found["processor"])
+        cells = (
+            course,
+            _seeds(found),
+            f"`{found['command']}`",
+            found["torch"],
+            found["processor"],
+        )
         yield f"| {' | '.join(map(str, cells))} | {found['threads']} |"
 
 
@@ -91,3 +100,32 @@ def _published(stored: dict[str, Any]) -> str:
         value, reach = _cells(stored, "mnist", key, count)
         lines.append(f"| {epoch} | {loss:.2f} | {value} | {reach} |")
     return "\n".join(lines)
+
+
+def _seeds(found: dict[str, Any]) -> int:
+    return int(next(iter(found["measures"].values()))["count"])
+
+
+def _figures(stored: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield every mean under a name, with no more digits than its deviation leaves.
+
+    `mnist_blur_data` is the measure `training/blur: data` on MNIST. A logarithm also gives its
+    factor: `mnist_..._factor` is 10 to its absolute value.
+    """
+    for course in COURSES:
+        for key, row in stored[course]["measures"].items():
+            name = re.sub(r"\W+", "_", f"{course} {key.removeprefix('training/')}").strip("_")
+            mean, deviation = row["mean"], row["deviation"]
+            yield name.lower(), _rounded(mean, deviation)
+            if "log10" in key:
+                factor = 10 ** abs(mean)
+                yield f"{name}_factor".lower(), _rounded(factor, factor * deviation * math.log(10))
+
+
+def _rounded(mean: float, deviation: float) -> str:
+    """Round to the first digit of the deviation, or to three digits if these are fewer."""
+    if not deviation:
+        return f"{mean:.3g}"
+    place, most = (math.floor(math.log10(size)) for size in (deviation, abs(mean)))
+    digits = min(-place, max(2 - most, 1))
+    return f"{round(mean, digits):,.{max(digits, 0)}f}".replace("-", "−")
