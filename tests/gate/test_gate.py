@@ -347,8 +347,16 @@ def test_the_page_goes_as_shown(project, capsys):
     assert cli.run(["compare", "HEAD", "--counters-only"]) == 0
     assert "nothing is worse" in capsys.readouterr().out
     (project / "src" / "shapes.py").write_text(NET.replace("mean()", "mean() + x.sum().item()"))
-    assert cli.run(["compare", "HEAD", "--counters-only"]) == 1
+    comment = project / "comment.md"
+    assert cli.run(["compare", "HEAD", "--counters-only", "--markdown", str(comment)]) == 1
     assert "step/synchronisations" in capsys.readouterr().out
+    quoted = [line[2:] for line in page.splitlines() if line.startswith(">")]
+    assert masked(comment.read_text()) == masked("\n".join(quoted) + "\n")
+
+
+def masked(text):
+    """Leave out the commit, and what counts differently elsewhere."""
+    return re.sub(r"HEAD \(\w+\)|- Kernel launches.*\n", "", text)
 
 
 def test_a_function_of_a_table_is_compared(described, capsys):
