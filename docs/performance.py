@@ -169,6 +169,9 @@ def _power() -> Iterator[str]:
 def _planted() -> Iterator[str]:
     """Show which line the gate names for each regression that was planted."""
     file = RESULTS / "planted.json"
+    if not file.exists():
+        yield "Not measured; `python -m benchmarks.planted` would."
+        return
     rows = json.loads(file.read_text())["planted"]
     yield f"Of {len(rows)} regressions {sum(row['named'] for row in rows)} are named:"
     yield ""

@@ -45,6 +45,8 @@ def test_without_results_the_page_names_the_commands(page):
         "suite": "pytest benchmarks",
         "audit": "python -m benchmarks.audit",
         "gpu": "python -m benchmarks.race --device cuda",
+        "planted": "python -m benchmarks.planted",
+        "power": "python -m benchmarks.gate_power measure",
     }.items():
         assert f"Not measured; `{command}` would." in found[f"performance_{name}"]
 
