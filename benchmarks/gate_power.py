@@ -5,9 +5,12 @@
 
 The first measures groups of processes that all run the working tree, quiet and beside a process
 that computes all the time. The second makes 1,000 comparisons of them for every workload, whose
-groups are drawn from those that were measured, as they are and with a slowdown of the head; and it
-writes how often the gate says that the head is slower. More than what was measured it cannot show:
-a disturbance that comes once a day is in no group.
+groups are drawn from those that were measured, and of each group the process that is called the
+head; it is slowed down or not. It writes how often the gate says that the head is slower. Without
+a slowdown, this checks the computation alone: the draw makes the processes alike. So the chance of
+what was really measured stands beside it, of equal processes with their own roles. More than was
+measured it cannot show: a disturbance that comes once a day is in no group, and groups that are
+drawn do not drift.
 """
 
 import argparse
@@ -49,7 +52,7 @@ def measured(groups: int, *, busy: bool) -> tuple[Pool, float]:
         with tempfile.TemporaryDirectory() as directory:
             tree = check_out(None, Path(directory))
             for number in range(groups):
-                group = paired.time_group(tree, tree, [*WORKLOADS], settings, number)
+                group = paired.time_group(tree, tree, [*WORKLOADS], settings, number % 3)
                 for name, one in group.items():
                     found[name].append(
                         {"head": one.head, "again": one.again, "seconds": one.seconds}
@@ -111,8 +114,11 @@ def main() -> None:
         with ProcessPoolExecutor() as processes:
             found = list(processes.map(rates, [content["pools"][how][name] for how, name in keys]))
         content["rates"] = {how: {} for how in content["pools"]}
+        content["chances"] = {how: {} for how in content["pools"]}
         for (how, name), rows in zip(keys, found, strict=True):
             content["rates"][how][name] = rows
+            groups = tuple((one["head"], one["again"]) for one in content["pools"][how][name])
+            content["chances"][how][name] = verdict.Effect(groups, verdict.FALSE_ALARMS).chance
             print(how, name, {slowdown: row["found"] for slowdown, row in rows.items()})
     with replacing(RESULTS) as file:
         file.write(json.dumps(content, indent=1).encode() + b"\n")

@@ -145,12 +145,14 @@ def _power() -> Iterator[str]:
         return
     content = _content(file)
     slowdowns = list(next(iter(content["rates"]["quiet"].values())))
-    yield f"| of 1,000, found | {' | '.join(f'{s} slower' for s in slowdowns)} |"
-    yield "|---|" + "--:|" * len(slowdowns)
+    heads = (*(f"{slowdown} slower" for slowdown in slowdowns), "chance of the groups")
+    yield f"| of 1,000, found | {' | '.join(heads)} |"
+    yield "|---|" + "--:|" * len(heads)
     for how, rates in content["rates"].items():
         for name, rows in rates.items():
             found = " | ".join(f"{rows[s]['found']:,}" for s in slowdowns)
-            yield f"| {name}, {'beside a busy process' if how == 'busy' else 'alone'} | {found} |"
+            where = "beside a busy process" if how == "busy" else "alone"
+            yield f"| {name}, {where} | {found} | {content['chances'][how][name]:.2f} |"
     yield ""
     for how, seconds in content["seconds"].items():
         groups = [rows[slowdowns[0]]["groups"] for rows in content["rates"][how].values()]

@@ -75,6 +75,25 @@ def test_the_caller_that_calls_more_is_named_if_none_was_changed(named_in):
     assert cause.where == "a.py:3 `return x + 1`, called by a.py:9 `return inner(x)`"
 
 
+def test_what_only_moved_within_the_file_is_no_cause(named_in):
+    """Two functions change places; one of them copies, too."""
+    first, second, *_ = BASE.split("\n\n")
+    swapped = f"\n{second}\n\n{first.strip()}\n    y = x.clone()\n"
+    base = [site("add", 90, 3), site("mul", 90, 6)]
+    head = [site("mul", 90, 3), site("add", 90, 6), site("clone", 8, 7)]
+    assert [cause.what for cause in named_in(swapped, base, head)] == ["clone"]
+
+
+def test_lines_are_counted_as_python_counts_them(named_in):
+    [cause] = named_in("x = 1 # \x0c page\ny = 2\n", [], [site("add", 8, 2)])
+    assert cause.line == "a.py:2 `y = 2`"
+
+
+def test_a_long_line_is_cut(named_in):
+    [cause] = named_in("x = " + "1" * 999 + "\n", [], [site("add", 8, 1)])
+    assert len(cause.line) < 130
+
+
 def test_what_no_line_of_the_project_does_is_said(named_in):
     [cause] = named_in(BASE, [], [site("add", 3)])
     assert cause.where == "outside of the project"
@@ -151,6 +170,20 @@ def test_a_call_that_fails_is_no_longer_traced(module):
     assert sys.gettrace() is None
 
 
+def test_what_is_generated_or_installed_is_not_of_the_project(module):
+    _, project = module("")
+    assert project.relative("<string>") is None
+    assert project.relative(str(project.source / "venv" / "site-packages" / "x.py")) is None
+    assert project.relative(str(project.source / "mine.py")) == "mine.py"
+
+
+def test_the_fast_paths_of_torch_are_counted():
+    layer = torch.nn.TransformerEncoderLayer(8, 2, batch_first=True).eval()
+    x = torch.ones(2, 3, 8)
+    with torch.no_grad():
+        assert ledger(lambda: layer(x)).counts()["operations"] == 1
+
+
 def line(number, own, total, hits):
     return {"place": ["a.py", number], "own": own, "total": total, "hits": hits}
 
@@ -169,6 +202,7 @@ def test_the_slower_line_is_named_with_its_changed_caller(tmp_path):
     assert cause.caller == "a.py:6 `return [inner(x) for _ in 'abc']`"
     assert (cause.what, cause.base, cause.head) == ("executed 1 -> 3 times", 10_000, 30_000)
     assert slower_line(head, base, (tmp_path / "head", tmp_path / "base")) == []
+    assert slower_line(base, head, (tmp_path / "base", tmp_path / "head"), least=0.03) == []
 
 
 @pytest.mark.sampled(4)

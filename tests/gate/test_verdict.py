@@ -118,6 +118,19 @@ def test_a_slowdown_is_found_among_many_workloads():
     assert Effect(drawn(0, 0.1, 0.005, 20), alpha=1e-6).slower
 
 
+def test_the_last_look_that_there_is_has_all_that_is_left():
+    measure, _ = in_turns({"work": 0.006}, noise=0.02)
+    effect = sequence(["work"], measure, groups=10)["work"]
+    assert effect.alpha == verdict.FALSE_ALARMS
+
+
+def test_a_twofold_slowdown_is_found_in_the_first_look_of_many_workloads():
+    slowdowns = {f"work {n}": 1.0 for n in range(14)}
+    measure, asked = in_turns(slowdowns)
+    assert all(effect.slower for effect in sequence([*slowdowns], measure, groups=40).values())
+    assert len(asked) == 10
+
+
 def test_no_more_groups_than_asked_for():
     measure, asked = in_turns({"work": 0.0}, noise=0.1)
     effects = sequence(["work"], measure, groups=15)

@@ -19,6 +19,7 @@ from vae_ref.gate.verdict import Change
 
 __all__ = ["Cause", "causes", "slower_line"]
 
+LONG = 100  #: characters of a line that are shown
 LEAST = 0.02  #: of an increase, which a line must make up to be named
 
 Sites = Sequence[Mapping[str, Any]]
@@ -92,6 +93,7 @@ def _named(counter: str, base: Sites, head: Sites, files: "_Files") -> list[Caus
         was.add(site, tuple(files.now(*place) for place in site["chain"]))
     for site in head:
         now.add(site, tuple((file, line) for file, line in site["chain"]))
+    _pair_what_moved(was, now, files)
     rises = {key: now.here[key] - was.here[key] for key in now.here}
     rises = {key: rise for key, rise in rises.items() if rise > 0}
     least = LEAST * sum(rises.values())
@@ -112,6 +114,19 @@ def _named(counter: str, base: Sites, head: Sites, files: "_Files") -> list[Caus
     ]
 
 
+def _pair_what_moved(was: "_Totals", now: "_Totals", files: "_Files") -> None:
+    """Move what a line did that is gone to a new line of the same text, in whichever file."""
+    new = {
+        (files.code(key[0], new=True), key[1]): key
+        for key in now.here
+        if key[0] and key not in was.here
+    }
+    for key in [key for key in was.here if key[0] and key not in now.here]:
+        if moved := new.pop((files.code(key[0], new=False), key[1]), None):
+            was.here[moved] = was.here.pop(key)
+            was.shapes[moved] = was.shapes[key]
+
+
 class _Totals:
     """What is done in all: by the innermost line, and by the whole chain of callers."""
 
@@ -129,7 +144,7 @@ class _Totals:
 
 
 def _caller(key: Key, was: _Totals, now: _Totals, files: "_Files") -> str:
-    """Name the caller that was changed; else the nearest that only calls with a rise share."""
+    """Name the caller that was changed, or else the nearest in no chain that is as it was."""
     rises, still = {}, set[Place]()
     for (chain, what), amount in now.chains.items():
         if (chain[:1], what) == key:
@@ -147,7 +162,11 @@ def _caller(key: Key, was: _Totals, now: _Totals, files: "_Files") -> str:
 
 
 def slower_line(
-    base: Sequence[Sites], head: Sequence[Sites], trees: tuple[Path, Path]
+    base: Sequence[Sites],
+    head: Sequence[Sites],
+    trees: tuple[Path, Path],
+    *,
+    least: float = 0.0,
 ) -> list[Cause]:
     """Name the line whose time has risen most, and its caller that was changed.
 
@@ -155,6 +174,7 @@ def slower_line(
         base: What each line does in a call, from several calls.
         head: The same of the head.
         trees: The directories to which the files of both are relative.
+        least: By how many seconds the time must have risen.
     """
     files = _Files(*trees)
     was = _medians(base, lambda place: files.now(*place))
@@ -165,7 +185,7 @@ def slower_line(
         return now[place][what] - was.get(place, nothing)[what]
 
     slower = max(now, key=lambda place: rise(place, "own"), default=None)
-    if slower is None or rise(slower, "own") <= 0:
+    if slower is None or rise(slower, "own") <= least:
         return []
     changed = [place for place in now if files.is_new(place)]
     caller = max(changed, key=lambda place: rise(place, "total"), default=slower)
@@ -214,11 +234,20 @@ class _Files:
             return "outside of the project"
         lines = self.lines(self.head / place[0])
         text = lines[place[1] - 1].strip() if place[1] <= len(lines) else ""
+        text = text if len(text) <= LONG else f"{text[:LONG]}…"
         return f"{place[0]}:{place[1]} `{text}`"
 
     def now(self, file: str, line: int) -> Place:
         """Return where a line of the base is; what is gone has a line that there is not."""
         return file, self.moved(file)[0].get(line, -line)
+
+    def code(self, chain: Chain, *, new: bool) -> str:
+        """Return the text of the innermost line: of the head, or of a line of the base now."""
+        file, line = chain[0]
+        back = {at: was for was, at in self.moved(file)[0].items()}
+        lines = self.lines((self.head if new else self.base) / file)
+        number = line if new else (-line if line < 0 else back[line])
+        return lines[number - 1].strip() if 0 < number <= len(lines) else ""
 
     def is_new(self, place: Place) -> bool:
         """Whether a line of the head is new, or was changed."""
@@ -242,6 +271,6 @@ class _Files:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8", errors="replace").splitlines()
+        return file.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return []

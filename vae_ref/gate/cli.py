@@ -248,8 +248,10 @@ def _settings(chosen: dict[str, Any]) -> Settings:
     )
     if settings.threads < 1:
         raise GateError(f"--threads must be 1 or more; got {settings.threads}.")
-    if settings.groups != 0 and settings.groups < LOOKS[0][0]:
-        raise GateError(f"--groups must be 0, or {LOOKS[0][0]} or more; got {settings.groups}.")
+    if settings.groups and not LOOKS[0][0] <= settings.groups <= LOOKS[-1][0]:
+        raise GateError(
+            f"--groups must be 0, or {LOOKS[0][0]} to {LOOKS[-1][0]}; got {settings.groups}."
+        )
     if not 0 < settings.seconds <= 60:
         raise GateError(f"--seconds must be between 0 and 60; got {settings.seconds:g}.")
     return settings

@@ -5,6 +5,7 @@ Counts are exact, and any increase fails. Times are those of groups of processes
 """
 
 import math
+import random
 import statistics
 import sys
 import time
@@ -16,10 +17,12 @@ from vae_ref.gate.causes import causes, slower_line
 from vae_ref.gate.paired import Group, Settings
 from vae_ref.gate.report import Report, Timing, excuse
 from vae_ref.gate.revisions import GateError, Revision, accepted
-from vae_ref.gate.verdict import compared, sequence
+from vae_ref.gate.verdict import FALSE_ALARMS, compared, sequence
 from vae_ref.support import provenance
 
 __all__ = ["compare", "timed"]
+
+SHARE = 0.2  #: of a slowdown, which a line must make up to be named
 
 
 def compare(
@@ -74,7 +77,8 @@ def compare(
         if timing.effect.slower:
             workload = timing.name.removesuffix("/time")
             lines = paired.trace(base, head, workload, settings)
-            named[timing.name] = slower_line(*lines, trees)
+            slowdown = timing.seconds * (timing.effect.ratio - 1)
+            named[timing.name] = slower_line(*lines, trees, least=SHARE * slowdown)
     return Report(
         base=base,
         head=head,
@@ -111,14 +115,17 @@ def timed(
         keep_going: Whether to go on with the others after the first that is certainly slower.
     """
     groups: dict[str, list[Group]] = {name: [] for name in names}
+    draw = random.SystemRandom()
 
     def measure(names: Sequence[str], number: int) -> dict[str, tuple[float, float]]:
         _say(f"timing {', '.join(names)}: group {number + 1}, at most {settings.groups}")
-        found = paired.time_group(base, head, names, settings, number)
+        found = paired.time_group(base, head, names, settings, draw.randrange(3))
         for name, group in found.items():
             groups[name].append(group)
         return {name: (group.head, group.again) for name, group in found.items()}
 
+    if settings.groups and 3.0**-settings.groups > FALSE_ALARMS / len(names):
+        raise GateError(f"{len(names)} workloads need more than {settings.groups} groups; see -h.")
     effects = sequence(names, measure, groups=settings.groups, keep_going=keep_going)
     return [
         Timing(

@@ -4,17 +4,18 @@ A worker loads this file by its path, so it imports nothing of the gate. Lines o
 are those of the forward pass that it differentiates: torch's anomaly detection notes them.
 """
 
+import contextlib
 import gc
 import re
 import sys
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -24,8 +25,6 @@ WAITS = {"_local_scalar_dense", "equal", "nonzero", "masked_select", "_unique2"}
 #: Methods that read a tensor without an operation, if it is in the memory of the host.
 READS = {"tolist", "numpy", "__array__"}
 LAUNCHES = re.compile(r"cu(da)?(Launch(Cooperative)?Kernel|GraphLaunch)")
-
-
 COUNTERS = (
     "operations",
     "flops",
@@ -112,7 +111,7 @@ def ledger(call: Callable[[], object], project: Any = None) -> Ledger:
     gc.disable()  # garbage in cycles always lives until the end
     try:
         noting = torch.autograd.set_detect_anomaly(True, check_nan=False)
-        with noting, _Reads(found), _Operations(found) as seen:
+        with noting, _reads(found), _Operations(found) as seen:
             call()
     finally:
         gc.enable()
@@ -188,22 +187,31 @@ class _Operations(TorchDispatchMode):
             self.peak, self.at_peak = self.bytes, self.live.copy()
 
 
-class _Reads(TorchFunctionMode):
-    def __init__(self, found: Ledger) -> None:
-        super().__init__()
-        self.found = found
+@contextlib.contextmanager
+def _reads(found: Ledger) -> Iterator[None]:
+    """Count the methods that read a tensor. A mode that sees functions would slow torch's down."""
+    reading = False
 
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        name = getattr(func, "__name__", "")
-        if name in READS and args[0].device.type == "cpu":
-            self.found.add(name, [args[0]], synchronisations=1)
-        return func(*args, **(kwargs or {}))
+    def counted(name: str) -> Callable[..., Any]:
+        method = getattr(Tensor, name)
+
+        def read(self: Tensor, *arguments: Any, **options: Any) -> Any:
+            nonlocal reading
+            if reading or self.device.type != "cpu":
+                return method(self, *arguments, **options)
+            found.add(name, [self], synchronisations=1)
+            reading = True  # one calls another
+            try:
+                return method(self, *arguments, **options)
+            finally:
+                reading = False
+
+        return read
+
+    with contextlib.ExitStack() as stack:
+        for name in READS:
+            stack.enter_context(mock.patch.object(Tensor, name, counted(name)))
+        yield
 
 
 def _tensors(tree: object) -> list[Tensor]:

@@ -22,6 +22,7 @@ from vae_ref.gate import counters, paired
 from vae_ref.gate.paired import Settings
 from vae_ref.gate.revisions import GateError, Revision, check_out, log
 from vae_ref.support import provenance
+from vae_ref.support.atomic import replacing
 
 __all__ = ["Series", "Step", "read", "record", "series"]
 
@@ -51,24 +52,33 @@ def record(
     Raises:
         GateError: If there is no such commit. One that does not run gets a line that says why.
     """
-    on = provenance.record(threads=settings.threads)
-    known = {line["commit"] for line in read(file) if _machine(line) == _machine({"on": on})}
+    if not file.parent.is_dir():
+        raise GateError(f"there is no directory {file.parent} for {file.name}; make it.")
+    on, against = provenance.record(threads=settings.threads), log(reference)[0]
+    known = {
+        line["commit"]
+        for line in read(file)
+        if _machine(line) == _machine({"on": on, "reference": against}) and "failed" not in line
+    }
     with tempfile.TemporaryDirectory() as directory:
-        fixed = check_out(reference, _made(directory, "reference"), build=build)
+        fixed = check_out(against, Path(directory), build=build)
+        counters.count(paired.names(fixed, settings), settings, fixed)  # an error ends it here
         for name in names:
             commit, date, subject = log(name)
             if commit in known:
                 continue
+            known.add(commit)
             with tempfile.TemporaryDirectory() as trees:
                 tree = check_out(commit, Path(trees), build=build)
                 line: Line = {"commit": commit, "date": date, "subject": subject, "on": on}
-                line |= {"reference": fixed.commit, "counts": {}, "times": {}, "absent": {}}
+                line |= {"reference": against, "counts": {}, "times": {}, "absent": {}}
                 try:
                     line |= _measured(fixed, tree, settings)
                 except GateError as error:  # an old commit need not run on this machine
                     line["failed"] = str(error)
-            with file.open("a", encoding="utf-8") as opened:
-                opened.write(json.dumps(line) + "\n")
+            lines = [*read(file), line]
+            with replacing(file) as opened:
+                opened.write("".join(json.dumps(each) + "\n" for each in lines).encode())
             yield line
 
 
@@ -78,15 +88,9 @@ def _measured(fixed: Revision, tree: Revision, settings: Settings) -> Line:
     common = [name for name in after.counts if name in before.counts]
     times: dict[str, list[float]] = {name: [] for name in common}
     for number in range(settings.groups if common else 0):
-        for name, group in paired.time_group(fixed, tree, common, settings, number).items():
+        for name, group in paired.time_group(fixed, tree, common, settings, number % 3).items():
             times[name].append(group.head - group.again / 2)
     return {"counts": after.counts, "times": times, "absent": after.absent}
-
-
-def _made(directory: str, name: str) -> Path:
-    made = Path(directory, name)
-    made.mkdir()
-    return made
 
 
 def read(file: Path) -> list[Line]:
@@ -100,14 +104,15 @@ def read(file: Path) -> list[Line]:
     try:
         lines = [json.loads(text) for text in file.read_text(encoding="utf-8").splitlines()]
         for line in lines:
-            _ = line["commit"], line["counts"], line["times"], line["on"]
+            _ = line["commit"], line["counts"], line["times"], line["on"], line["reference"]
     except (OSError, ValueError, KeyError, TypeError):
         raise GateError(f"{file} is not a history; vae-ref-gate record makes one.") from None
     return lines
 
 
 def _machine(line: Line) -> tuple[Any, ...]:
-    return tuple(line["on"].get(key) for key in ("processor", "cores", "torch"))
+    keys = ("processor", "cores", "torch", "python", "threads")
+    return (*(line["on"].get(key) for key in keys), line["reference"])
 
 
 @dataclass(frozen=True)
@@ -157,11 +162,13 @@ def series(lines: Iterable[Line], order: Sequence[str]) -> list[Series]:
     )
     machines: dict[tuple[Any, ...], list[Line]] = {}
     for line in known:
-        machines.setdefault((*_machine(line), line["reference"]), []).append(line)
+        machines.setdefault(_machine(line), []).append(line)
     return [
         found
-        for (processor, cores, torch, _), some in machines.items()
-        for found in _of_machine(f"{processor}, {cores} cores, torch {torch}", some)
+        for (processor, cores, torch, python, *_), some in machines.items()
+        for found in _of_machine(
+            f"{processor}, {cores} cores, torch {torch}, Python {python}", some
+        )
     ]
 
 

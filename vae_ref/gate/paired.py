@@ -15,7 +15,6 @@ beside a busy process, one that set itself up after another was found to be 2 % 
 import json
 import math
 import os
-import random
 import select
 import statistics
 import subprocess
@@ -197,10 +196,9 @@ def trace(
 
 
 def time_group(
-    base: Revision, head: Revision, workloads: Sequence[str], settings: Settings, number: int
+    base: Revision, head: Revision, workloads: Sequence[str], settings: Settings, place: int
 ) -> dict[str, Group]:
-    """Time workloads in one group of processes; its number decides which is started first."""
-    place = random.Random(number).randrange(3)
+    """Time workloads in one group of processes, of which the head has a place from 0 to 2."""
     revisions = [base, base]
     revisions.insert(place, head)
     with _workers(settings, *revisions) as started:

@@ -176,9 +176,8 @@ def _remarks(report: Report) -> list[str]:
         lines.append("Time was not measured.")
     else:
         lines.append(
-            f"A slowdown of {LEAST:.1%} or more fails if chance would show as much between equal "
-            f"revisions in fewer than {FALSE_ALARMS:.0e} comparisons. Workloads and looks share "
-            "this probability."
+            f"A slowdown of {LEAST:.1%} or more fails if it is certain: equal revisions fail with "
+            f"a probability of at most {FALSE_ALARMS:g}, all workloads and looks together."
         )
     lines += [f"{name} was not compared: {why}" for name, why in report.absent.items()]
     if report.requests:
@@ -213,7 +212,7 @@ def show(report: Report) -> None:
     from rich.table import Table
 
     wide = None if sys.stdout.isatty() else 140  # the log of a CI has no width
-    console = Console(highlight=False, soft_wrap=True, width=wide)
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=wide)
     for heads, rows in ((COUNTS, _counts(report)), (TIMES, _times(report))):
         if rows:
             table = Table(*heads, box=None, pad_edge=False)

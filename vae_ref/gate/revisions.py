@@ -54,8 +54,11 @@ def check_out(name: str | None, into: Path, *, build: str | None = None) -> Revi
         revision = Revision("working tree", _copied(into))
     elif commit := _commit(name):
         archive = _git_bytes("archive", "--format=tar", commit, cwd=_top())
-        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            files.extractall(into, filter="data")
+        try:
+            with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+                files.extractall(into, filter="data")
+        except tarfile.TarError as error:
+            raise GateError(f"{name} cannot be checked out: {error}") from None
         revision = Revision(name, into, commit)
     elif Path(name).is_dir():
         revision = Revision(name, Path(name).resolve())
@@ -140,7 +143,8 @@ def _copied(into: Path) -> Path:
         raise GateError("HEAD is the working tree, but there is no repository here; name both.")
     names = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=top)
     for name in filter(None, names.split("\0")):
-        if (file := Path(top, name)).is_file():  # not one that was deleted
+        file = Path(top, name)
+        if file.is_symlink() or file.is_file():  # not one that was deleted
             (into / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(file, into / name)
+            shutil.copy2(file, into / name, follow_symlinks=False)
     return into

@@ -1,10 +1,10 @@
 """Decide from groups of measurements, and from counts, what has become worse.
 
 Everything here is a pure function of numbers. A group is three processes that ran in turns: one of
-the head and two of the base, in an order that was drawn. If head and base take equally long, each
-of the three might as well be the one of the head, so the slowdown is compared with those that
-other choices would show, one out of three in every group. The chance that is found in this way is
-exact, whatever the noise of the machine is like, if groups do not depend on each other. A
+the head and two of the base. Which of them is the head was drawn. If head and base do the same,
+the three would have taken the same times with another draw, so the slowdown is compared with those
+that other draws would show, one out of three in every group. The chance that is found in this way
+is exact, whatever the noise of the machine is like, because nothing but the draw decides. A
 measurement that lies far out counts as one that lies `FAR` times out.
 
 There are up to three looks, at 10, 20 and 40 groups. The false alarms that are allowed are shared
@@ -13,10 +13,11 @@ probability of at most `FALSE_ALARMS`. A look ends the measurement of a workload
 certain, or if one of `NOTABLE` is excluded.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from statistics import NormalDist
 from typing import Any
 
@@ -25,7 +26,8 @@ import numpy as np
 __all__ = ["Change", "Effect", "compared", "sequence"]
 
 FALSE_ALARMS = 1e-3  #: probability of one, of all looks at all workloads of a comparison
-LOOKS = ((10, 0.25), (20, 0.25), (40, 0.5))  #: groups, and the share of the false alarms
+LOOKS = ((10, 0.25), (20, 0.25), (40, 0.5))  #: groups, and shares of the false alarms; the last
+#: look that there is has all that is left
 LEVEL = 0.99  #: of the interval
 LEAST = 0.005  #: the smallest slowdown that fails, relative
 NOTABLE = 0.01  #: the slowdown whose exclusion ends the measurement
@@ -112,17 +114,19 @@ def sequence(
     Args:
         names: The workloads.
         measure: Measures a group of some workloads; it is given the number of the group, too.
-        groups: How many groups there are at most.
+        groups: How many groups there are at most, of those of the last look.
         keep_going: Whether to go on with the others after the first that is certainly slower.
         false_alarms: The probability of one, of all looks at all workloads.
     """
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     effects: dict[str, Effect] = {}
-    unsettled, done = list(names), 0
-    for least, share in LOOKS:
+    unsettled, done, left = list(names), 0, 1.0
+    for least, planned in LOOKS:
         enough = min(least, groups)
         if enough == done or not unsettled:
             break
+        share = left if enough == groups else planned
+        left -= share
         for number in range(done, enough):
             for name, group in measure(unsettled, number).items():
                 found[name].append(group)
@@ -145,6 +149,8 @@ def _chance(
     seconds = np.clip(seconds, -far, far)
     found = seconds[:, 1].sum() - 1e-12  # the same sum in another order is as large
     each = np.arange(len(seconds))
+    if 3 ** len(seconds) <= draws:
+        return float((seconds[each, _all_choices(len(seconds))].sum(1) >= found).mean())
     as_large = sum(
         int((seconds[each, _choices(seed, draws, len(seconds))].sum(1) >= found).sum())
         for seed in range(times)
@@ -156,6 +162,11 @@ def _chance(
 def _choices(seed: int, draws: int, groups: int) -> np.ndarray[Any, Any]:
     """Draw which process of each group is called the head; the same in every call."""
     return np.random.default_rng(seed).integers(3, size=(draws, groups), dtype=np.int8)
+
+
+@cache
+def _all_choices(groups: int) -> np.ndarray[Any, Any]:
+    return np.array(list(itertools.product(range(3), repeat=groups)), dtype=np.int8)
 
 
 def _slowdown(groups: Sequence[tuple[float, float]], chance: float) -> float:

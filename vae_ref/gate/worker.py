@@ -46,8 +46,13 @@ class Project:
     def _relative(self, file: str) -> str | None:
         if file in self.files:
             return file
+        return str(Path(file).resolve().relative_to(self.source)) if self.has(file) else None
+
+    def has(self, file: str) -> bool:
+        """Whether a file is of its packages. What is generated, or installed there, is not."""
         path = Path(file).resolve()
-        return str(path.relative_to(self.source)) if path.is_relative_to(self.source) else None
+        foreign = file.startswith("<") or "site-packages" in path.parts
+        return not foreign and path.is_relative_to(self.source)
 
     def chain(self, frame: FrameType | None) -> Chain:
         """Return file and line of the frames of the project, the innermost first."""
@@ -134,7 +139,7 @@ class Process:
 
     def _ours(self, module: ModuleType) -> bool:
         file = getattr(module, "__file__", None)
-        return file is not None and Path(file).resolve().is_relative_to(self.source)
+        return file is not None and self.project.has(file)
 
 
 def imports(modules: list[str], project: Project) -> list[dict[str, Any]]:
