@@ -14,11 +14,10 @@ drawn do not drift.
 """
 
 import argparse
+import contextlib
 import json
 import math
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -27,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.race import neighbour
 from benchmarks.workloads import WORKLOADS
 from vae_ref.gate import paired, verdict
 from vae_ref.gate.paired import Settings
@@ -37,7 +37,6 @@ from vae_ref.support.atomic import replacing
 RESULTS = Path(__file__).parent / "results" / "gate_power.json"
 SLOWDOWNS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.1)
 COMPARISONS = 1000
-BUSY = "while True: sum(range(10**6))"
 
 Pool = dict[str, list[dict[str, float]]]
 
@@ -45,23 +44,19 @@ Pool = dict[str, list[dict[str, float]]]
 def measured(groups: int, *, busy: bool) -> tuple[Pool, float]:
     """Measure groups of the working tree against itself; return them, and their seconds."""
     settings = Settings(workloads=Path(__file__).with_name("workloads.py"))
-    neighbour = subprocess.Popen([sys.executable, "-c", BUSY]) if busy else None
     found: Pool = {name: [] for name in WORKLOADS}
     start = time.perf_counter()
-    try:
-        with tempfile.TemporaryDirectory() as directory:
-            tree = check_out(None, Path(directory))
-            for number in range(groups):
-                group = paired.time_group(tree, tree, [*WORKLOADS], settings, number % 3)
-                for name, one in group.items():
-                    found[name].append(
-                        {"head": one.head, "again": one.again, "seconds": one.seconds}
-                    )
-                print("busy" if busy else "quiet", number + 1, "of", groups, flush=True)
-    finally:
-        if neighbour:
-            neighbour.kill()
-            neighbour.wait()
+    with (
+        neighbour() if busy else contextlib.nullcontext(),
+        tempfile.TemporaryDirectory() as directory,
+    ):
+        tree = check_out(None, Path(directory))
+        for number in range(groups):
+            group = paired.time_group(tree, tree, [*WORKLOADS], settings, number % 3)
+            for name, one in group.items():
+                times = {"head": one.head, "again": one.again, "seconds": one.seconds}
+                found[name].append(times)
+            print("busy" if busy else "quiet", number + 1, "of", groups, flush=True)
     return found, (time.perf_counter() - start) / groups
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -24,10 +25,14 @@ def sequences(slowdown: float, noise: float, trials: int) -> list[Effect]:
     """Compare revisions again and again, of one workload."""
     found = []
     for seed in range(trials):
-        groups = drawn(seed, slowdown, noise, 40)
-        measure = lambda names, number, groups=groups: {"work": groups[number]}  # noqa: E731
-        found.append(sequence(["work"], measure, groups=40)["work"])
+        groups = iter(drawn(seed, slowdown, noise, 40))
+        found.append(sequence(["work"], partial(following, groups), groups=40)["work"])
     return found
+
+
+def following(groups, names, number):
+    """Measure the only workload: take the next group."""
+    return {"work": next(groups)}
 
 
 @pytest.mark.parametrize("groups", [3, 5])

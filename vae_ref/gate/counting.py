@@ -35,7 +35,6 @@ COUNTERS = (
     "saved_tensors",
     "saved_bytes",
 )
-FRAMES = 10  #: of the project are noted where something is differentiated
 FRAME = re.compile(r'\s*File "(.+)", line (\d+)')
 
 Chain = tuple[tuple[str, int], ...]
@@ -96,12 +95,7 @@ class Ledger:
             return ()
         frames = map(FRAME.match, reversed(node.metadata.get("traceback_", ())))
         places = ((self.project.relative(f[1]), int(f[2])) for f in frames if f)
-        return tuple(place for place in places if place[0])[:FRAMES]
-
-
-def count(call: Callable[[], object]) -> dict[str, int]:
-    """Count a call."""
-    return ledger(call).counts()
+        return tuple(place for place in places if place[0])
 
 
 def ledger(call: Callable[[], object], project: Any = None) -> Ledger:
