@@ -46,6 +46,7 @@ def substitutions() -> dict[str, str]:
                 ("race", _race, "python -m benchmarks.race --device cuda"),
                 ("scaling", _scaling, "python -m benchmarks.scaling --device cuda"),
                 ("suite", _suite, "pytest benchmarks"),
+                ("gpu", _gpu, "python -m benchmarks.gpu"),
             )
         ),
     }
@@ -313,6 +314,41 @@ def _suite(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
                 f"| {stats['rounds']} | {'' if loss is None else f'{loss:.2f}'} |"
             )
             label = ""
+
+
+def _gpu(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
+    """Show the parts of a visit to a GPU that were measured."""
+    if content["environment"]["device"] != device:
+        return
+    yield "| what | result |"
+    yield "|---|--:|"
+    for title, result in _gpu_rows({key: value for key, value in content.items() if value}):
+        yield f"| {title} | {result} |"
+
+
+def _gpu_rows(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for part in ("equal", "ladder", "twenty", "twenty_seeds", "parts_of_the_floor"):
+        if why := content.get(part, {}).get("failed"):
+            yield f"`{part}` failed", why.splitlines()[0]
+            content.pop(part)
+    for engine, found in content.get("equal", {}).items():
+        if engine != "eager":
+            loss, weights = found["loss_apart"], found["weights_apart"]
+            said = f"loss {loss:.1e} nats, weights {weights:.1e}"
+            yield f"`{engine}` and `eager` after an epoch: largest difference", said
+    for engine, seconds in content.get("ladder", {}).items():
+        yield f"an epoch with `{engine}`, fastest", _time(min(seconds))
+    if found := content.get("twenty"):
+        inside = "inside" if found["inside"] else "**outside**"
+        yield "20 epochs with evaluation", f"{_time(found['seconds'])}; loss {inside} its interval"
+    if found := content.get("twenty_seeds"):
+        said = f"{_time(found['seconds'])}; {found['inside']} losses inside the interval"
+        yield f"{found['seeds']} seeds, 20 epochs, side by side", said
+    points = content.get("together", [])
+    for point in points if isinstance(points, list) else []:
+        yield f"an epoch of {point['seeds']} seeds side by side", _time(point["seconds"])
+    for what, seconds in content.get("parts_of_the_floor", {}).items():
+        yield f"floor of an epoch: {what}", _time(seconds)
 
 
 def _time(seconds: float) -> str:
