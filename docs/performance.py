@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.audit import TARGETS, ratios
 from benchmarks.scaling import slope
-from benchmarks.standings import CONTESTANTS, Spread, Standings, interval
+from benchmarks.standings import CONTESTANTS, STEADY, Spread, Standings, interval
 
 __all__ = ["substitutions"]
 
@@ -33,6 +33,7 @@ def substitutions() -> dict[str, str]:
     """Return what the page takes from the results, as Markdown."""
     PICTURES.mkdir(exist_ok=True)
     return {
+        "performance_summary": "\n".join(_summary()),
         "performance_race": _all("race", _race, "python -m benchmarks.race"),
         "performance_contestants": "\n".join(_contestants()),
         "performance_scaling": _all("scaling", _scaling, "python -m benchmarks.scaling"),
@@ -85,6 +86,33 @@ def _source(content: dict[str, Any], path: Path, device: str) -> str:
         f"load before: {', '.join(map(str, on.get('load', []))) or 'unknown'}. "
         f"From `benchmarks/results/{path.name}`.*"
     )
+
+
+def _summary() -> Iterator[str]:
+    """Say on which processors the CPU engine was raced, and how it did on each."""
+    races = [_content(path) for path in sorted(RESULTS.glob("race_*.json"))]
+    races = [race for race in races if race["environment"]["device"] == "cpu"]
+    if not races:
+        yield "Not measured."
+        return
+    rivals = {"textbook": "textbook script", "scan": "JAX scan, from epoch 3"}
+    yield (
+        f"| processor | beside | {' | '.join(f'faster than: {t}' for t in rivals.values())} "
+        "| time / floor, worst epoch | measured |"
+    )
+    yield "|---|---|--:|--:|--:|---|"
+    for race in sorted(races, key=lambda race: race["environment"]["date"], reverse=True):
+        on, standings = race["environment"], Standings.read(race)
+        family = f"family {on['family']}" if on.get("family") else None
+        cores = f"{on['cores']} cores"
+        where = ", ".join(filter(None, (on.get("processor"), family, on.get("vectors"), cores)))
+        cells = [
+            standings.ratio(rival, "ours", first=STEADY if rival == "scan" else 1)
+            for rival in rivals
+        ]
+        cells.append(standings.worst("ours", "floor"))
+        beside = "a busy process" if race.get("busy") else "nothing"
+        yield f"| {where} | {beside} | {' | '.join(map(str, cells))} | {on['date']} |"
 
 
 def _race(content: dict[str, Any], name: str, device: str) -> Iterator[str]:

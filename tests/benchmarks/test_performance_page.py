@@ -28,7 +28,7 @@ def page(monkeypatch, tmp_path):
 
 
 def race(device="cpu", **changed):
-    found = provenance.record(threads=2) | {"device": device, "gpu": "a GPU"}
+    found = provenance.record(threads=2) | {"device": device, "gpu": "a GPU", "vectors": "AVX2"}
     rows = [dataclasses.asdict(result) for result in results(**changed)]
     return {"environment": found, "repetitions": 5, "results": rows}
 
