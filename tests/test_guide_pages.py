@@ -285,7 +285,7 @@ def test_what_nothing_shows_is_found(claimed):
     page = f"{PAGE}\nBefore.\n\n{claimed}\n\n$$\nx\n$$\n"
     assert list(unproved(page)) == [claimed]
     assert list(unproved(page.replace(claimed, f"{claimed[:-1]}:"))) == []
-    linked = f"{claimed} [Measured](../claims.md#training-blur)."
+    linked = f"{claimed} [Measured](../claims/training.md#training-blur)."
     assert list(unproved(page.replace(claimed, linked))) == []
     elsewhere = f"{claimed} [Said](blur.md)."
     assert list(unproved(page.replace(claimed, elsewhere))) == [elsewhere]
