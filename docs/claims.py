@@ -1,7 +1,7 @@
 """Make the pages of the claims and the bugs from the registry, the bank and the kill matrix."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import jinja2
@@ -23,6 +23,8 @@ KINDS = {
 }
 MUST = {bug: [claim.id for claim in all_claims() if bug in claim.kills] for bug in BANK}
 """The claims that must expose each bug by themselves."""
+EXPOSED = {bug: dict.fromkeys(MUST[bug], "") | kill_matrix()[bug] for bug in BANK}
+"""All claims that expose each bug, those that must do so first, and how each is violated."""
 
 
 def substitutions() -> dict[str, str]:
@@ -33,7 +35,8 @@ def substitutions() -> dict[str, str]:
     bugs = {part: [b for b in BANK.values() if b.part == part] for part in parts}
     own = all_claims(TEXTBOOK)
     trained = sum(claim.level == "trained" for claim in own)
-    missed = [bug for bug in BANK if not kill_matrix()[bug]]
+    missed = ", ".join(bug for bug in BANK if not kill_matrix()[bug])
+    noticed = f"not noticed: {missed}" if missed else "each of them is noticed"
     show = _macros(claims, bugs)
     return {
         "claims_count": str(len(own)),
@@ -48,7 +51,7 @@ def substitutions() -> dict[str, str]:
         "claims_overview": show.overview(parts, "part", "claims/"),
         "claims_index": show.index_of_claims(),
         "bugs_count": str(sum(len(bugs[part]) for part in TEXTBOOK)),
-        "bugs_noticed": f"not noticed: {', '.join(missed)}" if missed else "each of them is noticed",
+        "bugs_noticed": noticed,
         "bugs_index": show.index_of_bugs(),
         "kinds_overview": show.overview(others, "kind", ""),
         "kinds_claims": str(len(all_claims()) - len(own)),
@@ -57,7 +60,9 @@ def substitutions() -> dict[str, str]:
     }
 
 
-def _macros(claims: dict[Part, list[Claim]], bugs: dict[Part, list[Mutant]]) -> jinja2.environment.TemplateModule:
+def _macros(
+    claims: dict[Part, list[Claim]], bugs: dict[Part, list[Mutant]]
+) -> jinja2.environment.TemplateModule:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         undefined=jinja2.StrictUndefined,
@@ -66,14 +71,12 @@ def _macros(claims: dict[Part, list[Claim]], bugs: dict[Part, list[Mutant]]) -> 
     )
     environment.filters |= {
         "anchor": _anchor,
-        "code": _code,
-        "exposure": _exposure,
         "first_sentence": lambda words: re.split(r"(?<=\.) (?=[A-Z])", words)[0],
         "link": link,
         "links": lambda ids: ", ".join(map(link, ids)),
         "need": lambda need: " or ".join(f"`{name}`" for name in need.split("|")),
         "seen": _seen,
-        "sentence": lambda words: words[0].upper() + words[1:],
+        "sentence": _sentence,
         "text": text,
     }
     values = {
@@ -81,9 +84,9 @@ def _macros(claims: dict[Part, list[Claim]], bugs: dict[Part, list[Mutant]]) -> 
         "bugs": bugs,
         "kinds": KINDS,
         "must": MUST,
-        "noticed": kill_matrix(),
-        "exposes": {
-            claim.id: [b for b in BANK if claim.id in kill_matrix()[b] and b not in claim.kills]
+        "exposed_by": EXPOSED,
+        "also": {
+            claim.id: [bug for bug in BANK if claim.id in EXPOSED[bug] and bug not in claim.kills]
             for claim in all_claims()
         },
         "titles": {part: _title(part) for part in claims},
@@ -111,6 +114,11 @@ def _seconds(claims: Iterable[Claim]) -> str:
     return f"{standard:g} s of CPU time, or {trained:g} s if it trains"
 
 
+def _sentence(words: str) -> str:
+    """Begin with a capital letter, unless the first word is a symbol such as z_e."""
+    return words if "_" in words.partition(" ")[0] else words[0].upper() + words[1:]
+
+
 def _anchor(identifier: str) -> str:
     """Return an anchor; the ids of a claim and a bug may differ only in the slash."""
     return identifier.replace("/", "-") if "/" in identifier else f"bug-{identifier}"
@@ -121,25 +129,8 @@ def text(plain: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>$|^~#])", r"\\\1", plain)
 
 
-def _code(plain: str) -> str:
-    return f"`{plain}`"
-
-
 def link(identifier: str) -> str:
     return f"[`{identifier}`](#{_anchor(identifier)})"
-
-
-def _exposure(bug: Mutant) -> Iterator[str]:
-    """Yield the claims that expose a bug, those that must do so first and in bold type."""
-    noticed = kill_matrix()[bug.id]
-    yield from (f"**{link(claim)}**{_in_parentheses(noticed.get(claim))}" for claim in MUST[bug.id])
-    for claim, symptom in noticed.items():
-        if claim not in MUST[bug.id]:
-            yield f"{link(claim)}{_in_parentheses(symptom)}"
-
-
-def _in_parentheses(words: str | None) -> str:
-    return f" ({text(words)})" if words else ""
 
 
 def _seen(place: str) -> str:

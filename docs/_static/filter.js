@@ -1,9 +1,9 @@
 "use strict";
-// Filter the rows of a table by words and by each column whose values repeat. The filter stands in
-// the address, after the hash: claims.html#part=kl&words=slope. A hash without "=" is the anchor of
-// a row on another page, where old links to this page lead.
+// Filter the rows of a table by words and by each column whose values repeat. The address has the
+// filter, as in claims.html#part=kl&words=prior. What was once on the page itself, such as
+// claims.html#kl-closed-form, is found on the page that its row links to.
 
-/** Return the values of each column in which every value has ten rows on average, by its name. */
+/** Return the values of each column in which a value has ten rows or more on average, by name. */
 function choices(names, rows) {
   const columns = names.map((name, i) => [name, [...new Set(rows.map((row) => row[i]))]]);
   return Object.fromEntries(columns.filter(([, values]) => 10 * values.length <= rows.length));
@@ -31,7 +31,7 @@ function install(table) {
 
   const form = document.createElement("form");
   form.className = "filter-form";
-  form.role = "search";
+  form.setAttribute("role", "search");
   const add = (name, control) => {
     const label = form.appendChild(document.createElement("label"));
     control.name = name;
@@ -45,7 +45,9 @@ function install(table) {
   }
   const count = form.appendChild(document.createElement("output"));
   count.setAttribute("aria-live", "polite");
-  table.closest(".table-wrapper").before(form);
+  const index = document.createElement("div");
+  table.parentElement.before(index);
+  index.append(form, table.parentElement);
 
   const show = () => {
     const filter = Object.fromEntries(new FormData(form));
@@ -63,8 +65,9 @@ function install(table) {
     show();
   };
   const follow = () => {
-    const row = location.hash && [...table.querySelectorAll("a")].find(({ hash }) => hash === location.hash);
-    if (row) location.replace(row.href);
+    const links = location.hash ? [...table.querySelectorAll("a")] : [];
+    const moved = links.find(({ hash }) => hash === location.hash);
+    if (moved) location.replace(moved.href);
     else restore();
   };
   form.addEventListener("submit", (event) => event.preventDefault());
