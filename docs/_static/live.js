@@ -82,6 +82,8 @@
 
   // What the page shows.
 
+  const CLASSES =
+    "#3b74c4 #e8770a #2f9e44 #e03131 #8250c4 #8c564b #d6499a #6b7280 #a88a00 #0d9aa8".split(" ");
   const repaints = []; // what depends on the colours of the page
 
   function element(name, attributes = {}, ...children) {
@@ -110,11 +112,6 @@
       classes: CLASSES.map(mixed),
     };
   }
-
-  const CLASSES = [
-    ["#3b74c4", "#e8770a", "#2f9e44", "#e03131", "#8250c4"],
-    ["#8c564b", "#d6499a", "#6b7280", "#a88a00", "#0d9aa8"],
-  ].flat();
 
   // Put ink of some probabilities on a canvas, on no ground.
   function inked(canvas, images, columns) {
