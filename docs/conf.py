@@ -124,6 +124,7 @@ def _substitute(app: Any, config: Any) -> None:
     import evidence_table
     import field_report
     import isolated
+    import live
     import performance
     import text
 
@@ -135,6 +136,7 @@ def _substitute(app: Any, config: Any) -> None:
         **isolated.substitutions(),
         **field_report.substitutions(),
         **text.substitutions(),
+        **live.substitutions(),
         **performance.substitutions(),
         **every_float.substitutions(),
         **evidence_table.substitutions(),
@@ -156,7 +158,16 @@ def _speak(app: Any, page: str, template: str, context: dict[str, Any], tree: An
         context["language"] = "zh-CN"
 
 
+def _enliven(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Give the live page its models; no other page loads them."""
+    if page in ("guide/live", "guide/zh/live"):
+        app.add_css_file("live.css")
+        app.add_js_file("live_data.js", loading_method="defer")
+        app.add_js_file("live.js", loading_method="defer")
+
+
 def setup(app: Any) -> None:
+    app.connect("html-page-context", _enliven)
     app.connect("html-page-context", _speak)
     app.connect("missing-reference", _by_last_name)
     app.connect("config-inited", _substitute)

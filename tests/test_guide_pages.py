@@ -32,6 +32,7 @@ LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]*)\)")
 FIGURE = re.compile(r"\{\{ *(\w+) *\}\}")
 MATH = re.compile(r"\$[^$]+\$")
 CODE = re.compile(r"`[^`]+`")
+LABEL = re.compile(r'(?<! class)(?<! data-live)="([^"]*)"')
 PROSE = ("paragraph", "list", "table")
 
 
@@ -65,7 +66,7 @@ def _kind(first, count):
         return f"heading {len(heading[1])}"
     if count == 1 and re.fullmatch(r"!\[[^\]]*\]\([^)]*\)", first):
         return "image"
-    starts = {"```": "fence", "$$": "formula", "|": "table", "- ": "list"}
+    starts = {"```": "fence", "$$": "formula", "|": "table", "- ": "list", "<": "html"}
     return next((kind for start, kind in starts.items() if first.startswith(start)), "paragraph")
 
 
@@ -92,6 +93,8 @@ def content(page, block):
         return block.text
     if block.kind == "fence":
         return block.text.replace("\nglossary\n", "\n")
+    if block.kind == "html":
+        return LABEL.sub('=""', block.text)
     found = Counter(FIGURE.findall(block.text))
     found.update(target(page, link) for _, link in LINK.findall(block.text))
     if block.kind in PROSE:
@@ -186,6 +189,8 @@ def test_every_block_has_a_twin(name):
     assert blocks(chinese)[1].text == f"[English](../{name})"
     for theirs in blocks(chinese)[2:]:
         assert theirs.kind not in PROSE or re.search(HAN, words(theirs)), theirs.text
+        if theirs.kind == "html":
+            assert all(re.search(HAN, label) for label in LABEL.findall(theirs.text)), theirs.text
     assert not re.search(HAN, english.replace("[中文]", "", 1))
 
 
@@ -224,7 +229,12 @@ def test_chinese_has_chinese_punctuation(page):
 
 
 def figures():
-    spec = importlib.util.spec_from_file_location("docs_text", ROOT / "docs" / "text.py")
+    return {**of_page("text"), **of_page("live")}
+
+
+def of_page(name):
+    """Return what a module of the documentation measures for the pages."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.substitutions()
@@ -245,6 +255,15 @@ def test_figures_are_the_measures_up_to_half_a_deviation_or_half_a_percent():
                 assert abs(factor - exact) <= exact * reach, key
             count += 1
     assert count > 150
+
+
+def test_html_that_differs_is_found():
+    """The words of a live figure differ between the languages, and nothing else."""
+    english = '<div class="live" data-live="walk" data-plane="Plane" data-nats="nats"></div>'
+    chinese = english.replace("Plane", "平面").replace('"nats"', '"奈特"')
+    assert list(differences(english, chinese, "live.md")) == []
+    for old, new in (('"walk"', '"both"'), ("data-nats", "data-bits"), ('"live"', '"dead"')):
+        assert list(differences(english, chinese.replace(old, new), "live.md")), old
 
 
 PAGE = (ENGLISH / "copier.md").read_text()
