@@ -125,6 +125,7 @@ def _substitute(app: Any, config: Any) -> None:
     import field_report
     import isolated
     import live
+    import notebooks
     import performance
     import text
 
@@ -141,6 +142,8 @@ def _substitute(app: Any, config: Any) -> None:
         **every_float.substitutions(),
         **evidence_table.substitutions(),
     }
+    site = config.html_baseurl.rstrip("/") or "../.."  # from where Sphinx puts downloads
+    notebooks.write(Path(app.srcdir) / "_generated", config.myst_substitutions, f"{site}/")
 
 
 def _by_last_name(app: Any, env: Any, node: Any, content: Any) -> Any:

@@ -1,4 +1,7 @@
-"""Draw what a model has learned. Every function writes one PNG file, atomically."""
+"""Draw what a model has learned.
+
+`tiles` returns a picture. Every other function writes one as a PNG file, atomically.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +19,15 @@ from vae_ref.running.history import Record
 from vae_ref.shapes import Codes
 from vae_ref.support.atomic import replacing
 
-__all__ = ["curves", "interpolation", "manifold", "posterior", "reconstruction", "samples"]
+__all__ = [
+    "curves",
+    "interpolation",
+    "manifold",
+    "posterior",
+    "reconstruction",
+    "samples",
+    "tiles",
+]
 
 _ZOOM = 2
 _BORDER = 0.25
@@ -107,19 +118,32 @@ def _one_of_each(data: ImageSet) -> Tensor:
     return torch.stack([(data.labels == label).nonzero()[0, 0] for label in classes])
 
 
+@torch.inference_mode()
+def tiles(
+    images: Tensor, size: tuple[int, int], *, columns: int = 10, padding: int = 1
+) -> Image.Image:
+    """Return a picture of flat images, as many in a row as there are columns.
+
+    Example:
+        >>> from vae_ref import glyphs
+        >>> tiles(glyphs(20).batch(torch.arange(20)), (28, 28)).size
+        (582, 118)
+    """
+    shown = images.reshape(-1, *size).clamp(0, 1)  # Gaussian means may lie a little outside
+    columns = min(columns, len(shown))
+    missing = -len(shown) % columns
+    shown = F.pad(shown, (0, padding, 0, padding, 0, missing), value=_BORDER)
+    rows = shown.unflatten(0, (-1, columns)).transpose(1, 2).flatten(2).flatten(0, 1)
+    page = F.pad(rows, (padding, 0, padding, 0), value=_BORDER)
+    page = page.repeat_interleave(_ZOOM, 0).repeat_interleave(_ZOOM, 1)
+    return Image.fromarray(page.mul(255).round().to("cpu", torch.uint8).numpy())
+
+
 def _save_tiles(
     path: Path, images: Tensor, size: tuple[int, int], *, columns: int, padding: int = 1
 ) -> None:
-    tiles = images.reshape(-1, *size).clamp(0, 1)  # Gaussian means may lie a little outside
-    columns = min(columns, len(tiles))
-    missing = -len(tiles) % columns
-    tiles = F.pad(tiles, (0, padding, 0, padding, 0, missing), value=_BORDER)
-    rows = tiles.unflatten(0, (-1, columns)).transpose(1, 2).flatten(2).flatten(0, 1)
-    page = F.pad(rows, (padding, 0, padding, 0), value=_BORDER)
-    page = page.repeat_interleave(_ZOOM, 0).repeat_interleave(_ZOOM, 1)
-    pixels = page.mul(255).round().to("cpu", torch.uint8).numpy()
     with replacing(path) as file:
-        Image.fromarray(pixels).save(file, format="PNG")
+        tiles(images, size, columns=columns, padding=padding).save(file, format="PNG")
 
 
 def _save_figure(path: Path, figure: Figure) -> None:
