@@ -27,17 +27,19 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
     "sphinx-mathjax-offline",
+    "sphinx_design",
 ]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "vae_ref"
 html_show_sourcelink = False
 html_static_path = ["_static"]
-html_css_files = ["claims.css"]
+html_css_files = ["claims.css", "pages.css"]
 
 myst_enable_extensions = [
     "amsmath",
     "attrs_inline",
+    "colon_fence",
     "deflist",
     "dollarmath",
     "fieldlist",
@@ -157,7 +159,7 @@ def _by_last_name(app: Any, env: Any, node: Any, content: Any) -> Any:
 
 def _speak(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
     """Say which pages are in Chinese, so that browsers take its fonts and voices."""
-    if page.startswith("guide/zh/"):
+    if page.startswith(("guide/zh/", "zh/")):
         context["language"] = "zh-CN"
 
 
