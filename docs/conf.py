@@ -14,6 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from docutils import nodes
+from PIL import Image
+
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 project = "vae_ref"
@@ -33,7 +36,8 @@ html_theme = "furo"
 html_title = "vae_ref"
 html_show_sourcelink = False
 html_static_path = ["_static"]
-html_css_files = ["claims.css"]
+html_css_files = ["claims.css", "reading.css"]
+highlight_options = {"python": {"stripnl": True}}  # the empty line that ends a doctest
 
 myst_enable_extensions = [
     "amsmath",
@@ -58,6 +62,10 @@ nitpick_ignore_regex = [
         r"(Literal|Path|OSError|NamedTuple|ABC|Module|Protocol|MarkDecorator|Probe)",
     ),
 ]
+
+
+WHITE = 255  # a pixel
+WIDE = 900  # pixels
 
 
 def _seeds_table() -> str:
@@ -150,6 +158,24 @@ def _by_last_name(app: Any, env: Any, node: Any, content: Any) -> Any:
     return env.domains.python_domain.resolve_xref(env, *found)
 
 
+def _see_pictures(app: Any, tree: Any) -> None:
+    """Mark the plots on white paper, for the dark, and those with labels too small for phones.
+
+    A file for each theme would mean to draw every plot twice, also those of long measurements.
+    """
+    for node in tree.findall(nodes.image):
+        path = Path(app.srcdir) / node["uri"]
+        if path.suffix == ".svg":
+            on_paper, is_wide = "Matplotlib" in path.read_text(), False
+        else:
+            with Image.open(path) as image:
+                on_paper = image.convert("L").getpixel((0, 0)) == WHITE
+                is_wide = image.width > WIDE
+        if on_paper:
+            node["classes"].append("on-paper")
+            node.parent["classes"] += ["wide-plot"] * is_wide
+
+
 def _speak(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
     """Say which pages are in Chinese, so that browsers take its fonts and voices."""
     if page.startswith("guide/zh/"):
@@ -157,6 +183,7 @@ def _speak(app: Any, page: str, template: str, context: dict[str, Any], tree: An
 
 
 def setup(app: Any) -> None:
+    app.connect("doctree-read", _see_pictures)
     app.connect("html-page-context", _speak)
     app.connect("missing-reference", _by_last_name)
     app.connect("config-inited", _substitute)

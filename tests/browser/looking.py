@@ -74,15 +74,15 @@ def _by_axe(driver: Any) -> Iterator[tuple[str, str]]:
 
 
 def _white_images(driver: Any) -> Iterator[str]:
-    """Yield the addresses of images whose upper left corner is white."""
+    """Yield the addresses of images, icons aside, whose upper left corner is white."""
     from PIL import Image
 
     boxes = driver.execute_script(
         """
-        return [...document.images].filter((image) => image.checkVisibility()).map((image) => {
-          const box = image.getBoundingClientRect();
-          return [image.src, box.left + scrollX, box.top + scrollY];
-        });
+        const seen = [...document.images].filter((image) => image.checkVisibility());
+        return seen.map((image) => [image.src, image.getBoundingClientRect()])
+          .filter(([, box]) => box.width > 32) // an icon does not glare
+          .map(([address, box]) => [address, box.left + scrollX, box.top + scrollY]);
         """
     )
     for address, left, top in boxes:

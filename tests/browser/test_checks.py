@@ -20,7 +20,7 @@ PAGE = """<!doctype html>
 </html>
 """
 WHITE_BOX = (
-    "<svg xmlns='http://www.w3.org/2000/svg'><rect width='9' height='9' fill='white'/></svg>"
+    "<svg xmlns='http://www.w3.org/2000/svg'><rect width='99' height='9' fill='white'/></svg>"
 )
 FAULTS = {
     "request": '<link rel="stylesheet" href="https://example.invalid/style.css">',
