@@ -64,8 +64,7 @@ nitpick_ignore_regex = [
 ]
 
 
-WHITE = 255  # a pixel
-WIDE = 900  # pixels
+WIDE = 900  # pixels, of a plot
 
 
 def _seeds_table() -> str:
@@ -159,21 +158,20 @@ def _by_last_name(app: Any, env: Any, node: Any, content: Any) -> Any:
 
 
 def _see_pictures(app: Any, tree: Any) -> None:
-    """Mark the plots on white paper, for the dark, and those with labels too small for phones.
+    """Mark the plots, which Matplotlib draws on white paper, and those too wide for phones.
 
-    A file for each theme would mean to draw every plot twice, also those of long measurements.
+    Not every white picture is a plot: what some bugs draw is white, and has to be seen so.
     """
     for node in tree.findall(nodes.image):
         path = Path(app.srcdir) / node["uri"]
         if path.suffix == ".svg":
-            on_paper, is_wide = "Matplotlib" in path.read_text(), False
+            maker, width = path.read_text(), 0
         else:
             with Image.open(path) as image:
-                on_paper = image.convert("L").getpixel((0, 0)) == WHITE
-                is_wide = image.width > WIDE
-        if on_paper:
+                maker, width = image.info.get("Software", ""), image.width
+        if "Matplotlib" in maker:
             node["classes"].append("on-paper")
-            node.parent["classes"] += ["wide-plot"] * is_wide
+            node.parent["classes"] += ["wide-plot"] * (width > WIDE)
 
 
 def _speak(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ CHECKS = {
     "names": "what screen readers need is missing",
 }
 NAMES = ["button-name", "document-title", "html-has-lang", "link-name", "svg-img-alt"]
-WHITE = 200  # of 255
+WHITE, INSET = 240, 3  # of 255; pixels, because corners may be round
 
 HERE = Path(__file__).parent
 IN_PAGE = (HERE / "looking.js").read_text()
@@ -74,21 +75,22 @@ def _by_axe(driver: Any) -> Iterator[tuple[str, str]]:
 
 
 def _white_images(driver: Any) -> Iterator[str]:
-    """Yield the addresses of images, icons aside, whose upper left corner is white."""
+    """Yield the addresses of images, icons aside, whose four corners are white."""
     from PIL import Image
 
     boxes = driver.execute_script(
         """
         const seen = [...document.images].filter((image) => image.checkVisibility());
         return seen.map((image) => [image.src, image.getBoundingClientRect()])
-          .filter(([, box]) => box.width > 32) // an icon does not glare
-          .map(([address, box]) => [address, box.left + scrollX, box.top + scrollY]);
+          .filter(([, box]) => box.width > 32)
+          .map(([src, box]) => [src, box.x + scrollX, box.y + scrollY, box.width, box.height]);
         """
     )
-    for address, left, top in boxes:
-        corner = {"x": left + 2, "y": top + 2, "width": 2, "height": 2, "scale": 1}
-        shot = {"clip": corner, "captureBeyondViewport": True}
+    for address, *box in boxes:
+        clip = dict(zip(("x", "y", "width", "height"), box, strict=True)) | {"scale": 1}
+        shot = {"clip": clip, "captureBeyondViewport": True}
         png = driver.execute_cdp_cmd("Page.captureScreenshot", shot)["data"]
-        image = Image.open(io.BytesIO(base64.b64decode(png)))
-        if image.convert("L").getpixel((0, 0)) > WHITE:
+        image = Image.open(io.BytesIO(base64.b64decode(png))).convert("L")
+        sides = [(INSET, length - 1 - INSET) for length in image.size]
+        if all(image.getpixel(corner) > WHITE for corner in itertools.product(*sides)):
             yield address

@@ -20,8 +20,9 @@ PAGE = """<!doctype html>
 </html>
 """
 WHITE_BOX = (
-    "<svg xmlns='http://www.w3.org/2000/svg'><rect width='99' height='9' fill='white'/></svg>"
+    "<svg xmlns='http://www.w3.org/2000/svg'><rect width='400' height='400' fill='white'/></svg>"
 )
+HALF_WHITE = WHITE_BOX.replace("width='400'", "width='200'")
 FAULTS = {
     "request": '<link rel="stylesheet" href="https://example.invalid/style.css">',
     "console": "<script>console.error('no')</script>",
@@ -39,6 +40,7 @@ RIGHT = {
     "TeX as an example": r"<p>Write <code>\(x^2\)</code>.</p>",
     "a link": '<p id="here"><a href="page.html#here">This page</a></p>',
     "a closed drawer": f'<nav style="position: fixed; right: 100%">{LONG}</nav>',
+    "a picture with white parts": f'<img alt="Digits" src="data:image/svg+xml,{HALF_WHITE}">',
     "for screen readers": '<span style="position: absolute; width: 1px; height: 1px; '
     f'overflow: hidden">{LONG}</span>',
 }
