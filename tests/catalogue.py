@@ -5,6 +5,7 @@ translations, and removes those that nothing says any more.
 """
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,13 @@ from vae_ref.conformance.records import TEXTBOOK, Diagnosis, Kind, Level, Result
 from vae_ref.conformance.reports import terminal, wording
 
 EXAMPLE = ("expected", "got", "index", "tolerance")
+_HEADER = """# The sentences of vae_ref in another language; see tests/catalogue.py.
+msgid ""
+msgstr "Language: {language}\\nContent-Type: text/plain; charset=utf-8\\n"
+
+"""
+_FIXED = 6
+"""The fixed characters of a template: almost any text is one of the template {0}, {1}."""
 PACKAGE = Path(vae_ref.__file__).parent
 FOLDER = PACKAGE / "support"
 
@@ -41,14 +49,33 @@ def required() -> dict[str, str]:
     return said | {text: file for file, _, text, _, _ in found}
 
 
-def allowed() -> set[str]:
-    """Return what else it may have: any text, and any template of a text, of the sources."""
-    kinds = {claim.statement for claim in all_claims()} | {
-        bug.explanation for bug in BANK.values()
-    }
-    more = {claim.tolerance for claim in all_claims()}
+def stale(catalogue: Catalog) -> list[str]:
+    """Return what nothing says: no sentence, no text and no template of the sources."""
     sources = [*PACKAGE.rglob("*.py"), *Path(typer.__file__).parent.rglob("*.py")]
-    return kinds | more | {text for file in sources for text in _texts(file)}
+    texts = {text for file in sources for text in _texts(file)}
+    said = {*required(), *texts, *(claim.tolerance for claim in all_claims())}
+    said |= {claim.statement for claim in all_claims()}
+    said |= {bug.explanation for bug in BANK.values()}
+    templates = {text for text in texts if len(re.sub(r"\{\d\}", "", text)) >= _FIXED}
+    templates = {text for text in templates if "{0}" in text}
+    return [
+        message.id
+        for message in catalogue
+        if message.id and message.id not in said and not _is_template(message.id, templates)
+    ]
+
+
+def _is_template(text: str, templates: set[str]) -> bool:
+    """Whether a text is a template of the sources, or one with some of its places filled."""
+    return any(
+        _pattern(text).fullmatch(template) or _pattern(template).fullmatch(text)
+        for template in templates
+    )
+
+
+@functools.cache
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile("(.*?)".join(map(re.escape, re.split(r"\{\d\}", template))), re.DOTALL)
 
 
 def catalogues() -> list[Path]:
@@ -105,17 +132,20 @@ def _counter():
     return lambda _: f"{{{next(numbers)}}}"
 
 
+def write(file: Path, catalogue: Catalog) -> None:
+    with file.open("wb") as stream:
+        stream.write(_HEADER.format(language=file.stem).encode())
+        write_po(stream, catalogue, width=100, omit_header=True)
+
+
 def main() -> None:
-    needed, known = required(), allowed()
     for file in catalogues():
-        old = read(file)
-        new = Catalog(file.stem, header_comment=old.header_comment, fuzzy=False)
-        optional = {m.id: "" for m in old if m.id and m.id in known}
-        for text, place in {**needed, **optional}.items():
-            before = old.get(text)
-            new.add(text, before.string if before else "", auto_comments=[place] if place else [])
-        with file.open("wb") as stream:
-            write_po(stream, new, width=100, omit_header=False)
+        old, new = read(file), Catalog(file.stem)
+        gone = stale(old)
+        known = {m.id: m.auto_comments for m in old if m.id and m.id not in gone}
+        for text, places in (known | {t: [place] for t, place in required().items()}).items():
+            new.add(text, old[text].string if text in old else "", auto_comments=places)
+        write(file, new)
 
 
 if __name__ == "__main__":

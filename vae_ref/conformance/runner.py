@@ -54,6 +54,9 @@ _MOST_SAID = 1000  # characters of a message
 _HANGING = 0.5
 """The share of a claim's CPU time from which one call of the subject is taken to hang."""
 
+_CLOSE = 0.75
+"""How like a name another has to be, to be meant perhaps."""
+
 _LISTED = "vae-ref claims lists them."
 
 _ELSEWHERE = "the weights are in another process, and are not asked for"
@@ -94,19 +97,18 @@ def select(
     of_edition = tuple(claim for claim in all_claims(parts) if claim.edition <= edition)
     standing = [c for c in of_edition if level == "trained" or c.level == "standard"]
     chosen = tuple(c for c in standing if only is None or fnmatch.fnmatchcase(c.id, only))
-    if not chosen:
+    if chosen:
+        return chosen
 
-        def matching(claims: tuple[Claim, ...]) -> bool:
-            return any(fnmatch.fnmatchcase(c.id, only or "") for c in claims)
+    def matching(claims: tuple[Claim, ...]) -> bool:
+        return any(fnmatch.fnmatchcase(c.id, only or "") for c in claims)
 
-        at_another_level = matching(of_edition)
-        of_another = matching(all_claims()) and not at_another_level
-        instead = _LISTED if of_another else _instead(only)
-        raise UnknownClaimError(
-            f"no claim{' about this kind of VAE' * of_another} matches {excerpt(repr(only))}"
-            + (" but at the level trained." * at_another_level or f"; {instead}")
-        )
-    return chosen
+    quoted = excerpt(repr(only))
+    if matching(of_edition):
+        raise UnknownClaimError(f"no claim matches {quoted} but at the level trained.")
+    if matching(all_claims()):
+        raise UnknownClaimError(f"no claim about this kind of VAE matches {quoted}; {_LISTED}")
+    raise UnknownClaimError(f"no claim matches {quoted}; {_instead(only)}")
 
 
 def require_known(expected_failures: Mapping[str, str]) -> None:
@@ -127,7 +129,7 @@ def _instead(pattern: str | None) -> str:
         if name in claim.kills:
             return f"it is a bug, which {claim.id} finds."
     part = f"{name.rstrip('/*')}/*"
-    close = difflib.get_close_matches(name, [*claims, *parts, *BANK], n=2)
+    close = difflib.get_close_matches(name, [*claims, *parts, *BANK], n=2, cutoff=_CLOSE)
     close = [part] if part in parts else close
     return f"did you mean {' or '.join(close)}?" if close else _LISTED
 

@@ -47,14 +47,16 @@ def say(sentence: str, **values: Any) -> str:
 def translated(text: str) -> str:
     """Return a finished English text in the language that is spoken.
 
-    The catalogue has the text itself or its template, such as ``there is no {0}``. What stands in
-    the places of a template is translated, too. Any other text is returned as it is.
+    The catalogue has the text itself or its template, such as ``there is no {0}``. A phrase in the
+    place of a value is translated, too; a single word there is a name. What the catalogue lacks
+    is returned as it is.
     """
     if not _spoken or text in _spoken:
         return _spoken.get(text, text)
     for parts, pattern, template in _templates(tuple(t for t in _spoken if "{0}" in t)):
         if all(part in text for part in parts) and (found := re.fullmatch(pattern, text, re.S)):
-            return _spoken[template].format(*map(translated, found.groups()))
+            values = (translated(v) if " " in v else v for v in found.groups())
+            return _spoken[template].format(*values)
     return text
 
 
