@@ -315,7 +315,7 @@ def test_one_claim_is_shown_in_full(vae_ref_command, claim):
         ("kl", "did you mean kl/*?"),
         ("KL/*", "did you mean kl/*?"),
         ("kl/closed-fom", "did you mean kl/closed-form?"),
-        ("kl-no-haf", "did you mean kl-no-half or kl-no-grad?"),
+        ("kl-no-haf", "did you mean kl-no-half?"),
         ("kl-no-half", "it is a bug, which kl/closed-form finds."),
     ],
 )

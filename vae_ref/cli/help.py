@@ -23,7 +23,7 @@ def paragraphs(text: str) -> list[str]:
     return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
 
 
-class _Formatter(typer.Context.formatter_class):  # type: ignore[misc]
+class _Formatter(typer.Context.formatter_class):  # type: ignore[misc, valid-type]
     """Writes paragraphs and lists, in which a Chinese character is two columns wide."""
 
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:

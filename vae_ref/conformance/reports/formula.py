@@ -57,7 +57,7 @@ def plain(latex: str) -> str:
 
 class _Formula:
     def __init__(self, latex: str) -> None:
-        self.tokens = re.findall(r"\\[A-Za-z]+|\\.|\s+|.", latex)
+        self.tokens: list[str] = re.findall(r"\\[A-Za-z]+|\\.|\s+|.", latex)
         self.at = 0
 
     def text(self) -> str:

@@ -41,12 +41,12 @@ def wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]
         >>> wrapped("对各项求和（不是平均）。", 12)
         ['对各项求和', '（不是平', '均）。']
     """
-    lines, line, is_empty, spaces = [], first, True, ""
+    lines, line, is_empty, spaces = list[str](), first, True, ""
     for unit in _UNIT.findall(text.expandtabs()):
         if unit.isspace():
             spaces += " "
         elif is_empty or cell_len(line + spaces + unit) <= width:
-            line += (spaces if not is_empty or not lines else "") + unit
+            line += spaces + unit
             is_empty, spaces = False, ""
         else:
             lines.append(line)
