@@ -67,12 +67,11 @@ class Progress:
         speed = say("{count:,.0f} examples/s", count=record.examples_per_second)
         self._bar.console.print(
             say(
-                "epoch {epoch:3}  train {train:8.3f}  test {test:8.3f} "
-                "(reconstruction {reconstruction:.3f}, KL {kl:.3f})  {seconds:.2f} s, {speed}",
+                "epoch {epoch:3}  train {train:.2f}  test {test:.2f} (KL {kl:.2f})  "
+                "{seconds:.1f} s, {speed}",
                 epoch=record.epoch,
                 train=record.train_loss,
                 test=record.test_loss,
-                reconstruction=record.test_reconstruction,
                 kl=record.test_kl,
                 seconds=record.seconds,
                 speed=speed,
