@@ -32,10 +32,12 @@ msgstr "Language: {language}\\nContent-Type: text/plain; charset=utf-8\\n"
 """
 _FIXED = 6
 """The fixed characters of a template: almost any text is one of the template {0}, {1}."""
+
 PACKAGE = Path(vae_ref.__file__).parent
 FOLDER = PACKAGE / "support"
 
 
+@functools.cache
 def required() -> dict[str, str]:
     """Return the sentences that a catalogue has to have, with where each is said."""
     said = {claim.statement: claim.id for claim in all_claims() if claim.part in TEXTBOOK}
@@ -56,8 +58,9 @@ def stale(catalogue: Catalog) -> list[str]:
     said = {*required(), *texts, *(claim.tolerance for claim in all_claims())}
     said |= {claim.statement for claim in all_claims()}
     said |= {bug.explanation for bug in BANK.values()}
-    templates = {text for text in texts if len(re.sub(r"\{\d\}", "", text)) >= _FIXED}
-    templates = {text for text in templates if "{0}" in text}
+    templates = {
+        text for text in texts if "{0}" in text and len(re.sub(r"\{\d\}", "", text)) >= _FIXED
+    }
     return [
         message.id
         for message in catalogue
