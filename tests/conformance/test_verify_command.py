@@ -15,7 +15,7 @@ from strangers import MEAN_KL, SMALL, kl_that, varied
 
 from vae_ref.conformance import all_claims
 from vae_ref.conformance.loading import recognition
-from vae_ref.conformance.reports import formula
+from vae_ref.conformance.reports import plain_formula
 
 COMMAND = [sys.executable, "-m", "vae_ref"]
 KL = [claim.id for claim in all_claims() if claim.part == "kl"]
@@ -302,7 +302,7 @@ def test_one_claim_is_shown_in_full(vae_ref_command, claim):
     status, output, _ = vae_ref_command("claims", claim.id)
     assert status == 0
     words = " ".join(output.split())
-    for text in (claim.id, claim.statement, formula.plain(claim.formula), *claim.kills):
+    for text in (claim.id, claim.statement, plain_formula.plain(claim.formula), *claim.kills):
         assert " ".join(text.split()) in words
     assert max(map(cell_len, output.splitlines())) <= 100
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from vae_ref.conformance.claims import all_claims
 from vae_ref.conformance.mutants import BANK
 from vae_ref.conformance.records import Claim
-from vae_ref.conformance.reports import formula
+from vae_ref.conformance.reports import plain_formula
 from vae_ref.conformance.reports.page import Page, padded
 from vae_ref.support.messages import say, translated
 
@@ -36,7 +36,7 @@ def show_claim(claim: Claim, console: Console) -> None:
     page.line(claim.id, "bold")
     page.paragraph(translated(claim.statement), indent=2)
     page.line()
-    page.paragraph(formula.plain(claim.formula), indent=6)
+    page.paragraph(plain_formula.plain(claim.formula), indent=6)
     page.line()
     needs = "; ".join(need.replace("|", say(" or ")) for need in claim.needs)
     level = say("{level}, since edition {edition}", level=say(claim.level), edition=claim.edition)

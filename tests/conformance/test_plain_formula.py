@@ -5,7 +5,7 @@ import re
 import pytest
 
 from vae_ref.conformance.claims import all_claims
-from vae_ref.conformance.reports.formula import plain
+from vae_ref.conformance.reports.plain_formula import plain
 
 
 @pytest.mark.parametrize("formula", sorted({claim.formula for claim in all_claims()}))
