@@ -173,13 +173,27 @@ def _see_pictures(app: Any, tree: Any) -> None:
     for node in tree.findall(nodes.image):
         path = Path(app.srcdir) / node["uri"]
         if path.suffix == ".svg":
-            maker, width = path.read_text(), 0
+            maker = path.read_text()
+            points = re.search(r'width="([\d.]+)pt"', maker)
+            width = float(points[1]) * 96 / 72 if points else 0
         else:
             with Image.open(path) as image:
                 maker, width = image.info.get("Software", ""), image.width
         if "Matplotlib" in maker:
             node["classes"].append("on-paper")
             node.parent["classes"] += ["wide-plot"] * (width > WIDE)
+
+
+def _let_formulas_wrap(app: Any, tree: Any) -> None:
+    """Let a narrow page break a formula at its widest spaces, which MathJax 3 does not do."""
+    for block in list(tree.findall(nodes.math_block)):
+        parts = re.split(r"\\qquad", block.astext())
+        whole = all(part.count("{") == part.count("}") for part in parts)
+        if len(parts) > 1 and whole and r"\begin" not in block.astext() and not block.get("label"):
+            row = nodes.container(classes=["formulas"])
+            for part in parts:
+                row += nodes.math("", rf"\displaystyle {part.strip()}")
+            block.replace_self(row)
 
 
 def _speak(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
@@ -199,6 +213,7 @@ def _enliven(app: Any, page: str, template: str, context: dict[str, Any], tree: 
 def setup(app: Any) -> None:
     app.connect("html-page-context", _enliven)
     app.connect("doctree-read", _see_pictures)
+    app.connect("doctree-read", _let_formulas_wrap)
     app.connect("html-page-context", _speak)
     app.connect("missing-reference", _by_last_name)
     app.connect("config-inited", _substitute)
