@@ -16,7 +16,15 @@ from vae_ref.running.history import Record
 from vae_ref.shapes import Codes
 from vae_ref.support.atomic import replacing
 
-__all__ = ["curves", "interpolation", "manifold", "posterior", "reconstruction", "samples"]
+__all__ = [
+    "curves",
+    "interpolation",
+    "manifold",
+    "posterior",
+    "reconstruction",
+    "samples",
+    "tiles",
+]
 
 _ZOOM = 2
 _BORDER = 0.25
@@ -27,13 +35,13 @@ def reconstruction(path: Path, model: LatentModel, data: ImageSet) -> None:
     """Draw the first image of every class over its reconstruction from the mean code."""
     x = data.batch(_one_of_each(data), model.dtype)
     rows = torch.cat([x, model.decode(model.embed(x))])
-    _save_tiles(path, rows, data.size, columns=len(x))
+    tiles(path, rows, data.size, columns=len(x))
 
 
 @torch.inference_mode()
 def samples(path: Path, model: LatentModel, eps: Codes, size: tuple[int, int]) -> None:
     """Draw decoded draws from the prior, eight in a row."""
-    _save_tiles(path, model.decode(eps.to(model.device, model.dtype)), size, columns=8)
+    tiles(path, model.decode(eps.to(model.device, model.dtype)), size, columns=8)
 
 
 @torch.inference_mode()
@@ -48,7 +56,7 @@ def interpolation(path: Path, model: LatentModel, data: ImageSet, *, steps: int 
     t = torch.linspace(0, 1, steps, dtype=model.dtype, device=starts.device)[:, None]
     between = torch.lerp(model.embed(starts)[:, None], model.embed(ends)[:, None], t)
     rows = torch.cat([starts[:, None], model.decode(between), ends[:, None]], 1)
-    _save_tiles(path, rows.flatten(0, 1), data.size, columns=steps + 2)
+    tiles(path, rows.flatten(0, 1), data.size, columns=steps + 2)
 
 
 @torch.inference_mode()
@@ -62,7 +70,7 @@ def manifold(path: Path, model: LatentModel, size: tuple[int, int], *, side: int
     axis = torch.special.ndtri(quantiles)
     plane = torch.cartesian_prod(axis.flip(0), axis).flip(-1)  # first axis right, second axis up
     plane = plane.to(model.device, model.dtype)
-    _save_tiles(path, model.decode(plane), size, columns=side, padding=0)
+    tiles(path, model.decode(plane), size, columns=side, padding=0)
 
 
 @torch.inference_mode()
@@ -107,14 +115,15 @@ def _one_of_each(data: ImageSet) -> Tensor:
     return torch.stack([(data.labels == label).nonzero()[0, 0] for label in classes])
 
 
-def _save_tiles(
+def tiles(
     path: Path, images: Tensor, size: tuple[int, int], *, columns: int, padding: int = 1
 ) -> None:
-    tiles = images.reshape(-1, *size).clamp(0, 1)  # Gaussian means may lie a little outside
-    columns = min(columns, len(tiles))
-    missing = -len(tiles) % columns
-    tiles = F.pad(tiles, (0, padding, 0, padding, 0, missing), value=_BORDER)
-    rows = tiles.unflatten(0, (-1, columns)).transpose(1, 2).flatten(2).flatten(0, 1)
+    """Draw images in rows of as many columns, in reading order."""
+    tiled = images.reshape(-1, *size).clamp(0, 1)  # Gaussian means may lie a little outside
+    columns = min(columns, len(tiled))
+    missing = -len(tiled) % columns
+    tiled = F.pad(tiled, (0, padding, 0, padding, 0, missing), value=_BORDER)
+    rows = tiled.unflatten(0, (-1, columns)).transpose(1, 2).flatten(2).flatten(0, 1)
     page = F.pad(rows, (padding, 0, padding, 0), value=_BORDER)
     page = page.repeat_interleave(_ZOOM, 0).repeat_interleave(_ZOOM, 1)
     pixels = page.mul(255).round().to("cpu", torch.uint8).numpy()
