@@ -41,7 +41,7 @@ def loss_function(outputs, x, mu, logvar):
 
 
 def train(model, images, held_out, epochs):
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     for _ in range(epochs):
         model.train()
         total = 0.0
