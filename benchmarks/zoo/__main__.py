@@ -8,6 +8,7 @@ resumes.
 """
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -37,26 +38,26 @@ def main() -> None:
     parser.add_argument("--data", default="data", help="a torchvision root")
     data = parser.parse_args().data
     torch.set_num_threads(1)
+    with denormals_flushed():
+        measure(*(mnist(data, train=part) for part in (True, False)))
+
+
+def measure(train: ImageSet, test: ImageSet) -> None:
+    """Train and draw what is not stored yet: every program with a seed before the next seed."""
     IMAGES.mkdir(exist_ok=True)
-    train, test = (mnist(data, train=part) for part in (True, False))
     lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
     done = {(row["bug"], row["seed"]) for row in map(json.loads, lines)}
     programs = {RIGHT: PROGRAM} | {bug.id: bug.program for bug in ZOO.values()}
-    with denormals_flushed():
-        for seed in range(SEEDS):
-            for name, text in programs.items():
-                if (name, seed) in done:
-                    continue
-                found, model = result(text, seed, as_numbers(train), as_numbers(test))
-                if seed == 0:
-                    draw(name, model, test)
-                with RESULTS.open("a") as file:
-                    file.write(json.dumps({"bug": name, "seed": seed, **found}) + "\n")
-                print(name, seed, found["test"][-1:], found["kl"][-1:], found["error"], flush=True)
-
-
-def as_numbers(data: ImageSet) -> Tensor:
-    return data.batch(torch.arange(TRAINED))
+    x, held_out = train.batch(torch.arange(TRAINED)), test.batch(torch.arange(TESTED))
+    for seed, (name, text) in itertools.product(range(SEEDS), programs.items()):
+        if (name, seed) in done:
+            continue
+        found, model = result(text, seed, x, held_out)
+        if seed == 0:
+            draw(name, model, test)
+        with RESULTS.open("a") as file:
+            file.write(json.dumps({"bug": name, "seed": seed, **found}) + "\n")
+        print(name, seed, *found["test"][-1:], found["error"], flush=True)
 
 
 def loaded(text: str) -> SimpleNamespace:
@@ -73,8 +74,8 @@ def result(text: str, seed: int, train: Tensor, test: Tensor) -> tuple[dict, nn.
     torch.manual_seed(seed)
     model, error = program.VAE(), ""
     try:
-        for reported in program.train(model, train[:TRAINED], test[:TESTED], EPOCHS):
-            rows.append((*reported, *terms(model, test[:TESTED], seed)))
+        for reported in program.train(model, train, test, EPOCHS):
+            rows.append((*reported, *terms(model, test, seed)))
     except RuntimeError as raised:  # such as that of a cross-entropy which is given NaN
         error = str(raised).partition("\n")[0]
     columns = zip(*rows, strict=True) if rows else ([],) * 4
@@ -84,7 +85,7 @@ def result(text: str, seed: int, train: Tensor, test: Tensor) -> tuple[dict, nn.
         **dict(zip(names, losses, strict=True)),
         "error": error,
         "epochs": EPOCHS,
-        "images": [TRAINED, TESTED],
+        "images": [len(train), len(test)],
         "seconds": round(time.perf_counter() - start, 1),
         **provenance.record(threads=1),
     }, model

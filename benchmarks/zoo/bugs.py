@@ -30,12 +30,14 @@ class Bug:
         title: The bug in a few words.
         right: What the program says.
         wrong: What stands there instead.
+        looks: What one sees of it.
     """
 
     id: str
     title: str
     right: str
     wrong: str
+    looks: str
 
     @property
     def mutant(self) -> Mutant:
@@ -55,156 +57,244 @@ _BUGS = (
         "The default reduction of the cross-entropy",
         _NLL,
         "nll = F.binary_cross_entropy(outputs, x)",
+        "The loss is tiny. The KL outweighs the reconstruction, the code says nothing, and "
+        "every picture is the mean digit.",
     ),
     Bug(
         "nll-mean-over-pixels",
         "A mean over pixels",
         _NLL,
         'nll = F.binary_cross_entropy(outputs, x, reduction="none").mean(1).sum()',
+        "The loss is small, and every picture is the mean digit.",
     ),
     Bug(
         "kl-mean-over-everything",
         "A mean where the KL has a sum",
         _KL,
         "kl = -0.5 * torch.mean(1 + logvar - mu**2 - logvar.exp())",
+        "The loss is lower and the copies are sharper than those of the right program. Its "
+        "draws are smoke.",
     ),
     Bug(
         "kl-mean-over-latents",
         "A mean over latents",
         _KL,
         "kl = -0.5 * torch.mean(1 + logvar - mu**2 - logvar.exp(), dim=1).sum()",
+        "With 20 latents, the KL counts for a twentieth. The copies are sharp and the draws "
+        "are cloudy.",
     ),
     Bug(
         "loss-sum-plus-batch-mean",
         "The KL divided by the batch size",
         _LOSS,
         "return nll + kl / len(x)",
+        "The KL counts for a 128th. The loss is lower, the copies are sharper, and the draws "
+        "are smoke.",
     ),
-    Bug("loss-no-kl", "The KL forgotten", _LOSS, "return nll"),
-    Bug("loss-kl-halved", "Half the KL", _LOSS, "return nll + 0.5 * kl"),
-    Bug("loss-beta-4", "A beta left over", _LOSS, "return nll + 4 * kl"),
-    Bug("loss-kl-detached", "The KL as a number", _LOSS, "return nll + kl.item()"),
+    Bug(
+        "loss-no-kl",
+        "The KL forgotten",
+        _LOSS,
+        "return nll",
+        "The copies are among the best of this page. Nothing makes the codes fill the prior, "
+        "and its draws are no digits.",
+    ),
+    Bug(
+        "loss-kl-halved",
+        "Half the KL",
+        _LOSS,
+        "return nll + 0.5 * kl",
+        "The loss is lower, the copies are a little sharper, and nothing looks wrong.",
+    ),
+    Bug(
+        "loss-beta-4",
+        "A beta left over",
+        _LOSS,
+        "return nll + 4 * kl",
+        "The draws are smooth and the copies are blurred. This is a choice if it is meant, "
+        "and a bug if it is left over from an experiment.",
+    ),
+    Bug(
+        "loss-kl-detached",
+        "The KL as a number",
+        _LOSS,
+        "return nll + kl.item()",
+        "The KL is in the loss, but no gradient comes from it. It grows, and the loss rises "
+        "while the program learns to copy.",
+    ),
     Bug(
         "kl-no-half",
         "The factor 1/2 lost",
         _KL,
         "kl = -torch.sum(1 + logvar - mu**2 - logvar.exp())",
+        "The KL counts twice. The copies are a little blurred, as those of a young model are.",
     ),
     Bug(
         "kl-negated",
         "The sign of the KL",
         _KL,
         "kl = 0.5 * torch.sum(1 + logvar - mu**2 - logvar.exp())",
+        "The KL is rewarded, and runs away. The loss is the lowest of this page.",
     ),
     Bug(
         "kl-no-one",
         "The KL without its 1",
         _KL,
         "kl = -0.5 * torch.sum(logvar - mu**2 - logvar.exp())",
+        "The model is the right one. Only the loss is wrong, by half a nat for each of 20 "
+        "latents.",
     ),
     Bug(
         "kl-no-mu",
         "The KL without mu",
         _KL,
         "kl = -0.5 * torch.sum(1 + logvar - logvar.exp())",
+        "Nothing keeps mu small. The codes fly apart, and draws from the prior miss them.",
     ),
     Bug(
         "kl-logvar-as-log-sigma",
         "A KL that takes logvar for log sigma",
         _KL,
         "kl = -0.5 * torch.sum(1 + 2 * logvar - mu**2 - (2 * logvar).exp())",
-    ),
-    Bug(
-        "kl-reversed",
-        "The KL the wrong way round",
-        _KL,
-        "kl = -0.5 * torch.sum(1 - logvar - (1 + mu**2) / logvar.exp())",
+        "The pictures are right to the eye. The KL is about another sigma than the noise.",
     ),
     Bug(
         "model-outputs-swapped",
         "Logvar before mu",
         "return self.decode(z), mu, logvar",
         "return self.decode(z), logvar, mu",
+        "The loss is lower and the copies are good. The KL takes mu for logvar, so nothing "
+        "makes the codes fill the prior.",
     ),
     Bug(
         "model-sigmoid-twice",
         "The sigmoid twice",
         _NLL,
         'nll = F.binary_cross_entropy_with_logits(outputs, x, reduction="sum")',
+        "Of a dark pixel it can say no better than one half. That takes an output of 0, so "
+        "everything is black.",
     ),
     Bug(
-        "nll-swapped",
-        "The cross-entropy with its arguments swapped",
+        "nll-half-of-bce",
+        "Half a cross-entropy",
         _NLL,
-        'nll = F.binary_cross_entropy(x.clamp(1e-6, 1 - 1e-6), outputs, reduction="sum")',
-    ),
-    Bug("nll-half-of-bce", "Half a cross-entropy", _NLL, "nll = -torch.sum(x * outputs.log())"),
-    Bug(
-        "nll-root-of-squares",
-        "A norm for a squared error",
-        _NLL,
-        "nll = torch.linalg.vector_norm(outputs - x, dim=1).sum()",
+        "nll = -torch.sum(x * outputs.log())",
+        "Dark pixels cost nothing, so it paints white, and reports almost no loss.",
     ),
     Bug(
         "nll-negated",
         "The sign of the reconstruction",
         _NLL,
         'nll = -F.binary_cross_entropy(outputs, x, reduction="sum")',
+        "The program is paid for what is wrong. It draws white where digits are black, and "
+        "the loss falls and falls.",
     ),
-    Bug("z-sigma-exp-logvar", "The variance for sigma", _SIGMA, "sigma = torch.exp(logvar)"),
-    Bug("z-sigma-as-logvar", "Logvar for sigma", _SIGMA, "sigma = logvar"),
-    Bug("z-mean", "No noise", _Z, "return mu"),
+    Bug(
+        "z-sigma-exp-logvar",
+        "The variance for sigma",
+        _SIGMA,
+        "sigma = torch.exp(logvar)",
+        "The loss is lower and the pictures are good. The noise is that of another sigma "
+        "than the KL's.",
+    ),
+    Bug(
+        "z-sigma-as-logvar",
+        "Logvar for sigma",
+        _SIGMA,
+        "sigma = logvar",
+        "A logvar of 0 switches the noise off, and to the KL it is the best one. The loss is "
+        "lower and the copies are sharp.",
+    ),
+    Bug(
+        "z-mean",
+        "No noise",
+        _Z,
+        "return mu",
+        "This is an autoencoder with a penalty for mu. Its loss is lower and its copies are "
+        "sharp, but its codes do not bear noise.",
+    ),
     Bug(
         "z-mean-in-evaluation",
         "No noise in evaluation",
         _Z,
         "return mu + sigma * torch.randn_like(mu) if self.training else mu",
+        "The model is trained right. Its test loss is too low, because the test has no noise.",
     ),
-    Bug("z-uniform-noise", "Uniform noise", _Z, "return mu + sigma * torch.rand_like(mu)"),
+    Bug(
+        "z-uniform-noise",
+        "Uniform noise",
+        _Z,
+        "return mu + sigma * torch.rand_like(mu)",
+        "The noise is small and never negative. The loss is lower, because less noise is "
+        "easier to decode.",
+    ),
     Bug(
         "z-noise-shared-over-batch",
         "One noise for the whole batch",
         _Z,
         "return mu + sigma * torch.randn_like(mu[:1])",
+        "The whole batch moves the same way. The loss jumps up and down, and learning is slow.",
     ),
     Bug(
         "z-from-distribution-sample",
         "A sample without a gradient",
         _Z,
         "return torch.distributions.Normal(mu, sigma).sample()",
+        "No gradient of the reconstruction reaches the encoder. Every picture is the mean digit.",
     ),
-    Bug("z-no-mu", "A code without mu", _Z, "return sigma * torch.randn_like(mu)"),
-    Bug("model-one-head", "One head for both", _LOGVAR, "logvar = self.mu(h)"),
-    Bug("model-relu-on-mu", "A ReLU on mu", _MU, "mu = torch.relu(self.mu(h))"),
+    Bug(
+        "model-one-head",
+        "One head for both",
+        _LOGVAR,
+        "logvar = self.mu(h)",
+        "A latent has a small sigma where its mean is below 0, and nowhere else. All is a "
+        "little worse, and no picture tells why.",
+    ),
+    Bug(
+        "model-relu-on-mu",
+        "A ReLU on mu",
+        _MU,
+        "mu = torch.relu(self.mu(h))",
+        "No mean is below 0, so half of the prior is never used. The draws that fall there "
+        "are no digits.",
+    ),
     Bug(
         "model-relu-on-logvar",
         "A ReLU on logvar",
         _LOGVAR,
         "logvar = torch.relu(self.logvar(h))",
+        "No sigma is below 1, so no code is sharp. The copies are blurred and the draws are "
+        "smoke.",
     ),
     Bug(
         "train-gradients-not-zeroed",
         "No zero_grad",
         "            optimizer.zero_grad()\n",
         "",
+        "Every step follows all older gradients too. The loss swings, and nothing is learned "
+        "but where ink is likely.",
     ),
     Bug(
         "train-pixels-divided-twice",
         "Pixels divided by 255 again",
         _LOOP,
         f"images, held_out = images / 255, held_out / 255\n    {_LOOP}",
+        "Black images are easy. The loss is tiny, and it draws black.",
     ),
     Bug(
         "train-on-both",
         "The test set in the training set",
         _LOOP,
         f"images = torch.cat([images, held_out])\n    {_LOOP}",
+        "It has seen the test images. The loss is lower, and the pictures are good.",
     ),
     Bug(
         "train-first-batch-tested",
         "A test of one batch",
         "test(model, held_out) /",
         "test(model, held_out[:128]) /",
+        "The model is trained right. The loss of one batch is divided by the number of all "
+        "test images.",
     ),
 )
 
