@@ -33,7 +33,7 @@ html_theme = "furo"
 html_title = "vae_ref"
 html_show_sourcelink = False
 html_static_path = ["_static"]
-html_css_files = ["claims.css"]
+html_css_files = ["claims.css", "zoo.css"]
 
 myst_enable_extensions = [
     "amsmath",
@@ -126,6 +126,7 @@ def _substitute(app: Any, config: Any) -> None:
     import isolated
     import performance
     import text
+    import zoo
 
     config.myst_substitutions = {
         "mnist_seeds": _seeds_table(),
@@ -135,6 +136,7 @@ def _substitute(app: Any, config: Any) -> None:
         **isolated.substitutions(),
         **field_report.substitutions(),
         **text.substitutions(),
+        **zoo.substitutions(),
         **performance.substitutions(),
         **every_float.substitutions(),
         **evidence_table.substitutions(),

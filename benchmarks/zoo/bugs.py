@@ -54,7 +54,7 @@ class Bug:
 _BUGS = (
     Bug(
         "nll-mean-over-everything",
-        "The default reduction of the cross-entropy",
+        "Cross-entropy with its default reduction",
         _NLL,
         "nll = F.binary_cross_entropy(outputs, x)",
         "The loss is tiny. The KL outweighs the reconstruction, the code says nothing, and "
@@ -62,14 +62,14 @@ _BUGS = (
     ),
     Bug(
         "nll-mean-over-pixels",
-        "A mean over pixels",
+        "Mean over the pixels, sum of the KL",
         _NLL,
         'nll = F.binary_cross_entropy(outputs, x, reduction="none").mean(1).sum()',
         "The loss is small, and every picture is the mean digit.",
     ),
     Bug(
         "kl-mean-over-everything",
-        "A mean where the KL has a sum",
+        "KL as a mean over everything",
         _KL,
         "kl = -0.5 * torch.mean(1 + logvar - mu**2 - logvar.exp())",
         "The loss is lower and the copies are sharper than those of the right program. Its "
@@ -77,7 +77,7 @@ _BUGS = (
     ),
     Bug(
         "kl-mean-over-latents",
-        "A mean over latents",
+        "KL as a mean over the latents",
         _KL,
         "kl = -0.5 * torch.mean(1 + logvar - mu**2 - logvar.exp(), dim=1).sum()",
         "With 20 latents, the KL counts for a twentieth. The copies are sharp and the draws "
@@ -85,7 +85,7 @@ _BUGS = (
     ),
     Bug(
         "loss-sum-plus-batch-mean",
-        "The KL divided by the batch size",
+        "KL divided by the batch size",
         _LOSS,
         "return nll + kl / len(x)",
         "The KL counts for a 128th. The loss is lower, the copies are sharper, and the draws "
@@ -93,7 +93,7 @@ _BUGS = (
     ),
     Bug(
         "loss-no-kl",
-        "The KL forgotten",
+        "No KL",
         _LOSS,
         "return nll",
         "The copies are among the best of this page. Nothing makes the codes fill the prior, "
@@ -116,7 +116,7 @@ _BUGS = (
     ),
     Bug(
         "loss-kl-detached",
-        "The KL as a number",
+        "KL as a number, without a gradient",
         _LOSS,
         "return nll + kl.item()",
         "The KL is in the loss, but no gradient comes from it. It grows, and the loss rises "
@@ -124,21 +124,21 @@ _BUGS = (
     ),
     Bug(
         "kl-no-half",
-        "The factor 1/2 lost",
+        "KL without its 1/2",
         _KL,
         "kl = -torch.sum(1 + logvar - mu**2 - logvar.exp())",
         "The KL counts twice. The copies are a little blurred, as those of a young model are.",
     ),
     Bug(
         "kl-negated",
-        "The sign of the KL",
+        "KL with the wrong sign",
         _KL,
         "kl = 0.5 * torch.sum(1 + logvar - mu**2 - logvar.exp())",
         "The KL is rewarded, and runs away. The loss is the lowest of this page.",
     ),
     Bug(
         "kl-no-one",
-        "The KL without its 1",
+        "KL without its 1",
         _KL,
         "kl = -0.5 * torch.sum(logvar - mu**2 - logvar.exp())",
         "The model is the right one. Only the loss is wrong, by half a nat for each of 20 "
@@ -146,14 +146,14 @@ _BUGS = (
     ),
     Bug(
         "kl-no-mu",
-        "The KL without mu",
+        "KL without mu",
         _KL,
         "kl = -0.5 * torch.sum(1 + logvar - logvar.exp())",
         "Nothing keeps mu small. The codes fly apart, and draws from the prior miss them.",
     ),
     Bug(
         "kl-logvar-as-log-sigma",
-        "A KL that takes logvar for log sigma",
+        "KL that takes logvar for log sigma",
         _KL,
         "kl = -0.5 * torch.sum(1 + 2 * logvar - mu**2 - (2 * logvar).exp())",
         "The pictures are right to the eye. The KL is about another sigma than the noise.",
@@ -168,7 +168,7 @@ _BUGS = (
     ),
     Bug(
         "model-sigmoid-twice",
-        "The sigmoid twice",
+        "Sigmoid twice",
         _NLL,
         'nll = F.binary_cross_entropy_with_logits(outputs, x, reduction="sum")',
         "Of a dark pixel it can say no better than one half. That takes an output of 0, so "
@@ -183,7 +183,7 @@ _BUGS = (
     ),
     Bug(
         "nll-negated",
-        "The sign of the reconstruction",
+        "Reconstruction with the wrong sign",
         _NLL,
         'nll = -F.binary_cross_entropy(outputs, x, reduction="sum")',
         "The program is paid for what is wrong. It draws white where digits are black, and "
@@ -191,7 +191,7 @@ _BUGS = (
     ),
     Bug(
         "z-sigma-exp-logvar",
-        "The variance for sigma",
+        "Variance for sigma",
         _SIGMA,
         "sigma = torch.exp(logvar)",
         "The loss is lower and the pictures are good. The noise is that of another sigma "
@@ -237,7 +237,7 @@ _BUGS = (
     ),
     Bug(
         "z-from-distribution-sample",
-        "A sample without a gradient",
+        "Sample without a gradient",
         _Z,
         "return torch.distributions.Normal(mu, sigma).sample()",
         "No gradient of the reconstruction reaches the encoder. Every picture is the mean digit.",
@@ -252,7 +252,7 @@ _BUGS = (
     ),
     Bug(
         "model-relu-on-mu",
-        "A ReLU on mu",
+        "ReLU on mu",
         _MU,
         "mu = torch.relu(self.mu(h))",
         "No mean is below 0, so half of the prior is never used. The draws that fall there "
@@ -260,7 +260,7 @@ _BUGS = (
     ),
     Bug(
         "model-relu-on-logvar",
-        "A ReLU on logvar",
+        "ReLU on logvar",
         _LOGVAR,
         "logvar = torch.relu(self.logvar(h))",
         "No sigma is below 1, so no code is sharp. The copies are blurred and the draws are "
@@ -283,14 +283,14 @@ _BUGS = (
     ),
     Bug(
         "train-on-both",
-        "The test set in the training set",
+        "Test images in the training set",
         _LOOP,
         f"images = torch.cat([images, held_out])\n    {_LOOP}",
         "It has seen the test images. The loss is lower, and the pictures are good.",
     ),
     Bug(
         "train-first-batch-tested",
-        "A test of one batch",
+        "Test of the first batch alone",
         "test(model, held_out) /",
         "test(model, held_out[:128]) /",
         "The model is trained right. The loss of one batch is divided by the number of all "
