@@ -43,7 +43,7 @@ def substitutions() -> dict[str, str]:
     found = _stored()
     rows = [row for trainings in found.values() for row in trainings]
     made, right = provenance.merge(rows), found[RIGHT]
-    better = [name for name in ZOO if _mean(_reported(found[name])) < _mean(_reported(right))]
+    better = [name for name in ZOO if _looks_better(found[name], right)]
     images = right[0]["images"]
     return {
         "zoo_count": str(len(ZOO)),
@@ -71,28 +71,30 @@ def _stored() -> dict[str, Rows]:
 
 def _reported(rows: Rows) -> list[float]:
     """Return the test losses that the program itself reports at the end."""
-    return [row["test"][-1] for row in rows if not row["error"]]
+    return [row["test"][-1] for row in rows]
 
 
 def _right(rows: Rows) -> list[float]:
     """Return the right losses of what the program has learned."""
-    return [row["reconstruction"][-1] + row["kl"][-1] for row in rows if not row["error"]]
+    return [row["reconstruction"][-1] + row["kl"][-1] for row in rows]
 
 
-def _mean(values: list[float]) -> float:
-    return statistics.mean(values) if values else float("nan")
+def _looks_better(rows: Rows, right: Rows) -> bool:
+    return statistics.mean(_reported(rows)) < statistics.mean(_reported(right))
 
 
 def _value(values: list[float]) -> str:
     """Write a mean and its deviation."""
-    if not values:
-        return "none"
     mean, deviation = statistics.mean(values), statistics.stdev(values)
     size = math.floor(math.log10(abs(mean))) if mean else 0
     if size < 6:
-        return f"{_number(mean)} ±\N{NO-BREAK SPACE}{_number(deviation, _digits(mean))}"
-    mean, deviation = (value / 10.0**size for value in (mean, deviation))
-    return f"({_number(mean, 1)} ±\N{NO-BREAK SPACE}{_number(deviation, 1)}) × 10{str(size).translate(RAISED)}"
+        return _both(mean, deviation, _digits(mean))
+    scaled = _both(mean / 10.0**size, deviation / 10.0**size, 1)
+    return f"({scaled}) × 10{str(size).translate(RAISED)}"
+
+
+def _both(mean: float, deviation: float, digits: int) -> str:
+    return f"{_number(mean, digits)} ±\N{NO-BREAK SPACE}{_number(deviation, digits)}"
 
 
 def _number(value: float, digits: int | None = None) -> str:
@@ -116,12 +118,11 @@ def _claim(bug: str) -> str:
 
 def _table(found: dict[str, Rows]) -> Iterator[str]:
     yield from ("````{container} zoo", "| program | reported loss | right loss |", "|---|--:|--:|")
-    line = _mean(_reported(found[RIGHT]))
     for name, rows in found.items():
         title = f"[{ZOO[name].title}](#zoo-{name})" if name in ZOO else "**The right program**"
         draws = f"![Draws from its prior](images/zoo/{name}_samples.png)"
         reported = _value(_reported(rows))
-        if _mean(_reported(rows)) < line:
+        if _looks_better(rows, found[RIGHT]):
             reported = f"**{reported}**"
         yield f"| {title}<br>{draws} | {reported} | {_value(_right(rows))} |"
     yield "````"
@@ -187,13 +188,13 @@ def _plot(name: str, title: str, found: dict[str, Rows]) -> str:
     svg.append(f'<text x="{END}" y="{HEIGHT - 3}" text-anchor="end">{epochs}</text>')
     for kind, (_, values) in curves.items():
         svg.append(f'<polyline class="{kind}" points="{" ".join(_points(values, epochs))}"/>')
-    svg += _labels({kind: curve for kind, curve in curves.items() if curve[1]})
+    svg += _labels(curves)
     return "\n".join([*svg, "</svg>"])
 
 
 def _curve(rows: Rows, key: str) -> list[float]:
-    """Return the means over the seeds, as far as all of them got."""
-    return [statistics.mean(values) for values in zip(*(row[key] for row in rows), strict=False)]
+    """Return the means over the seeds, one for each epoch."""
+    return [statistics.mean(values) for values in zip(*(row[key] for row in rows), strict=True)]
 
 
 def _height(nats: float) -> float:

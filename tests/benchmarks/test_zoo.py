@@ -84,7 +84,8 @@ def test_every_program_is_stored_with_every_seed():
     assert {(row["bug"], row["seed"]) for row in STORED} == due
     assert not any("+changes" in row["commit"] for row in STORED)
     for row in STORED:
-        assert row["error"] or len(row["test"]) == len(row["kl"]) == command.EPOCHS
+        assert not row["error"]
+        assert len(row["test"]) == len(row["kl"]) == command.EPOCHS
         assert row["images"] == [command.TRAINED, command.TESTED]
 
 
@@ -143,7 +144,6 @@ def test_the_numbers_of_the_page_are_those_of_the_file(page, monkeypatch, tmp_pa
         ([0.25, 0.26], "0.255 ± 0.007"),
         ([-3e22, -5e22], "(−4.0 ± 1.4) × 10²²"),
         ([12345.0, 12345.0], "12,345.0 ± 0.0"),
-        ([], "none"),
     ],
 )
 def test_a_mean_and_its_deviation(page, values, text):
