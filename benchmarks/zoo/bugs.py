@@ -127,7 +127,7 @@ _BUGS = (
         "KL without its 1/2",
         _KL,
         "kl = -torch.sum(1 + logvar - mu**2 - logvar.exp())",
-        "The KL counts twice. The copies are a little blurred, as those of a young model are.",
+        "The KL counts twice. The copies are a little blurred, and nothing looks wrong.",
     ),
     Bug(
         "kl-negated",
@@ -186,7 +186,7 @@ _BUGS = (
         "Reconstruction with the wrong sign",
         _NLL,
         'nll = -F.binary_cross_entropy(outputs, x, reduction="sum")',
-        "The program is paid for what is wrong. It draws white where digits are black, and "
+        "The program is paid for what is wrong. It draws white where there is no ink, and "
         "the loss falls and falls.",
     ),
     Bug(
@@ -233,7 +233,7 @@ _BUGS = (
         "One noise for the whole batch",
         _Z,
         "return mu + sigma * torch.randn_like(mu[:1])",
-        "The whole batch moves the same way. The loss jumps up and down, and learning is slow.",
+        "The whole batch moves the same way. The loss jumps, and learning is slow.",
     ),
     Bug(
         "z-from-distribution-sample",
@@ -255,16 +255,14 @@ _BUGS = (
         "ReLU on mu",
         _MU,
         "mu = torch.relu(self.mu(h))",
-        "No mean is below 0, so half of the prior is never used. The draws that fall there "
-        "are no digits.",
+        "No mean is below 0, but half of the prior is. The draws are no digits.",
     ),
     Bug(
         "model-relu-on-logvar",
         "ReLU on logvar",
         _LOGVAR,
         "logvar = torch.relu(self.logvar(h))",
-        "No sigma is below 1, so no code is sharp. The copies are blurred and the draws are "
-        "smoke.",
+        "No sigma is below 1, so no code is sharp. The copies and the draws are blurred.",
     ),
     Bug(
         "train-gradients-not-zeroed",
@@ -286,7 +284,8 @@ _BUGS = (
         "Test images in the training set",
         _LOOP,
         f"images = torch.cat([images, held_out])\n    {_LOOP}",
-        "It has seen the test images. The loss is lower, and the pictures are good.",
+        "It has seen the test images, and makes more steps. The loss is lower, and the "
+        "pictures are good.",
     ),
     Bug(
         "train-first-batch-tested",
