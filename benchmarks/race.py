@@ -89,7 +89,7 @@ def race(arguments: argparse.Namespace) -> None:
     path.parent.mkdir(exist_ok=True, parents=True)
     with replacing(path) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
-    show(Standings(results), environment)
+    show(Standings.read(content), environment)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,10 @@
-"""Make the page of the claims from the registry, the bank of bugs and the kill matrix."""
+"""Make the pages of the claims and the bugs from the registry, the bank and the kill matrix."""
 
 import re
-from collections.abc import Iterable, Iterator
-from html import escape
-from itertools import groupby
+from collections.abc import Iterable
+from pathlib import Path
+
+import jinja2
 
 from vae_ref.conformance.claims import BUDGET, all_claims, significance
 from vae_ref.conformance.diagnosis.explain import kill_matrix
@@ -12,22 +13,7 @@ from vae_ref.conformance.records import EDITION, TEXTBOOK, Claim, Part
 
 __all__ = ["link", "substitutions", "text"]
 
-PITCH, MARGIN = 15, 6  # of a picture's rows and columns, in pixels
-LETTER = 6.1  # the width of a letter in a label, roughly
-
-NAMES: dict[Part, str] = {"kl": "KL divergence"}
-TITLES: dict[Part, str] = {
-    "conditional": "Conditional VAEs and learned priors",
-    "hierarchy": "Hierarchies of codes",
-    "categorical": "Discrete codes",
-    "quantisation": "Vector quantisation",
-    "families": "Other likelihoods",
-    "disentangling": "Disentangling terms and annealing",
-    "estimators": "Estimators of bounds, gradients and a KL",
-    "flows": "Richer posteriors and priors",
-    "evidence": "Bounds on the evidence from both sides",
-    "calibration": "Calibration of the posterior",
-}
+HERE = Path(__file__).parent
 KINDS = {
     "exact": "a value is compared with an independent answer",
     "gradient": "a derivative is compared with an independent answer",
@@ -35,61 +21,102 @@ KINDS = {
     "identity": "a consequence of the definition is checked",
     "statistical": "random draws are put to an exact test",
 }
+MUST = {bug: [claim.id for claim in all_claims() if bug in claim.kills] for bug in BANK}
+"""The claims that must expose each bug by themselves."""
+EXPOSED = {bug: dict.fromkeys(MUST[bug], "") | kill_matrix()[bug] for bug in BANK}
+"""All claims that expose each bug, those that must do so first, and how each is violated."""
 
 
 def substitutions() -> dict[str, str]:
     """Return the parts of the pages that are made from the registry, as Markdown."""
-    known, bank = all_claims(), list(BANK.values())
-    claims = [claim for claim in known if claim.part in TEXTBOOK]
-    bugs = [bug for bug in bank if bug.part in TEXTBOOK]
-    missed = [bug.id for bug in bank if not kill_matrix()[bug.id]]
-    noticed = "each of them is noticed" if not missed else f"not noticed: {', '.join(missed)}"
-    trained = sum(claim.level == "trained" for claim in claims)
-    statistical = sum(claim.kind == "statistical" for claim in claims)
+    parts = list(dict.fromkeys(claim.part for claim in all_claims()))
+    others = [part for part in parts if part not in TEXTBOOK]
+    claims = {part: [c for c in all_claims() if c.part == part] for part in parts}
+    bugs = {part: [b for b in BANK.values() if b.part == part] for part in parts}
+    own = all_claims(TEXTBOOK)
+    trained = sum(claim.level == "trained" for claim in own)
+    missed = ", ".join(bug for bug in BANK if not kill_matrix()[bug])
+    noticed = f"not noticed: {missed}" if missed else "each of them is noticed"
+    show = _macros(claims, bugs)
     return {
-        "claims_count": str(len(claims)),
+        "claims_count": str(len(own)),
         "claims_trained": str(trained),
-        "claims_standard": str(len(claims) - trained),
-        "claims_statistical": str(statistical),
-        "claims_seconds": _seconds(claims),
-        "claims_budget": f"{BUDGET:.0e}".replace("e-0", "e-"),
+        "claims_standard": str(len(own) - trained),
+        "claims_statistical": str(sum(claim.kind == "statistical" for claim in own)),
+        "claims_seconds": _seconds(own),
+        "claims_budget": _power(BUDGET),
         "claims_edition": str(EDITION),
-        "claims_share": f"{significance():.0e}".replace("e-0", "e-"),
-        "bugs_count": str(len(bugs)),
-        "bugs_noticed": noticed,
-        "claims_overview": "\n".join(_overview(claims, bugs)),
+        "claims_share": _power(significance()),
         "claims_kinds": "\n\n".join(f"{kind}\n: {KINDS[kind]}" for kind in KINDS),
-        "claims": "\n".join(line for section in _sections(claims) for line in section),
-        "bugs": "\n".join(line for lines in _banks(bugs) for line in lines),
-        "kinds_overview": "\n".join(_kinds(known, bank)),
-        "kinds_claims": str(len(known) - len(claims)),
-        "kinds_bugs": str(len(bank) - len(bugs)),
-        **dict(_of_kinds(known, bank)),
+        "claims_overview": show.overview(parts, "part", "claims/"),
+        "claims_index": show.index_of_claims(),
+        "bugs_count": str(sum(len(bugs[part]) for part in TEXTBOOK)),
+        "bugs_noticed": noticed,
+        "bugs_index": show.index_of_bugs(),
+        "kinds_overview": show.overview(others, "kind", ""),
+        "kinds_claims": str(len(all_claims()) - len(own)),
+        "kinds_bugs": str(sum(len(bugs[part]) for part in others)),
+        **{f"page_of_{part}": show.page(part) for part in parts},
     }
 
 
-def _of_kinds(claims: Iterable[Claim], bugs: Iterable[Mutant]) -> Iterator[tuple[str, str]]:
-    """Yield what the page of each kind of VAE shows."""
-    for part in TITLES:
-        own = (line for claim in claims if claim.part == part for line in _claim(claim))
-        yield f"claims_of_{part}", "\n".join(own)
-        yield f"bugs_of_{part}", "\n".join(_bank(part, [bug for bug in bugs if bug.part == part]))
+def _macros(
+    claims: dict[Part, list[Claim]], bugs: dict[Part, list[Mutant]]
+) -> jinja2.environment.TemplateModule:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "anchor": _anchor,
+        "first_sentence": lambda words: re.split(r"(?<=\.) (?=[A-Z])", words)[0],
+        "link": link,
+        "links": lambda ids: ", ".join(map(link, ids)),
+        "need": lambda need: " or ".join(f"`{name}`" for name in need.split("|")),
+        "seen": _seen,
+        "sentence": _sentence,
+        "text": text,
+    }
+    values = {
+        "claims": claims,
+        "bugs": bugs,
+        "kinds": KINDS,
+        "must": MUST,
+        "exposed_by": EXPOSED,
+        "also": {
+            claim.id: [bug for bug in BANK if claim.id in EXPOSED[bug] and bug not in claim.kills]
+            for claim in all_claims()
+        },
+        "titles": {part: _title(part) for part in claims},
+        "share": {
+            part: _power(significance(parts=TEXTBOOK if part in TEXTBOOK else (part,)))
+            for part in claims
+        },
+    }
+    return environment.get_template("claims.md.jinja", globals=values).module
 
 
-def _kinds(claims: Iterable[Claim], bugs: Iterable[Mutant]) -> Iterator[str]:
-    yield "| kind | claims | bugs in the bank |"
-    yield "|---|--:|--:|"
-    for part, title in TITLES.items():
-        counts = (sum(each.part == part for each in group) for group in (claims, bugs))
-        yield f"| [{title}]({part}.md) | {' | '.join(map(str, counts))} |"
+def _title(part: Part) -> str:
+    return (HERE / "claims" / f"{part}.md").read_text().partition("\n")[0].removeprefix("# ")
 
 
-def _name(part: Part) -> str:
-    return NAMES.get(part, part)
+def _power(chance: float) -> str:
+    return f"{chance:.0e}".replace("e-0", "e-")
+
+
+def _seconds(claims: Iterable[Claim]) -> str:
+    standard, trained = (
+        max(claim.seconds for claim in claims if claim.level == level)
+        for level in ("standard", "trained")
+    )
+    return f"{standard:g} s of CPU time, or {trained:g} s if it trains"
 
 
 def _sentence(words: str) -> str:
-    return words[0].upper() + words[1:]
+    """Begin with a capital letter, unless the first word is a symbol such as z_e."""
+    return words if "_" in words.partition(" ")[0] else words[0].upper() + words[1:]
 
 
 def _anchor(identifier: str) -> str:
@@ -102,75 +129,8 @@ def text(plain: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>$|^~#])", r"\\\1", plain)
 
 
-def _code(plain: str) -> str:
-    return f"`{plain}`".replace("|", r"\|")
-
-
 def link(identifier: str) -> str:
     return f"[`{identifier}`](#{_anchor(identifier)})"
-
-
-def _seconds(claims: Iterable[Claim]) -> str:
-    standard, trained = (
-        max(claim.seconds for claim in claims if claim.level == level)
-        for level in ("standard", "trained")
-    )
-    return f"{standard:g} s of CPU time, or {trained:g} s if it trains"
-
-
-def _overview(claims: Iterable[Claim], bugs: Iterable[Mutant]) -> Iterator[str]:
-    yield "| part | claims | bugs in the bank |"
-    yield "|---|--:|--:|"
-    parts = [bug.part for bug in bugs]
-    for part, group in groupby(claims, lambda claim: claim.part):
-        title = f"[{_sentence(_name(part))}](#part-{part})"
-        yield f"| {title} | {len(list(group))} | {parts.count(part)} |"
-
-
-def _sections(claims: Iterable[Claim]) -> Iterator[Iterator[str]]:
-    for part, group in groupby(claims, lambda claim: claim.part):
-        yield iter([f"(part-{part})=", f"## {_sentence(_name(part))}", ""])
-        yield from map(_claim, group)
-
-
-def _claim(claim: Claim) -> Iterator[str]:
-    yield from (f"({_anchor(claim.id)})=", f"### {claim.id}", "")
-    yield from (text(claim.statement), "", "$$", claim.formula, "$$", "")
-    label = "Finds" if claim.kind == "statistical" else "Tolerance"
-    needs = (" or ".join(f"`{n}`" for n in need.split("|")) for need in claim.needs)
-    yield f":Source: {text(claim.source)}"
-    yield f":Kind: {claim.kind}"
-    yield f":{label}: {text(claim.tolerance)}"
-    yield f":Needs: {'; '.join(needs)}"
-    yield f":Must notice: {', '.join(map(link, claim.kills))}"
-    if claim.builds_on:
-        yield f":Builds on: {', '.join(map(link, claim.builds_on))}"
-    yield f":Level: {claim.level}, at most {claim.seconds:g} s of CPU time"
-    yield ""
-
-
-def _banks(bugs: Iterable[Mutant]) -> Iterator[Iterator[str]]:
-    for part, group in groupby(sorted(bugs, key=_place), lambda bug: bug.part):
-        yield iter([f"(bugs-{part})=", f"### Bugs in the {_name(part)}", ""])
-        yield _bank(part, list(group))
-
-
-def _bank(part: Part, bugs: list[Mutant]) -> Iterator[str]:
-    yield from ("```{raw} html", _picture(part, bugs), "```", "")
-    yield "| bug | what the kit says, what the bug computes, where it was seen |"
-    yield "|---|---|"
-    for bug in bugs:
-        name = f"[`{bug.id}`]{{#{_anchor(bug.id)}}}"
-        lines = [f"{text(_sentence(bug.explanation))}.", _code(bug.wrong)]
-        if bug.seen:
-            lines.append(f"Seen in {', '.join(map(_seen, bug.seen))}.")
-        yield f"| {name} | {'<br>'.join(lines)} |"
-    yield ""
-
-
-def _place(bug: Mutant) -> int:
-    parts = list(dict.fromkeys(claim.part for claim in all_claims()))
-    return parts.index(bug.part)
 
 
 def _seen(place: str) -> str:
@@ -181,39 +141,3 @@ def _seen(place: str) -> str:
     thread = f"/issues/{match[2]}" if match[2] else ""
     address = f"https://github.com/{match[1]}{thread}"
     return f"[{text(match[0])}]({address}){text(place[match.end() :])}"
-
-
-def _picture(part: Part, bugs: list[Mutant]) -> str:
-    """Draw which claims notice the bugs of a part, with the colours and the font of the page."""
-    declared = {(claim.id, bug) for claim in all_claims() for bug in claim.kills}
-    noticed = {claim for bug in bugs for claim in kill_matrix()[bug.id]}
-    columns = [claim.id for claim in all_claims() if claim.id in noticed]
-    left, top = (MARGIN + LETTER * max(map(len, ids)) for ids in ([b.id for b in bugs], columns))
-    width, height = left + PITCH * len(columns) + MARGIN, top + PITCH * len(bugs) + MARGIN
-    svg = [
-        f'<div class="kills"><svg xmlns="http://www.w3.org/2000/svg" role="img" '
-        f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">',
-        f"<title>Which claims notice the bugs in the {_name(part)}</title>",
-    ]
-    for i, claim in enumerate(columns):
-        x = left + PITCH * (i + 0.5)
-        svg.append(f'<path class="line" d="M{x:.1f} {top:.1f}V{height - MARGIN:.1f}"/>')
-        turned = f"translate({x + 4:.1f} {top - 4:.1f}) rotate(-90)"
-        svg.append(_label(claim, f'transform="{turned}"'))
-    for i, bug in enumerate(bugs):
-        y = top + PITCH * (i + 0.5)
-        svg.append(f'<path class="line" d="M{left:.1f} {y:.1f}H{width - MARGIN:.1f}"/>')
-        svg.append(_label(bug.id, f'x="{left - 4:.1f}" y="{y + 4:.1f}" text-anchor="end"'))
-        for claim, symptom in kill_matrix()[bug.id].items():
-            must = "must" if (claim, bug.id) in declared else "does"
-            x, side = left + PITCH * columns.index(claim), PITCH - 4
-            title = f"{bug.id} is noticed by {claim}" + (f": {symptom}" if symptom else "")
-            svg.append(
-                f'<rect class="{must}" x="{x + 2:.1f}" y="{y - side / 2:.1f}" width="{side}" '
-                f'height="{side}"><title>{escape(title)}</title></rect>'
-            )
-    return "\n".join([*svg, "</svg></div>"])
-
-
-def _label(identifier: str, place: str) -> str:
-    return f'<a href="#{_anchor(identifier)}"><text {place}>{escape(identifier)}</text></a>'

@@ -124,6 +124,8 @@ def _substitute(app: Any, config: Any) -> None:
     import evidence_table
     import field_report
     import isolated
+    import live
+    import notebooks
     import performance
     import text
     import zoo
@@ -137,10 +139,13 @@ def _substitute(app: Any, config: Any) -> None:
         **field_report.substitutions(),
         **text.substitutions(),
         **zoo.substitutions(),
+        **live.substitutions(),
         **performance.substitutions(),
         **every_float.substitutions(),
         **evidence_table.substitutions(),
     }
+    site = config.html_baseurl.rstrip("/") or "../.."  # from where Sphinx puts downloads
+    notebooks.write(Path(app.srcdir) / "_generated", config.myst_substitutions, f"{site}/")
 
 
 def _by_last_name(app: Any, env: Any, node: Any, content: Any) -> Any:
@@ -158,7 +163,16 @@ def _speak(app: Any, page: str, template: str, context: dict[str, Any], tree: An
         context["language"] = "zh-CN"
 
 
+def _enliven(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Give the live page its models; no other page loads them."""
+    if page in ("guide/live", "guide/zh/live"):
+        app.add_css_file("live.css")
+        app.add_js_file("live_data.js", loading_method="defer")
+        app.add_js_file("live.js", loading_method="defer")
+
+
 def setup(app: Any) -> None:
+    app.connect("html-page-context", _enliven)
     app.connect("html-page-context", _speak)
     app.connect("missing-reference", _by_last_name)
     app.connect("config-inited", _substitute)

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.audit import TARGETS, ratios
 from benchmarks.scaling import slope
-from benchmarks.standings import CONTESTANTS, Spread, Standings, interval
+from benchmarks.standings import CONTESTANTS, STEADY, Spread, Standings, interval
 
 __all__ = ["substitutions"]
 
@@ -33,6 +33,7 @@ def substitutions() -> dict[str, str]:
     """Return what the page takes from the results, as Markdown."""
     PICTURES.mkdir(exist_ok=True)
     return {
+        "performance_summary": "\n".join(_summary()),
         "performance_race": _all("race", _race, "python -m benchmarks.race"),
         "performance_contestants": "\n".join(_contestants()),
         "performance_scaling": _all("scaling", _scaling, "python -m benchmarks.scaling"),
@@ -46,6 +47,7 @@ def substitutions() -> dict[str, str]:
                 ("race", _race, "python -m benchmarks.race --device cuda"),
                 ("scaling", _scaling, "python -m benchmarks.scaling --device cuda"),
                 ("suite", _suite, "pytest benchmarks"),
+                ("gpu", _gpu, "python -m benchmarks.gpu"),
             )
         ),
     }
@@ -84,6 +86,33 @@ def _source(content: dict[str, Any], path: Path, device: str) -> str:
         f"load before: {', '.join(map(str, on.get('load', []))) or 'unknown'}. "
         f"From `benchmarks/results/{path.name}`.*"
     )
+
+
+def _summary() -> Iterator[str]:
+    """Say on which processors the CPU engine was raced, and how it did on each."""
+    races = [_content(path) for path in sorted(RESULTS.glob("race_*.json"))]
+    races = [race for race in races if race["environment"]["device"] == "cpu"]
+    if not races:
+        yield "Not measured."
+        return
+    rivals = {"textbook": "textbook script", "scan": "JAX scan, from epoch 3"}
+    yield (
+        f"| processor | beside | {' | '.join(f'faster than: {t}' for t in rivals.values())} "
+        "| time / floor, worst epoch | measured |"
+    )
+    yield "|---|---|--:|--:|--:|---|"
+    for race in sorted(races, key=lambda race: race["environment"]["date"], reverse=True):
+        on, standings = race["environment"], Standings.read(race)
+        family = f"family {on['family']}" if on.get("family") else None
+        cores = f"{on['cores']} cores"
+        where = ", ".join(filter(None, (on.get("processor"), family, on.get("vectors"), cores)))
+        cells = [
+            standings.ratio(rival, "ours", first=STEADY if rival == "scan" else 1)
+            for rival in rivals
+        ]
+        cells.append(standings.worst("ours", "floor"))
+        beside = "a busy process" if race.get("busy") else "nothing"
+        yield f"| {where} | {beside} | {' | '.join(map(str, cells))} | {on['date']} |"
 
 
 def _race(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
@@ -313,6 +342,41 @@ def _suite(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
                 f"| {stats['rounds']} | {'' if loss is None else f'{loss:.2f}'} |"
             )
             label = ""
+
+
+def _gpu(content: dict[str, Any], name: str, device: str) -> Iterator[str]:
+    """Show the parts of a visit to a GPU that were measured."""
+    if content["environment"]["device"] != device:
+        return
+    yield "| what | result |"
+    yield "|---|--:|"
+    for title, result in _gpu_rows({key: value for key, value in content.items() if value}):
+        yield f"| {title} | {result} |"
+
+
+def _gpu_rows(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for part in ("equal", "ladder", "twenty", "twenty_seeds", "parts_of_the_floor"):
+        if why := content.get(part, {}).get("failed"):
+            yield f"`{part}` failed", why.splitlines()[0]
+            content.pop(part)
+    for engine, found in content.get("equal", {}).items():
+        if engine != "eager":
+            loss, weights = found["loss_apart"], found["weights_apart"]
+            said = f"loss {loss:.1e} nats, weights {weights:.1e}"
+            yield f"`{engine}` and `eager` after an epoch: largest difference", said
+    for engine, seconds in content.get("ladder", {}).items():
+        yield f"an epoch with `{engine}`, fastest", _time(min(seconds))
+    if found := content.get("twenty"):
+        inside = "inside" if found["inside"] else "**outside**"
+        yield "20 epochs with evaluation", f"{_time(found['seconds'])}; loss {inside} its interval"
+    if found := content.get("twenty_seeds"):
+        said = f"{_time(found['seconds'])}; {found['inside']} losses inside the interval"
+        yield f"{found['seeds']} seeds, 20 epochs, side by side", said
+    points = content.get("together", [])
+    for point in points if isinstance(points, list) else []:
+        yield f"an epoch of {point['seeds']} seeds side by side", _time(point["seconds"])
+    for what, seconds in content.get("parts_of_the_floor", {}).items():
+        yield f"floor of an epoch: {what}", _time(seconds)
 
 
 def _time(seconds: float) -> str:

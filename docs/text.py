@@ -72,7 +72,7 @@ def _without_intervals(claims: list[Claim]) -> Iterator[str]:
     yield "| claim | tolerance |"
     yield "|---|---|"
     for claim in claims:
-        link = f"[{claim.id}](claims.md#{claim.id.replace('/', '-')})"
+        link = f"[{claim.id}](claims/{claim.part}.md#{claim.id.replace('/', '-')})"
         yield f"| {link}: {claim.statement} | {claim.tolerance} |"
 
 

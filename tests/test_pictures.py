@@ -55,6 +55,14 @@ def test_samples_are_decoded_noise_in_reading_order(tmp_path):
         assert (grid[n // 8][n % 8] == shown(model.decode(eps[n]))).all()
 
 
+def test_a_picture_for_a_notebook_is_the_one_that_is_written(tmp_path):
+    model, eps = VAE(), torch.randn(5, 20)
+    pictures.samples(tmp_path / "s.png", model, eps, (28, 28))
+    shown = pictures.tiles(model.decode(eps), (28, 28), columns=8)
+    assert (np.array(shown) == read(tmp_path / "s.png")).all()
+    assert shown.size == (5 * TILE + ZOOM, TILE + ZOOM)
+
+
 @pytest.mark.parametrize("count", [2, 5, 8, 11])
 def test_a_grid_is_that_of_torchvision(tmp_path, count):
     model, eps = VAE(), torch.randn(count, 20)

@@ -110,7 +110,7 @@ def draw(name: str, model: nn.Module, test: ImageSet) -> None:
     torch.manual_seed(0)
     shown = {"digits": torch.cat([x, model.eval()(x)[0]]), "samples": model.decode(z)}
     for what, images in shown.items():
-        tiles(IMAGES / f"{name}_{what}.png", images, test.size, columns=COLUMNS)
+        tiles(images, test.size, columns=COLUMNS).save(IMAGES / f"{name}_{what}.png")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def page(monkeypatch, tmp_path):
 
 
 def race(device="cpu", **changed):
-    found = provenance.record(threads=2) | {"device": device, "gpu": "a GPU"}
+    found = provenance.record(threads=2) | {"device": device, "gpu": "a GPU", "vectors": "AVX2"}
     rows = [dataclasses.asdict(result) for result in results(**changed)]
     return {"environment": found, "repetitions": 5, "results": rows}
 
@@ -99,7 +99,7 @@ def test_a_race_on_a_gpu_is_in_its_own_section(page, tmp_path):
     found = page.substitutions()
     assert "Not measured" in found["performance_race"]
     assert "*a GPU, " in found["performance_gpu"]
-    assert found["performance_gpu"].count("Not measured") == 2
+    assert found["performance_gpu"].count("Not measured") == 3
 
 
 def test_a_void_loss_is_marked(page, tmp_path):
@@ -133,6 +133,33 @@ def test_scaling_is_shown(page, tmp_path):
     assert "| threads | 1 | 2 | 0.010 | 0.020 | – |" in found
     assert "310 after the first epoch and 311 after epoch 3" in found
     ET.parse(tmp_path / "pictures" / "scaling_here.svg")
+
+
+def test_what_a_visit_to_a_gpu_measured_is_shown(page, tmp_path):
+    found = provenance.record(threads=2) | {"device": "cuda", "gpu": "a GPU", "cuda": "13.0"}
+    content = {
+        "environment": found,
+        "equal": {
+            "eager": {"loss_apart": 0.0, "weights_apart": 0.0},
+            "graph": {"loss_apart": 1e-5, "weights_apart": 2e-4},
+        },
+        "ladder": {"failed": "out of memory\nand more"},
+        "twenty": {"seconds": 1.5, "inside": False},
+        "twenty_seeds": {"seconds": 3.0, "inside": 19, "seeds": 20},
+        "together": [{"seeds": 64, "seconds": 0.25}],
+    }
+    write(tmp_path, "gpu_card", content)
+    shown = page.substitutions()["performance_gpu"]
+    for row in (
+        "| `ladder` failed | out of memory |",
+        "difference | loss 1.0e-05 nats, weights 2.0e-04 |",
+        "| 20 epochs with evaluation | 1.5 s; loss **outside** its interval |",
+        "| 20 seeds, 20 epochs, side by side | 3 s; 19 losses inside the interval |",
+        "| an epoch of 64 seeds side by side | 250 ms |",
+    ):
+        assert row in shown
+    write(tmp_path, "gpu_card", content | {"environment": found | {"device": "cpu"}})
+    assert "python -m benchmarks.gpu" in page.substitutions()["performance_gpu"]
 
 
 def test_scaling_on_a_gpu_is_in_its_own_section(page, tmp_path):

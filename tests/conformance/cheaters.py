@@ -263,9 +263,9 @@ patched(
     "patched-oracles",
     "The kit's closed form of the KL is twice what it was.",
     f"{KIT}        if name.endswith('oracles'):\n"
-    "            once, by_mpmath, integral = module.kl, module.kl_by_mpmath, module.kl_by_quadrature\n"
+    "            once, precise, integral = module.kl, module.kl_in_fifty_digits, module.kl_by_quadrature\n"
     "            module.kl = lambda *a: 2 * once(*a)\n"
-    "            module.kl_by_mpmath = lambda *a: 2 * by_mpmath(*a)\n"
+    "            module.kl_in_fifty_digits = lambda *a: 2 * precise(*a)\n"
     "            module.kl_by_quadrature = lambda *a: 2 * integral(*a)",
 )
 patched(

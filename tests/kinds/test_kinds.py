@@ -87,6 +87,7 @@ def test_a_kind_is_complete(kind):
     unknown = getattr(SUBJECTS[kind], "NO_NEAR_MISS", set())
     assert exact <= SUBJECTS[kind].NEAR.keys() | unknown
     assert (ROOT / "docs" / "kinds" / f"{kind}.md").exists()
+    assert (ROOT / "docs" / "claims" / f"{kind}.md").exists()
     assert (ROOT / "docs" / "images" / f"kind_{kind}.png").exists()
 
 

@@ -248,7 +248,6 @@ def _import_all(*, pictures: bool) -> None:
     kill_matrix()
     reports = "vae_ref.conformance.reports"
     names = [
-        "mpmath",
         "vae_ref.conformance.vigil",
         f"{reports}.files",
         f"{reports}.terminal",

@@ -1,4 +1,7 @@
-"""Draw what a model has learned. Every function writes one PNG file, atomically."""
+"""Draw what a model has learned.
+
+`tiles` returns a picture. Every other function writes one as a PNG file, atomically.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,13 +38,13 @@ def reconstruction(path: Path, model: LatentModel, data: ImageSet) -> None:
     """Draw the first image of every class over its reconstruction from the mean code."""
     x = data.batch(_one_of_each(data), model.dtype)
     rows = torch.cat([x, model.decode(model.embed(x))])
-    tiles(path, rows, data.size, columns=len(x))
+    _save_tiles(path, rows, data.size, columns=len(x))
 
 
 @torch.inference_mode()
 def samples(path: Path, model: LatentModel, eps: Codes, size: tuple[int, int]) -> None:
     """Draw decoded draws from the prior, eight in a row."""
-    tiles(path, model.decode(eps.to(model.device, model.dtype)), size, columns=8)
+    _save_tiles(path, model.decode(eps.to(model.device, model.dtype)), size, columns=8)
 
 
 @torch.inference_mode()
@@ -56,7 +59,7 @@ def interpolation(path: Path, model: LatentModel, data: ImageSet, *, steps: int 
     t = torch.linspace(0, 1, steps, dtype=model.dtype, device=starts.device)[:, None]
     between = torch.lerp(model.embed(starts)[:, None], model.embed(ends)[:, None], t)
     rows = torch.cat([starts[:, None], model.decode(between), ends[:, None]], 1)
-    tiles(path, rows.flatten(0, 1), data.size, columns=steps + 2)
+    _save_tiles(path, rows.flatten(0, 1), data.size, columns=steps + 2)
 
 
 @torch.inference_mode()
@@ -70,7 +73,7 @@ def manifold(path: Path, model: LatentModel, size: tuple[int, int], *, side: int
     axis = torch.special.ndtri(quantiles)
     plane = torch.cartesian_prod(axis.flip(0), axis).flip(-1)  # first axis right, second axis up
     plane = plane.to(model.device, model.dtype)
-    tiles(path, model.decode(plane), size, columns=side, padding=0)
+    _save_tiles(path, model.decode(plane), size, columns=side, padding=0)
 
 
 @torch.inference_mode()
@@ -115,20 +118,32 @@ def _one_of_each(data: ImageSet) -> Tensor:
     return torch.stack([(data.labels == label).nonzero()[0, 0] for label in classes])
 
 
+@torch.inference_mode()
 def tiles(
-    path: Path, images: Tensor, size: tuple[int, int], *, columns: int, padding: int = 1
-) -> None:
-    """Draw images in rows of as many columns, in reading order."""
-    tiled = images.reshape(-1, *size).clamp(0, 1)  # Gaussian means may lie a little outside
-    columns = min(columns, len(tiled))
-    missing = -len(tiled) % columns
-    tiled = F.pad(tiled, (0, padding, 0, padding, 0, missing), value=_BORDER)
-    rows = tiled.unflatten(0, (-1, columns)).transpose(1, 2).flatten(2).flatten(0, 1)
+    images: Tensor, size: tuple[int, int], *, columns: int = 10, padding: int = 1
+) -> Image.Image:
+    """Return a picture of flat images, as many in a row as there are columns.
+
+    Example:
+        >>> from vae_ref import glyphs
+        >>> tiles(glyphs(20).batch(torch.arange(20)), (28, 28)).size
+        (582, 118)
+    """
+    shown = images.reshape(-1, *size).clamp(0, 1)  # Gaussian means may lie a little outside
+    columns = min(columns, len(shown))
+    missing = -len(shown) % columns
+    shown = F.pad(shown, (0, padding, 0, padding, 0, missing), value=_BORDER)
+    rows = shown.unflatten(0, (-1, columns)).transpose(1, 2).flatten(2).flatten(0, 1)
     page = F.pad(rows, (padding, 0, padding, 0), value=_BORDER)
     page = page.repeat_interleave(_ZOOM, 0).repeat_interleave(_ZOOM, 1)
-    pixels = page.mul(255).round().to("cpu", torch.uint8).numpy()
+    return Image.fromarray(page.mul(255).round().to("cpu", torch.uint8).numpy())
+
+
+def _save_tiles(
+    path: Path, images: Tensor, size: tuple[int, int], *, columns: int, padding: int = 1
+) -> None:
     with replacing(path) as file:
-        Image.fromarray(pixels).save(file, format="PNG")
+        tiles(images, size, columns=columns, padding=padding).save(file, format="PNG")
 
 
 def _save_figure(path: Path, figure: Figure) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
 
 import numpy as np
 import torch
@@ -15,8 +16,8 @@ __all__ = [
     "expectation",
     "gauss_hermite",
     "kl",
-    "kl_by_mpmath",
     "kl_by_quadrature",
+    "kl_in_fifty_digits",
     "kl_scale",
     "log_evidence",
     "most_likely",
@@ -40,13 +41,11 @@ def kl_scale(mu: Tensor, logvar: Tensor) -> Tensor:
     return (0.5 * (1 + logvar.abs() + mu**2 + logvar.exp())).sum()
 
 
-def kl_by_mpmath(mu: float, logvar: float) -> float:
+def kl_in_fifty_digits(mu: float, logvar: float) -> float:
     """Return the KL of one latent, computed with 50 digits."""
-    import mpmath
-
-    with mpmath.workdps(50):
-        m, s = mpmath.mpf(mu), mpmath.mpf(logvar)
-        return float((m**2 + mpmath.exp(s) - 1 - s) / 2)
+    with localcontext(prec=50):
+        m, s = Decimal(mu), Decimal(logvar)
+        return float((m**2 + s.exp() - 1 - s) / 2)
 
 
 def kl_by_quadrature(mu: float, logvar: float) -> float:

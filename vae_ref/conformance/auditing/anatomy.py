@@ -9,8 +9,6 @@ operation with weights has become before it meets the data.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-import networkx as nx
-
 from vae_ref.conformance.auditing.graph import Graph, Operation
 from vae_ref.support.errors import UserError
 
@@ -343,6 +341,8 @@ class _Dissection:
 
         Of several such cuts it is the latest. What leaves it must be in the loss, and ``beyond``.
         """
+        import networkx as nx  # a tenth of a second, which only an audit needs
+
         beyond = self.in_loss if beyond is None else beyond & self.in_loss
         network = nx.DiGraph()
         big = 10**12

@@ -129,7 +129,7 @@ def fifty_digits(probe: Probe) -> None:
     unit = probe.latents[-1]
     draws = probe.normal("fifty-digits", 6, 2)
     for mu, logvar in zip(*(draws[:, i : i + 1].expand(-1, unit) for i in (0, 1)), strict=True):
-        exact = unit * oracles.kl_by_mpmath(float(mu[0]), float(logvar[0]))
+        exact = unit * oracles.kl_in_fifty_digits(float(mu[0]), float(logvar[0]))
         _require_kl(probe, mu[None], logvar[None], torch.tensor(exact, dtype=torch.float64))
 
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 
-import mpmath
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -45,6 +44,8 @@ def _exact(kappa: float, dim: int) -> tuple[float, float, float, float]:
 
     The integral of exp(kappa mu'x) over the sphere is its area times 0F1(m/2; kappa^2/4).
     """
+    import mpmath  # a tenth of a second, which other kinds do not need
+
     with mpmath.workdps(40):
         k, half = mpmath.mpf(kappa), mpmath.mpf(dim) / 2
         series = mpmath.hyp0f1(half, k * k / 4)
