@@ -14,6 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from docutils import nodes
+from PIL import Image
+
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 project = "vae_ref"
@@ -27,17 +30,20 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
     "sphinx-mathjax-offline",
+    "sphinx_design",
 ]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "vae_ref"
 html_show_sourcelink = False
 html_static_path = ["_static"]
-html_css_files = ["claims.css", "zoo.css"]
+html_css_files = ["claims.css", "pages.css", "reading.css", "zoo.css"]
+highlight_options = {"python": {"stripnl": True}}  # the empty line that ends a doctest
 
 myst_enable_extensions = [
     "amsmath",
     "attrs_inline",
+    "colon_fence",
     "deflist",
     "dollarmath",
     "fieldlist",
@@ -58,6 +64,9 @@ nitpick_ignore_regex = [
         r"(Literal|Path|OSError|NamedTuple|ABC|Module|Protocol|MarkDecorator|Probe)",
     ),
 ]
+
+
+WIDE = 900  # pixels, of a plot
 
 
 def _seeds_table() -> str:
@@ -157,9 +166,26 @@ def _by_last_name(app: Any, env: Any, node: Any, content: Any) -> Any:
     return env.domains.python_domain.resolve_xref(env, *found)
 
 
+def _see_pictures(app: Any, tree: Any) -> None:
+    """Mark the plots, which Matplotlib draws on white paper, and those too wide for phones.
+
+    Not every white picture is a plot: what some bugs draw is white, and has to be seen so.
+    """
+    for node in tree.findall(nodes.image):
+        path = Path(app.srcdir) / node["uri"]
+        if path.suffix == ".svg":
+            maker, width = path.read_text(), 0
+        else:
+            with Image.open(path) as image:
+                maker, width = image.info.get("Software", ""), image.width
+        if "Matplotlib" in maker:
+            node["classes"].append("on-paper")
+            node.parent["classes"] += ["wide-plot"] * (width > WIDE)
+
+
 def _speak(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
     """Say which pages are in Chinese, so that browsers take its fonts and voices."""
-    if page.startswith("guide/zh/"):
+    if page.startswith(("guide/zh/", "zh/")):
         context["language"] = "zh-CN"
 
 
@@ -173,6 +199,7 @@ def _enliven(app: Any, page: str, template: str, context: dict[str, Any], tree: 
 
 def setup(app: Any) -> None:
     app.connect("html-page-context", _enliven)
+    app.connect("doctree-read", _see_pictures)
     app.connect("html-page-context", _speak)
     app.connect("missing-reference", _by_last_name)
     app.connect("config-inited", _substitute)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vae_ref.conformance.answers.intervals import interval
+from vae_ref import Recipe
+from vae_ref.conformance.answers.intervals import COUNTED, interval
 from vae_ref.conformance.claims import all_claims, significance
 from vae_ref.conformance.records import Claim
 
@@ -16,6 +17,27 @@ __all__ = ["substitutions"]
 HERE = Path(__file__).parent
 FILE = HERE.parent / "vae_ref" / "conformance" / "answers" / "intervals.json"
 COURSES = ("mnist", "glyphs")
+
+HEADINGS = {
+    "training/aggregate-posterior": "All codes together are near the prior, but not equal to it",
+    "training/autoencoder-copies": "The autoencoder copies better",
+    "training/blur": "The VAE's images are blurrier than the data",
+    "training/clouds-overlap": "The clouds of similar images overlap",
+    "training/empty-volume": "More of the autoencoder's latent space is empty",
+    "training/holes": "Draws from the prior: digits from the VAE, blots from the autoencoder",
+    "training/importance-weighted": "The bound rises with the number of samples",
+    "training/interpolation": "Half-way between two images, the VAE is no more plausible",
+    "training/kl-alone": "Trained with the KL alone, every cloud becomes the prior",
+    "training/loss": "The loss after each number of epochs",
+    "training/prior-takes-over": "With a very large beta, every code decodes to the mean image",
+    "training/rate-distortion": "The two terms pull against each other",
+    "training/score-function": "The score function gives a far noisier gradient",
+    "training/sigma-collapses": "Without the KL, sigma collapses",
+}
+"""What the claims say, in a few words."""
+
+NEVER_NEGATIVE = re.compile(r"(test )?KL\b|(.*, )?rms\b")
+"""Measures whose interval has no room below 0."""
 
 
 def substitutions() -> dict[str, str]:
@@ -36,7 +58,7 @@ def substitutions() -> dict[str, str]:
 
 def _claim(claim: Claim, stored: dict[str, Any]) -> Iterator[str]:
     name = claim.id.partition("/")[2]
-    yield from (f"### {name.replace('-', ' ').capitalize()}", "", claim.statement, "")
+    yield from (f"### {HEADINGS[claim.id]}", "", claim.statement, "")
     yield from ("$$", claim.formula, "$$", "")
     picture = f"images/text_{name.replace('-', '_')}.png"
     if (HERE / picture).exists():
@@ -64,8 +86,21 @@ def _cells(stored: dict[str, Any], course: str, key: str, count: int) -> tuple[s
     if row is None:
         return "", ""
     low, high = interval(course, key, significance() / count)
-    mean, deviation = (f"{row[part]:.4g}" for part in ("mean", "deviation"))
-    return f"{mean} ± {deviation}", f"{low:.4g} to {high:.4g}"
+    if NEVER_NEGATIVE.match(key.partition(": ")[2]):
+        low = max(low, 0.0)
+    if COUNTED in key:
+        high = min(high, Recipe().latent_dim)
+    mean, deviation = _rounded(row["mean"], row["deviation"]), row["deviation"]
+    digits = len(mean.partition(".")[2])
+    scale = 10**digits
+    ends = math.floor(low * scale) / scale, math.ceil(high * scale) / scale
+    shown = _fixed(deviation, digits) if deviation * scale >= 0.5 else f"{deviation:.1g}"
+    reach = " to ".join(_fixed(end, digits) if end else "0" for end in ends)
+    return _unbroken(f"{mean} ± {shown}"), _unbroken(reach)
+
+
+def _unbroken(cell: str) -> str:
+    return cell.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _without_intervals(claims: list[Claim]) -> Iterator[str]:
@@ -77,7 +112,7 @@ def _without_intervals(claims: list[Claim]) -> Iterator[str]:
 
 
 def _sources(stored: dict[str, Any]) -> Iterator[str]:
-    yield "| course | seeds | made by | torch | processor | threads |"
+    yield "| {term}`course` | seeds | made by | torch | processor | threads |"
     yield "|---|--:|---|---|---|--:|"
     for course in COURSES:
         found = stored[course]
@@ -128,4 +163,8 @@ def _rounded(mean: float, deviation: float) -> str:
         return f"{mean:.3g}"
     place, most = (math.floor(math.log10(size)) for size in (deviation, abs(mean)))
     digits = min(-place, max(2 - most, 1))
-    return f"{round(mean, digits):,.{max(digits, 0)}f}".replace("-", "−")
+    return _fixed(round(mean, digits), max(digits, 0))
+
+
+def _fixed(number: float, digits: int) -> str:
+    return f"{number:,.{digits}f}".replace("-", "−")

@@ -7,7 +7,7 @@ import pytest
 
 import vae_ref.conformance
 from tests import transcripts
-from tests.transcripts import GUIDE, PAGES, README, ROOT, VECTORS, files
+from tests.transcripts import CHINESE_FRONT, DOCS, FRONT, README, files, with_sessions
 from vae_ref.conformance import Conventions, Subject, load, verify
 from vae_ref.conformance.reports.wording import STATUS
 
@@ -15,14 +15,17 @@ SUBJECTS = [name for name, text in files().items() if "Subject(" in text]
 WRONG = {"clamped.py": {"kl/large-logvar"}}
 
 
-# The pages whose sessions take long.
-LONG = [
-    pytest.param(page, id=page.name, marks=[pytest.mark.slow] * (page in (GUIDE, VECTORS)))
-    for page in PAGES
+WITH_SESSIONS = [
+    pytest.param(
+        page,
+        id=str(page.relative_to(DOCS.parent)),
+        marks=[pytest.mark.slow] * (page not in (FRONT, README)),
+    )
+    for page in with_sessions()
 ]
 
 
-@pytest.mark.parametrize("page", LONG)
+@pytest.mark.parametrize("page", WITH_SESSIONS)
 def test_sessions_go_as_shown(page, tmp_path, request):
     """If they rightly go otherwise, run `python -m tests.transcripts`."""
     if page != README:  # where Python and the commands are as users have them
@@ -36,10 +39,10 @@ def test_sessions_go_as_shown(page, tmp_path, request):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked")
-def test_the_drawing_is_that_of_the_guides_first_file():
+def test_the_drawing_is_that_of_the_audited_file():
     """If it rightly changes, run `python -m tests.transcripts`."""
     assert transcripts.drawing() == transcripts.DRAWING.read_text()
-    assert f"](images/{transcripts.DRAWING.name})" in GUIDE.read_text()
+    assert f"](images/{transcripts.DRAWING.name})" in (DOCS / "audit.md").read_text()
 
 
 @pytest.mark.usefixtures("user")
@@ -57,16 +60,38 @@ def test_the_subjects_of_the_guide_are_as_it_says(name, tmp_path):
 
 def test_every_status_is_explained():
     for status, words in STATUS.items():
-        assert re.search(rf"^\| (is )?{words} \|", GUIDE.read_text(), re.MULTILINE), status
+        page = (DOCS / "verify.md").read_text()
+        assert re.search(rf"^\| (is )?{words} \|", page, re.MULTILINE), status
 
 
 @pytest.mark.parametrize("record", [Conventions, Subject])
 def test_every_field_is_documented(record):
-    """The guide's tables are made of these docstrings."""
+    """The tables of docs/verify.md are made of these docstrings."""
     for field in dataclasses.fields(record):
         assert f"    {field.name}: " in record.__doc__
 
 
 @pytest.mark.parametrize("name", vae_ref.conformance.__all__)
 def test_all_that_is_public_of_the_kit_is_in_the_api(name):
-    assert re.search(rf":members:.*\b{name}\b", (ROOT / "docs" / "api.md").read_text())
+    assert re.search(rf":members:.*\b{name}\b", (DOCS / "api" / "kit.md").read_text())
+
+
+def test_the_front_pages_show_the_same():
+    """In English and in Chinese: the code, the session, the picture and the doors."""
+    shown = re.compile(r"^```.*?^```|(?:images/)\w+\.png|^:link: \S+|\{\{ \w+ \}\}", re.M | re.S)
+    ours, theirs = (
+        [text for text in shown.findall(page.read_text()) if "{toctree}" not in text]
+        for page in (FRONT, CHINESE_FRONT)
+    )
+    assert len(ours) == 9
+    assert [text.replace("../", "").replace("/zh/", "/") for text in theirs] == ours
+
+
+def test_every_page_of_a_task_is_short_and_found_from_the_index():
+    index = (DOCS / "howto" / "index.md").read_text()
+    navigation = FRONT.read_text()
+    for page in (DOCS / "howto").glob("*.md"):
+        assert f"\nhowto/{page.stem}\n" in navigation, page
+        if page.stem != "index":
+            assert f"]({page.name})" in index, page
+            assert len(page.read_text().splitlines()) <= 130, page

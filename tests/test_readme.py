@@ -1,6 +1,7 @@
 """What the README shows is what CI runs, and it works as it stands."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import torch
@@ -27,6 +28,22 @@ def test_the_python_example(capsys):
         exec(compile(block, "README.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["1", "2", "3"]
+
+
+def test_the_first_screens_say_which_versions_are_supported():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    python = project["requires-python"].removeprefix(">=")
+    torch_version = next(name for name in project["dependencies"] if name.startswith("torch>="))
+    for page in ("README.md", "docs/index.md", "docs/zh/index.md"):
+        screen = " ".join((ROOT / page).read_text().split())[:2200]
+        assert re.search(
+            rf"Python {python}\b.* torch {torch_version.removeprefix('torch>=')}\b", screen
+        )
+
+
+def test_the_links_lead_to_files():
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / link).is_file(), link
 
 
 def test_the_pictures_are_there():

@@ -1,8 +1,8 @@
 """What the documentation shows of a session, and what the session gives.
 
 Files are the blocks that begin with a comment of their name; sessions are the console
-blocks. An answer that ends in ``...`` goes on. `python -m tests.transcripts` writes anew the
-answers that have changed, and the drawing of an audit.
+blocks. A page may use the files of all others. An answer that ends in ``...`` goes on. `python -m
+tests.transcripts` writes anew the answers that have changed, and the drawing of an audit.
 """
 
 import os
@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-GUIDE, README = ROOT / "docs" / "verify.md", ROOT / "README.md"
-VECTORS = ROOT / "docs" / "vectors.md"
-PAGES = (GUIDE, README, VECTORS)
-DRAWING = ROOT / "docs" / "images" / "audit.svg"
+DOCS, README = ROOT / "docs", ROOT / "README.md"
+FRONT, CHINESE_FRONT = DOCS / "index.md", DOCS / "zh" / "index.md"
+DRAWING = DOCS / "images" / "audit.svg"
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,22 @@ class Step:
     answer: str
 
 
-def files(page: Path = GUIDE) -> dict[str, str]:
-    return {name: text for name, text in _blocks(page) if name}
+def pages() -> list[Path]:
+    return [page for page in (README, *sorted(DOCS.rglob("*.md"))) if _blocks(page)]
+
+
+def files() -> dict[str, str]:
+    """Return the files of all pages; those of one name have to be one file."""
+    found: dict[str, str] = {}
+    for page in pages():
+        for name, text in _blocks(page):
+            if name and found.setdefault(name, text) != text:
+                raise ValueError(f"{page}: {name} is another file on another page")
+    return found
+
+
+def with_sessions() -> list[Path]:
+    return [page for page in pages() if sessions(page)]
 
 
 def sessions(page: Path) -> list[str]:
@@ -48,10 +61,10 @@ def steps(session: str) -> list[Step]:
 
 
 def run(page: Path, directory: Path) -> list[list[Step]]:
-    """Follow a page: write its files and run its sessions, in their order."""
-    given = [] if page == GUIDE else list(files().items())
-    answers = []
-    for name, text in given + _blocks(page):
+    """Follow a page, with the files of all others: write its own, and run its sessions."""
+    own, answers = _blocks(page), []
+    others = files().items() - {block for block in own if block[0]}
+    for name, text in [*others, *own]:
         if name:
             (directory / name).write_text(text)
         else:
@@ -79,7 +92,7 @@ def _run(session: list[Step], directory: Path) -> list[Step]:
 
 
 def drawing() -> str:
-    """Draw the VAE of the guide's first file, as an audit finds it."""
+    """Draw the VAE of train.py, as an audit finds it."""
     code = (
         "import train; from vae_ref.conformance import audit_step;"
         "from vae_ref.conformance.reports.drawing import drawing;"
@@ -114,7 +127,7 @@ def comparable(answer: str) -> str:
 
 
 def main() -> None:
-    for page in PAGES:
+    for page in with_sessions():
         print(f"{page.name} ...", flush=True)
         text = page.read_text()
         with tempfile.TemporaryDirectory() as directory:

@@ -155,7 +155,7 @@ def test_the_badge_of_the_guide_is_made_like_all_others():
     """If it rightly changes, print it anew: vae-ref badge report.json > docs/images/badge.svg."""
     found = badge(report(counts={"pass": 64, "not-applicable": 5}))
     assert (DOCS / "images" / "badge.svg").read_text() == found
-    assert "![VAE: 64 claims hold](images/badge.svg)" in (DOCS / "verify.md").read_text()
+    assert "![VAE: 64 claims hold](../images/badge.svg)" in (DOCS / "howto/ci.md").read_text()
 
 
 def test_the_command_prints_the_badge_of_what_verify_wrote(vae_ref_command, tmp_path, monkeypatch):

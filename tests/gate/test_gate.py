@@ -359,8 +359,10 @@ def test_files_of_one_name_are_told_apart(described, capsys):
 
 
 def test_the_page_goes_as_shown(project, capsys):
-    """The table and the workload of docs/gate.md, on a project of a few lines."""
-    page = (ROOT / "docs" / "gate.md").read_text()
+    """The table, the workload and the comment of the pages, on a project of a few lines."""
+    page, reference = (
+        (ROOT / "docs" / name).read_text() for name in ("howto/speed.md", "gate.md")
+    )
     (project / "tests").mkdir()
     (project / "src").mkdir()
     for language, file in (("toml", "pyproject.toml"), ("python", "tests/speed.py")):
@@ -374,7 +376,7 @@ def test_the_page_goes_as_shown(project, capsys):
     comment = project / "comment.md"
     assert cli.run(["compare", "HEAD", "--counters-only", "--markdown", str(comment)]) == 1
     assert "step/synchronisations" in capsys.readouterr().out
-    quoted = [line[2:] for line in page.splitlines() if line.startswith(">")]
+    quoted = [line[2:] for line in reference.splitlines() if line.startswith(">")]
     assert masked(comment.read_text()) == masked("\n".join(quoted) + "\n")
 
 

@@ -169,7 +169,7 @@ def judge(
             return report, []
         from vae_ref.conformance.reports.charts import pictures
 
-        return report, pictures(report, probe_of(subject, request.seed))
+        return report, pictures(probe_of(subject, request.seed))
 
 
 def main() -> None:
@@ -252,7 +252,8 @@ def _import_all(*, pictures: bool) -> None:
         f"{reports}.files",
         f"{reports}.terminal",
     ]
-    for name in [*names, *([f"{reports}.charts", f"{reports}.html"] if pictures else [])]:
+    drawing = [f"{reports}.charts", f"{reports}.html", "latex2mathml.converter"]
+    for name in [*names, *(drawing if pictures else [])]:
         importlib.import_module(name)
 
 

@@ -54,7 +54,7 @@ class Audit(auditing.Audit):
 
         with suspended():
             report = verify(self.reported) if self.subject is None else self.report
-            drawn = pictures(report, probe_of(self.reported)) if self.subject else ()
+            drawn = pictures(probe_of(self.reported)) if self.subject else ()
         write(Path(file), as_html(report, drawn))
 
     def __str__(self) -> str:

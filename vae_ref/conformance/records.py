@@ -288,6 +288,7 @@ class Report:
         edition: The edition of the claims.
         in_level: How many claims the level has in the edition.
         results: What became of each claim that was selected.
+        parts: The functions that claims ask of such a subject, and whether it has them.
         facts: What was inferred about the subject.
         notes: What the subject, or the kit, did beside answering.
         declared: Where the subject differs from the textbook, by its own declaration.
@@ -305,6 +306,7 @@ class Report:
     in_level: int
     results: tuple[Result, ...]
     edition: int = EDITION
+    parts: dict[str, bool] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     declared: dict[str, Any] = field(default_factory=dict)

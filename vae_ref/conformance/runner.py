@@ -363,6 +363,7 @@ def conclude(
         edition=edition,
         in_level=len(select(None, level, edition, parts=probe.subject.parts)),
         results=explained,
+        parts=_parts(probe.subject),
         facts=facts,
         notes=_distinct([*notes, *more]),
         declared=probe.conventions.declared,
@@ -372,6 +373,13 @@ def conclude(
         undecided=probe.subject.undecided,
         diagram=probe.subject.diagram,
     )
+
+
+def _parts(subject: Subject) -> dict[str, bool]:
+    """Return what claims ask of such a subject, and whether it has it."""
+    needs = [need for claim in all_claims(subject.parts) for need in claim.needs]
+    names = dict.fromkeys(name for need in needs for name in need.split("|"))
+    return {name: subject.has(name) for name in names if name != "course"}
 
 
 def as_expected(result: Result, expected: Mapping[str, str]) -> Result:

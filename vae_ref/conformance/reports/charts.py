@@ -2,33 +2,29 @@
 
 import functools
 import io
-import json
 import math
 import re
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from vae_ref.conformance import guards
 from vae_ref.conformance.answers import oracles
-from vae_ref.conformance.claims import all_claims
 from vae_ref.conformance.probe import draws
 from vae_ref.conformance.probe.probe import Probe
-from vae_ref.conformance.records import BAD, Inconclusive, NotApplicable, Report, Violation
-from vae_ref.conformance.reports.picture import Picture, Width
+from vae_ref.conformance.records import Inconclusive, NotApplicable, Violation
+from vae_ref.conformance.reports.picture import Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["KILL_MATRIX", "pictures"]
-
-KILL_MATRIX = Path(__file__).parents[1] / "diagnosis" / "kill_matrix.json"
-"""The file that says which claims notice which bugs of the bank."""
+__all__ = ["pictures"]
 
 _SECONDS = 15.0  # of CPU time for one picture, with the calls of the subject
+_SIZE = (3.6, 2.7)  # inches, of which a phone's screen has as many
 _DRAWS = 100_000
 _STANDARD_ERRORS = 3  # the width of a band to either side
 
@@ -56,11 +52,10 @@ _SUPERFLUOUS = [
 ]
 
 
-def pictures(report: Report, probe: Probe) -> list[Picture]:
+def pictures(probe: Probe) -> list[Picture]:
     """Return the pictures that help to understand a report.
 
     Args:
-        report: The report of a run on the subject.
         probe: The subject; its functions are called again, with the seed of the probe.
 
     Returns:
@@ -69,40 +64,35 @@ def pictures(report: Report, probe: Probe) -> list[Picture]:
     """
     kl, z = "kl|loss", "reparameterize"
     by_mu, by_logvar = (functools.partial(_kl_gradient, which) for which in (0, 1))
-    drawn = [
-        _picture("The noise of the sampler", "half", probe, z, _noise),
-        _picture("The KL divergence, by Monte Carlo", "half", probe, kl, _monte_carlo),
-        _picture("dKL/dmu", "third", probe, kl, by_mu),
-        _picture("dKL/dlogvar", "third", probe, kl, by_logvar),
-        _picture("dz/dsigma", "third", probe, z, _z_gradient),
+    return [
+        _picture("The noise of the sampler", probe, z, _noise),
+        _picture("The KL divergence, by Monte Carlo", probe, kl, _monte_carlo),
+        _picture("dKL/dmu", probe, kl, by_mu),
+        _picture("dKL/dlogvar", probe, kl, by_logvar),
+        _picture("dz/dsigma", probe, z, _z_gradient),
     ]
-    if KILL_MATRIX.exists():
-        matrix = json.loads(KILL_MATRIX.read_text(encoding="utf-8"))
-        draw = functools.partial(_kill_matrix, matrix, report)
-        drawn.append(_picture("The bank of bugs", "whole", probe, "name", draw))
-    return drawn
 
 
 def _picture(
-    title: str, width: Width, probe: Probe, needs: str, draw: "Callable[[Probe, Figure], str]"
+    title: str, probe: Probe, needs: str, draw: "Callable[[Probe, Figure], str]"
 ) -> Picture:
     from matplotlib.figure import Figure
 
     if not probe.subject.has(needs):
-        return Picture(title, f"the subject has no {needs.replace('|', ' or ')}.", "", width)
-    figure = Figure((3.4, 3.2) if width == "third" else (5.2, 3.2), layout="constrained")
+        return Picture(title, f"the subject has no {needs.replace('|', ' or ')}.", "")
+    figure = Figure(_SIZE, layout="constrained")
     try:
         with guards.global_state_kept(), guards.quiet(), torch.enable_grad():
             with guards.time_limit(_SECONDS):
                 caption = draw(probe, figure)
-            return Picture(title, caption, _svg(figure, title), width)
+            return Picture(title, caption, _svg(figure, title, caption))
     except (Violation, NotApplicable, Inconclusive) as reason:
         why = str(reason)
     except guards.TimeLimit:
         why = f"no answer within {_SECONDS:g} s of CPU time"
     except (Exception, SystemExit) as error:  # a stranger's code may raise whatever it likes
         why = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-    return Picture(title, f"not drawn, {why}.", "", width)
+    return Picture(title, f"not drawn, {why}.", "")
 
 
 def _noise(probe: Probe, figure: "Figure") -> str:
@@ -184,37 +174,14 @@ def _scatter(figure: "Figure", got: torch.Tensor, exact: torch.Tensor, formula: 
     return f"{(~same).sum()} of {same.size} elements are off the diagonal."
 
 
-def _kill_matrix(matrix: dict[str, Any], report: Report, probe: Probe, figure: "Figure") -> str:
-    about = {claim.id for claim in all_claims(probe.subject.parts)}
-    claims = [claim for claim in matrix["claims"] if claim in about]
-    mutants = {bug: found for bug, found in matrix["mutants"].items() if about.intersection(found)}
-    column = {claim: i for i, claim in enumerate(claims)}
-    failed = [r.claim.id for r in report.results if r.status in BAD and r.claim.id in column]
-    named = [r.diagnosis.bug for r in report.results if r.diagnosis]
-    cells = [
-        (column[c], i) for i, found in enumerate(mutants.values(), 2) for c in found if c in column
-    ]
-    figure.set_size_inches(2.4 + 0.12 * len(claims), 2.6 + 0.14 * len(mutants))
-    axes = figure.add_subplot()
-    axes.plot(*np.array(cells, int).reshape(-1, 2).T, "s", ms=4.5, mew=0, color=_QUIET)
-    axes.plot([column[c] for c in failed], [0] * len(failed), "s", ms=6, mew=0, color=_WRONG)
-    axes.set(xlim=(-1, len(claims)), ylim=(len(mutants) + 1.5, -1))
-    axes.set_xticks(range(len(claims)), claims, rotation=90)
-    axes.set_yticks([0, *range(2, len(mutants) + 2)], ["this subject", *mutants])
-    axes.tick_params(labelsize=7, length=0, labeltop=True, labelbottom=False)
-    axes.grid(color=_QUIET, alpha=0.25, lw=0.5)
-    for label in (*axes.get_yticklabels(), *axes.get_xticklabels()):
-        if label.get_text() in {*failed, *named, "this subject"}:
-            label.set(color=_WRONG if failed else _INK, fontweight="bold")
-    return (
-        "Every row is a bug of such a VAE, and every square is a claim that notices it. The first "
-        "row is the subject. The claims that it violates, and the bugs that explain this, are in "
-        "bold."
-    )
+def _svg(figure: "Figure", name: str, caption: str) -> str:
+    """Return a figure as an SVG element, which takes its colours and fonts from the page.
 
-
-def _svg(figure: "Figure", name: str) -> str:
-    """Return a figure as an SVG element, which takes its colours and fonts from the page."""
+    Args:
+        figure: The figure.
+        name: What no other figure of the page is called.
+        caption: What can be seen, for those who cannot see it.
+    """
     from matplotlib import rc_context
 
     figure.patch.set_visible(False)
@@ -226,7 +193,8 @@ def _svg(figure: "Figure", name: str) -> str:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].replace("xlink:href", "href")
+    described = f'<svg role="img" aria-label="{escape(f"{name}. {caption}")}"'
+    svg = svg[svg.index("<svg") :].replace("xlink:href", "href").replace("<svg", described, 1)
     for superfluous in _SUPERFLUOUS:
         svg = superfluous.sub("", svg)
     for stand_in, colour in _COLOURS.items():

@@ -15,6 +15,7 @@ _WIDEST = 200  # of a box, in pixels
 _PAD, _LINE, _GAP, _BETWEEN, _MARGIN = 10, 16, 22, 44, 10
 _THREAD = 14  # the place that an edge takes in a layer that it passes
 _NETWORKS = ("encoder", "decoder", "network")
+_LEGIBLE = 0.85  # of its size: a page does not show it smaller
 _SWEEPS = 60
 _STIFF = 6.0  # how much rather an edge that passes goes straight on than to a box
 
@@ -274,8 +275,10 @@ def draw(
     size = f'width="{width:.0f}" height="{y - _BETWEEN + _MARGIN:.0f}"'
     view = f'viewBox="0 0 {width:.0f} {y - _BETWEEN + _MARGIN:.0f}"'
     space = ' xmlns="http://www.w3.org/2000/svg"' if alone else ""
+    legible = "" if alone else f' style="min-width: {_LEGIBLE * width:.0f}px"'
     parts = [
-        f'<svg{space} class="vae" {size} {view} role="img" aria-labelledby="vae-title vae-desc">',
+        f'<svg{space} class="vae" {size} {view}{legible} role="img" '
+        'aria-labelledby="vae-title vae-desc">',
         '<title id="vae-title">The VAE as found</title>',
         f'<desc id="vae-desc">{escape(printable(described(diagram)))}</desc>',
         f"<style>{_COLOURS if alone else ''}{_STYLE}</style>",

@@ -1,7 +1,7 @@
 """The words that all forms of a report share."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vae_ref.conformance.records import BAD, Report, Result, Status
@@ -15,9 +15,11 @@ __all__ = [
     "circumstances",
     "example",
     "folded",
+    "left_open",
     "printable",
     "ran",
     "rows",
+    "sentence",
     "summary",
     "tally",
     "verdict",
@@ -35,6 +37,24 @@ STATUS: dict[str, str] = {
     "timeout": "timeout",
 }
 """The words for the statuses."""
+
+
+_REMEDIES = {
+    "there is no course": "let the kit train it: --train glyphs needs no download",
+    "there is no ": "give the subject these parts; vae-ref adapt FILE prints an adapter",
+    "what was recorded is in single precision": "let the step compute in double precision, after "
+    "torch.set_default_dtype(torch.float64)",
+    "the weights are in another process": "judge the file without --exec and --isolated",
+    "the noise cannot be repeated by seeding": "give seed, which seeds the subject's noise",
+    "comes without a gradient": "give functions of tensors that can be differentiated",
+    "the weights are not constant": "mend first what objective/constant-weights found",
+    "takes images of": "let it take images of any size",
+    "s of CPU time are": "give faster functions, or take a faster machine",
+}
+"""What makes a claim judgeable, by a part of the reason why it was not judged.
+
+Other reasons say it themselves, or nothing can be done: the claim is about another VAE.
+"""
 
 
 def printable(text: str) -> str:
@@ -106,6 +126,57 @@ def rows(result: Result) -> list[tuple[str, str]]:
         found.append(("follows", f"from the failure of {result.explained_by}"))
     found += [("see", link) for link in (diagnosis.links if diagnosis else ())]
     return [(label, text) for label, text in found if text]
+
+
+def sentence(report: Report) -> str:
+    """Return what a reader wants to know first."""
+    if report.broken:
+        return f"The run broke off: {report.broken}."
+    if report.verdict == "violated":
+        return _bug(report.failures)
+    if not report.judged:
+        return f"Nothing was judged: {report.undecided or 'no claim applies to this subject'}."
+    counts = report.counts
+    if report.verdict == "undecided":
+        undecided = f"{_claims(counts.get('inconclusive', 0))} could not be decided"
+        return f"No bug was found, but {report.undecided or undecided}."
+    if report.verdict == "conformant":
+        return f"No bug was found: all {ran(report)} claims hold."
+    expected = counts.get("expected-failure", 0)
+    known = f", of which {expected} failed as expected" if expected else ""
+    return f"No bug was found in {_claims(ran(report))}{known}."
+
+
+def _bug(failures: Sequence[Result]) -> str:
+    if not failures:
+        return "A claim is violated that follows from one which was expected to fail."
+    first, more = failures[0], len(failures) - 1
+    found = first.diagnosis.explanation if first.diagnosis else first.message
+    others = f" {more} more failure{'s' * (more > 1)} may have other causes." if more else ""
+    return f"This VAE has a bug: {found.partition('. ')[0].rstrip('.')}.{others}"
+
+
+def _claims(number: int) -> str:
+    return f"{number} claim{'s' * (number != 1)}"
+
+
+def left_open(report: Report) -> dict[str, list[tuple[str, list[str]]]]:
+    """Return what was not judged, by what would make it judgeable: each reason, and its claims."""
+    found: dict[str, list[tuple[str, list[str]]]] = {}
+    reasons: list[tuple[str, list[str]]] = [(report.undecided, [])] if report.undecided else []
+    for status in ("inconclusive", "not-applicable"):
+        reasons += by_reason(report, status).items()
+    for reason, ids in reasons:
+        remedy = next((text for part, text in _REMEDIES.items() if part in reason), "")
+        found.setdefault(remedy, []).append((reason, ids))
+    unselected = report.in_level - len(report.results)
+    if unselected and report.results and not report.broken:
+        found["leave out --only"] = [(f"{unselected} claims were not selected", [])]
+    if report.level == "standard" and report.parts.get("module"):
+        found["add --train glyphs"] = [("the claims about a trained model were not asked", [])]
+    if expected := by_reason(report, "expected-failure"):
+        found["mend what was expected to fail"] = list(expected.items())
+    return found
 
 
 def summary(report: Report) -> str:

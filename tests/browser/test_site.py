@@ -1,0 +1,32 @@
+"""Every page of the built site, as a reader without a network sees it: on a phone, in the dark."""
+
+from collections import defaultdict
+
+import pytest
+
+from tests.browser.looking import CHECKS, look
+from tests.browser.reading import broken_links, pages, wrong_languages
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="session")
+def found(browser, site):
+    faults = defaultdict(list)
+    for page in pages(site):
+        for check, what in look(browser, site, page):
+            faults[check].append(what)
+    return faults
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_nowhere(check, found):
+    assert not found[check], "\n".join([f"{CHECKS[check]}:", *found[check]])
+
+
+def test_every_link_leads_somewhere(site):
+    assert not (broken := list(broken_links(site))), "\n".join(broken)
+
+
+def test_every_page_states_its_language(site):
+    assert not (wrong := list(wrong_languages(site))), "\n".join(wrong)
