@@ -1,4 +1,4 @@
-"""Make the page of the bug zoo from its programs and benchmarks/results/zoo.jsonl."""
+"""Make the pages of the bug zoo from its programs and benchmarks/results/zoo.jsonl."""
 
 import difflib
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from claims import link, text
+from zoo_words import CHINESE, ENGLISH, Words
 
 from benchmarks.zoo.bugs import PROGRAM, RIGHT, ZOO, Bug
 from vae_ref.conformance.claims import all_claims
@@ -20,14 +21,6 @@ from vae_ref.support import provenance
 __all__ = ["substitutions"]
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "zoo.jsonl"
-TITLES = {
-    "likelihood": "The reconstruction",
-    "kl": "The KL divergence",
-    "objective": "The loss as a whole",
-    "reparameterization": "The sampler",
-    "model": "The networks",
-    "training": "The loop",
-}
 WIDTH, HEIGHT = 340, 156
 LEFT, END, TOP, BOTTOM = 26, 206, 8, 132  # the edges of the plot
 MOST = 300  # nats per image, the upper end of every plot
@@ -53,18 +46,25 @@ def substitutions() -> dict[str, str]:
         "zoo_trained": f"{images[0]:,}",
         "zoo_tested": f"{images[1]:,}",
         "zoo_most": str(MOST),
-        "zoo_made": f"torch {made['torch']}, {made['processor']}, one thread",
+        "zoo_made": f"torch {made['torch']}, {made['processor']}, 1 thread",
         "zoo_program": f"```python\n{PROGRAM}```",
-        "zoo_table": "\n".join(_table(found)),
-        "zoo_right": "\n".join(_pictures(RIGHT, "The right program", found)),
-        "zoo": "\n".join(line for lines in _sections(found) for line in lines),
+        **dict(_shown(found, ENGLISH)),
+        **dict(_shown(found, CHINESE)),
     }
+
+
+def _shown(found: dict[str, Rows], words: Words) -> Iterator[tuple[str, str]]:
+    """Yield what one of the pages shows."""
+    name = words.anchor.replace("-", "_")
+    yield f"{name}_table", "\n".join(_table(found, words))
+    yield f"{name}_right", "\n".join(_pictures(RIGHT, words.right, found, words))
+    yield name, "\n".join(line for lines in _sections(found, words) for line in lines)
 
 
 def _stored() -> dict[str, Rows]:
     """Return the trainings of every bug in the order of the page, the right program first."""
     rows = sorted(map(json.loads, RESULTS.read_text().splitlines()), key=lambda row: row["seed"])
-    bugs = sorted(ZOO.values(), key=lambda bug: list(TITLES).index(bug.mutant.part))
+    bugs = sorted(ZOO.values(), key=lambda bug: list(ENGLISH.parts).index(bug.mutant.part))
     names = [RIGHT, *(bug.id for bug in bugs)]
     return {name: [row for row in rows if row["bug"] == name] for name in names}
 
@@ -116,36 +116,39 @@ def _claim(bug: str) -> str:
     return next(c.id for c in all_claims() if c.id in failed and not failed.keys() & c.builds_on)
 
 
-def _table(found: dict[str, Rows]) -> Iterator[str]:
-    yield from ("````{container} zoo", "| program | reported loss | right loss |", "|---|--:|--:|")
+def _table(found: dict[str, Rows], words: Words) -> Iterator[str]:
+    yield from ("````{container} zoo", words.head, "|---|--:|--:|")
     for name, rows in found.items():
-        title = f"[{ZOO[name].title}](#zoo-{name})" if name in ZOO else "**The right program**"
-        draws = f"![Draws from its prior](images/zoo/{name}_samples.png)"
+        title = f"**{words.right}**"
+        if name in words.bugs:
+            title = f"[{words.bugs[name][0]}](#{words.anchor}-{name})"
         reported = _value(_reported(rows))
         if _looks_better(rows, found[RIGHT]):
             reported = f"**{reported}**"
+        draws = f"![{words.draws}]({words.images}/{name}_samples.png)"
         yield f"| {title}<br>{draws} | {reported} | {_value(_right(rows))} |"
     yield "````"
 
 
-def _sections(found: dict[str, Rows]) -> Iterator[Iterator[str]]:
+def _sections(found: dict[str, Rows], words: Words) -> Iterator[Iterator[str]]:
     bugs = [ZOO[name] for name in found if name in ZOO]
     for part, group in groupby(bugs, lambda bug: bug.mutant.part):
-        yield iter([f"## {TITLES[part]}", ""])
+        yield iter([f"## {words.parts[part]}", ""])
         for bug in group:
-            yield _section(bug, found)
+            yield _section(bug, found, words)
 
 
-def _section(bug: Bug, found: dict[str, Rows]) -> Iterator[str]:
+def _section(bug: Bug, found: dict[str, Rows], words: Words) -> Iterator[str]:
+    title, looks = words.bugs[bug.id]
     explanation = bug.mutant.explanation
-    yield from (f"(zoo-{bug.id})=", f"### {bug.title}", "")
+    yield from (f"({words.anchor}-{bug.id})=", f"### {title}", "")
     yield from ("```diff", *_changes(bug), "```", "")
-    yield from _pictures(bug.id, bug.title, found)
-    says = f"*{text(explanation[0].upper() + explanation[1:])}.*"
-    yield f"{bug.looks} The kit says: {says} {link(_claim(bug.id))} exposes {link(bug.id)}."
+    yield from _pictures(bug.id, title, found, words)
+    said = f"*{text(explanation[0].upper() + explanation[1:])}.*"
+    yield looks + words.says.format(said, link(_claim(bug.id)), link(bug.id))
     if bug.mutant.links:
         places = (f"[{text(_place(address))}]({address})" for address in bug.mutant.links)
-        yield f"Seen in {', '.join(places)}."
+        yield words.seen.format(words.comma.join(places))
     yield ""
 
 
@@ -160,31 +163,33 @@ def _changes(bug: Bug) -> Iterator[str]:
             yield f"{line[0]} {line[2:].strip()}"
 
 
-def _pictures(name: str, title: str, found: dict[str, Rows]) -> Iterator[str]:
-    yield from ("````{container} specimen", "```{raw} html", _plot(name, title, found), "```")
-    yield f"![Test digits over their reconstructions: {title}](images/zoo/{name}_digits.png)"
-    yield f"![Draws from the prior: {title}](images/zoo/{name}_samples.png)"
+def _pictures(name: str, title: str, found: dict[str, Rows], words: Words) -> Iterator[str]:
+    plot = _plot(name, title, found, words)
+    yield from ("````{container} specimen", "```{raw} html", plot, "```")
+    for what, shown in (("digits", words.digits), ("samples", words.draws)):
+        yield f"![{shown}: {title}]({words.images}/{name}_{what}.png)"
     yield from ("````", "")
 
 
-def _plot(name: str, title: str, found: dict[str, Rows]) -> str:
+def _plot(name: str, title: str, found: dict[str, Rows], words: Words) -> str:
     """Draw the losses over the epochs, the mean of the seeds, in the colours of the page."""
     rows, right = found[name], found[RIGHT]
-    curves = {"right": ("right program", _curve(right, "test"))}
+    names = dict(zip(("right", "truth", "reported"), words.curves, strict=True))
+    curves = {"right": (names["right"], _curve(right, "test"))}
     if name != RIGHT:
         terms = _curve(rows, "reconstruction"), _curve(rows, "kl")
-        curves["truth"] = ("right loss", [sum(pair) for pair in zip(*terms, strict=True)])
-        curves["reported"] = ("reported", _curve(rows, "test"))
+        curves["truth"] = (names["truth"], [sum(pair) for pair in zip(*terms, strict=True)])
+        curves["reported"] = (names["reported"], _curve(rows, "test"))
     svg = [
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH} {HEIGHT}">',
-        f"<title>{escape(title)}: losses by epoch, in nats per test image</title>",
+        f"<title>{escape(title)}: {words.losses}</title>",
     ]
     for nats in range(0, MOST + 1, 100):
         y = _height(nats)
         svg.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{END}"/>')
         svg.append(f'<text x="{LEFT - 4}" y="{y + 4:.1f}" text-anchor="end">{nats}</text>')
     epochs = right[0]["epochs"]
-    svg.append(f'<text x="{LEFT}" y="{HEIGHT - 3}">epoch 1</text>')
+    svg.append(f'<text x="{LEFT}" y="{HEIGHT - 3}">{words.epoch}</text>')
     svg.append(f'<text x="{END}" y="{HEIGHT - 3}" text-anchor="end">{epochs}</text>')
     for kind, (_, values) in curves.items():
         svg.append(f'<polyline class="{kind}" points="{" ".join(_points(values, epochs))}"/>')

@@ -113,17 +113,28 @@ def page(monkeypatch):
     return module
 
 
-def test_the_page_shows_every_bug_with_a_claim_that_notices_it(page):
-    shown = page.substitutions()
-    source = (ROOT / "docs" / "zoo.md").read_text()
-    assert all(f"{{{{ {name} }}}}" in source for name in shown)
-    sections = dict(re.findall(r"\(zoo-([\w-]+)\)=\n(.*?)(?=\n\(zoo-|\Z)", shown["zoo"], re.S))
-    assert sections.keys() == ZOO.keys()
+@pytest.mark.parametrize("language", ["ENGLISH", "CHINESE"])
+def test_a_page_shows_every_bug_with_a_claim_that_notices_it(page, language):
+    words, shown = getattr(page, language), page.substitutions()
+    anchor, key = words.anchor, words.anchor.replace("-", "_")
+    parts = rf"\({anchor}-([\w-]+)\)=\n(.*?)(?=\n\({anchor}-|\Z)"
+    sections = dict(re.findall(parts, shown[key], re.DOTALL))
+    assert sections.keys() == ZOO.keys() == words.bugs.keys()
     for name, section in sections.items():
-        assert f"[{ZOO[name].title}](#zoo-{name})" in shown["zoo_table"]
+        assert f"[{words.bugs[name][0]}](#{anchor}-{name})" in shown[f"{key}_table"]
         claims = re.findall(r"\[`([\w-]+/[\w-]+)`\]", section)
         assert len(claims) == 1
         assert claims[0] in kill_matrix()[name]
+
+
+def test_both_pages_have_all_parts(page):
+    names = page.substitutions().keys()
+    english, chinese = (
+        set(re.findall(r"{{ (\w+) }}", (ROOT / "docs" / file).read_text()))
+        for file in ("zoo.md", "zh/zoo.md")
+    )
+    assert english | chinese == names
+    assert {name.replace("zoo_zh", "zoo") for name in chinese} == english
 
 
 def test_the_numbers_of_the_page_are_those_of_the_file(page, monkeypatch, tmp_path):
