@@ -145,10 +145,11 @@ def _section(bug: Bug, found: dict[str, Rows], words: Words) -> Iterator[str]:
     yield from ("```diff", *_changes(bug), "```", "")
     yield from _pictures(bug.id, title, found, words)
     said = f"*{text(explanation[0].upper() + explanation[1:])}.*"
-    yield looks + words.says.format(said, link(_claim(bug.id)), link(bug.id))
+    seen = ""
     if bug.mutant.links:
         places = (f"[{text(_place(address))}]({address})" for address in bug.mutant.links)
-        yield words.seen.format(words.comma.join(places))
+        seen = words.seen.format(words.comma.join(places))
+    yield f"{looks}{words.says.format(said, link(_claim(bug.id)), link(bug.id))}{seen}"
     yield ""
 
 

@@ -62,7 +62,7 @@ ENGLISH = Words(
     digits="Test digits over their reconstructions",
     draws="Draws from the prior",
     says=" The kit says: {} {} exposes {}.",
-    seen="Seen in {}.",
+    seen=" Seen in {}.",
     comma=", ",
     bugs={bug.id: (bug.title, bug.looks) for bug in ZOO.values()},
 )
