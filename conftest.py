@@ -13,6 +13,8 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; set before torch is there
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+os.environ["LANGUAGE"] = "en"  # whatever the locale, the tests read what the command says
+
 import hypothesis
 import jaxtyping
 import pytest

@@ -15,6 +15,8 @@ import torch
 
 import vae_ref.support.atomic
 from vae_ref import Recipe, Run, cli, glyphs
+from vae_ref.cli.output import Output
+from vae_ref.cli.progress import Progress
 from vae_ref.cli.train import _load
 from vae_ref.data import DataError
 
@@ -76,7 +78,23 @@ def test_train_leaves_what_is_agreed(vae_ref_command, tmp_path):
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
     assert output.count("examples/s") == 2
     assert "\x1b" not in output, "a log is plain lines"
-    assert "test loss" in output.splitlines()[-1]
+    summary, heading, *pictures = output.splitlines()[2:]
+    assert "test loss" in summary
+    assert heading == "Its pictures:"
+    names = ["curves", *(f"images/{n}" for n in ("reconstruction_2", "sample_2", "interpolation"))]
+    assert pictures == [f"  {tmp_path}/run/{name}.png" for name in names]
+
+
+def test_the_bar_moves_within_an_epoch():
+    terminal = Output()
+    terminal._force_terminal = True
+    with Progress(3, 20, 1000, terminal) as progress:
+        (task,) = progress._bar.tasks
+        places = []
+        for seen in (128, 130, 512, 1000):
+            progress.step(seen)
+            places.append(task.completed)
+    assert places == [3.128, 3.128, 3.512, 4]
 
 
 @pytest.mark.parametrize(
@@ -508,7 +526,7 @@ def test_help_teaches(vae_ref_command, monkeypatch, arguments):
     assert status == 0
     if "train" in arguments:
         for words in ("--likelihood", "squared error", "VAE_REF_DATA", "nats per example"):
-            assert words in output
+            assert words in " ".join(output.split())
 
 
 @pytest.mark.slow

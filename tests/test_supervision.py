@@ -33,12 +33,18 @@ def judged(tmp_path, monkeypatch, forked):
     """Judge a KL that does something beside, in a child; return the report."""
     monkeypatch.setattr(supervision, "_FIRST", 600.0)
 
-    def run(act="pass", first="", **options):
+    def run(act="pass", first="", say=lambda result: None, expect=lambda count: None, **options):
         file = tmp_path / "target.py"
         file.write_text(TARGET.format(first=first, act=act))
-        return supervise(Request(target=str(file), **options), lambda result: None)[0]
+        return supervise(Request(target=str(file), **options), say, expect=expect)[0]
 
     return run
+
+
+def test_the_number_of_claims_is_known_before_the_first_result(judged):
+    counts, seen = [], []
+    judged(only="kl/gradient-*", expect=counts.append, say=lambda result: seen.append(counts[0]))
+    assert (counts, seen) == ([2], [2, 2])
 
 
 @pytest.mark.parametrize(

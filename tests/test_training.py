@@ -64,6 +64,14 @@ def test_records_are_of_the_whole_test_set_at_the_end_of_each_epoch(small):
 
 
 @pytest.mark.parametrize("engine", ["eager", "analytic", "native"])
+def test_progress_is_told_after_every_step(small, single_precision, engine):
+    told = []
+    run = Run.start(dataclasses.replace(SMALL, batch_size=250), (28, 28), engine=engine)
+    list(fit(run, *small, epochs=2, progress=told.append))
+    assert told == [250, 500, 600] * 2
+
+
+@pytest.mark.parametrize("engine", ["eager", "analytic", "native"])
 def test_torchs_default_device_decides_nothing(tmp_path, engine):
     """What is random comes from generators of the CPU; on "meta" no number exists at all."""
 

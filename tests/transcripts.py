@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 DOCS, README = ROOT / "docs", ROOT / "README.md"
 FRONT, CHINESE_FRONT = DOCS / "index.md", DOCS / "zh" / "index.md"
 DRAWING = DOCS / "images" / "audit.svg"
+SPOKEN = {"PYTHONIOENCODING": "utf-8", "LANGUAGE": "en"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def _run(session: list[Step], directory: Path) -> list[Step]:
     end = "{ status=$?; printf '\\0'; (exit $status); }"  # $? outlives it
     script = "\n".join(f"{step.command}\n{end}" for step in session)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8"}
+    environment = os.environ | SPOKEN | {"PATH": path, "COLUMNS": "80"}
     environment["PYTEST_ADDOPTS"] = "-p no:randomly"  # which would show the tests in another order
     answer = subprocess.run(
         ["bash", "-c", script],
@@ -101,7 +102,7 @@ def drawing() -> str:
     )
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "train.py").write_text(files()["train.py"])
-        environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+        environment = os.environ | SPOKEN
         return subprocess.run(
             [sys.executable, "-c", code],
             check=True,

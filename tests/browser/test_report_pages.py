@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tests.browser.looking import look
 
+from tests.browser.looking import look
 from vae_ref.conformance import Subject, audit_step, verify
 from vae_ref.conformance.reports.charts import pictures
 from vae_ref.conformance.reports.html import as_html

@@ -202,7 +202,8 @@ def test_very_long_words_are_left_whole():
     assert path in shown(made(Result(claim=CLAIMS[0], status="error", message=path)), 40)
 
 
-def test_log_has_no_colours_and_a_terminal_does():
+def test_log_has_no_colours_and_a_terminal_does(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
     report = made(failed(0))
     assert "\x1b" not in shown(report)
     assert "\x1b[1;31mVIOLATED" in shown(report, force_terminal=True, color_system="standard")

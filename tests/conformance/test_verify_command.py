@@ -10,12 +10,15 @@ import time
 from xml.etree import ElementTree
 
 import pytest
+from rich.cells import cell_len
 from strangers import MEAN_KL, SMALL, kl_that, varied
 
 from vae_ref.conformance import all_claims
 from vae_ref.conformance.loading import recognition
+from vae_ref.conformance.reports import plain_formula
 
 COMMAND = [sys.executable, "-m", "vae_ref"]
+KL = [claim.id for claim in all_claims() if claim.part == "kl"]
 PATIENCE = 600  # seconds, on however busy a machine, after which a process is taken to hang
 
 # The exit status.
@@ -298,15 +301,49 @@ def test_claims_can_be_chosen(vae_ref_command):
 def test_one_claim_is_shown_in_full(vae_ref_command, claim):
     status, output, _ = vae_ref_command("claims", claim.id)
     assert status == 0
-    for text in (claim.id, claim.statement, claim.formula, claim.source, *claim.kills):
-        assert text in output
+    words = " ".join(output.split())
+    for text in (claim.id, claim.statement, plain_formula.plain(claim.formula), *claim.kills):
+        assert " ".join(text.split()) in words
+    assert max(map(cell_len, output.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("pattern", ["nothing", "KL/*", "kl", ""])
-def test_claims_that_there_are_none(vae_ref_command, pattern):
-    status, output, errors = vae_ref_command("claims", pattern)
-    assert (status, output) == (2, "")
-    assert errors == f"vae-ref: no claim matches {pattern!r}; vae-ref claims lists them.\n"
+@pytest.mark.parametrize(
+    ("pattern", "remedy"),
+    [
+        ("nothing", "vae-ref claims lists them."),
+        ("", "vae-ref claims lists them."),
+        ("kl", "did you mean kl/*?"),
+        ("KL/*", "did you mean kl/*?"),
+        ("kl/closed-fom", "did you mean kl/closed-form?"),
+        ("kl-no-haf", "did you mean kl-no-half?"),
+        ("kl-no-half", "it is a bug, which kl/closed-form finds."),
+    ],
+)
+def test_claims_that_there_are_none(vae_ref_command, pattern, remedy):
+    for arguments in (["claims", pattern], ["verify", "--only", pattern]):
+        status, output, errors = vae_ref_command(*arguments)
+        assert (status, output) == (2, "")
+        assert errors == f"vae-ref: no claim matches {pattern!r}; {remedy}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("vae-ref verify --only kl/", ["kl/*", *KL]),
+        ("vae-ref claims kl/gradient-", ["kl/gradient-mu", "kl/gradient-logvar"]),
+        ("vae-ref ver", ["verify"]),
+    ],
+)
+def test_claims_are_completed_before_torch_could_be_imported(words, found):
+    code = "import sys; from vae_ref.cli import main; sys.argv[0] = 'vae-ref'; main()"
+    command = [sys.executable, "-X", "importtime", "-c", code]
+    state = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    state |= {"_VAE_REF_COMPLETE": "complete_bash", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        command, env=os.environ | state, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == found
+    assert not re.search(r"\| +torch$", done.stderr, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", ["verify", "claims"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from vae_ref.conformance.records import Report
 from vae_ref.support.atomic import require_writable
 from vae_ref.support.errors import InputError
+from vae_ref.support.messages import in_english
 
 if TYPE_CHECKING:
     from vae_ref.conformance.reports.picture import Picture
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["require_outputs", "write_files"]
 
 
+@in_english()
 def write_files(
     report: Report,
     pictures: "list[Picture]",

@@ -1,8 +1,9 @@
 """Judge a target: what the command does itself with ``--in-process``, and otherwise a child.
 
-The child sends, in this order: ``begin``, with what a report says before any claim; for every
-claim ``checking``, which names the claim and says how long to wait, and ``result``; then
-``concluding``; at the end ``report`` and the pictures. Or ``refused``: what the user has to mend.
+The child sends, in this order: ``begin``, with what a report says before any claim and how many
+claims there are; for every claim ``checking``, which names the claim and says how long to wait,
+and ``result``; then ``concluding``; at the end ``report`` and the pictures. Or ``refused``: what
+the user has to mend.
 """
 
 import contextlib
@@ -97,7 +98,7 @@ class Request:
 def judge(
     request: Request,
     *,
-    begin: "Callable[[Report], None]" = lambda report: None,
+    begin: "Callable[[Report, int], None]" = lambda report, count: None,
     checking: "Callable[[Claim, float], None]" = lambda claim, seconds: None,
     progress: "Callable[[Result], None]" = lambda result: None,
     concluding: Callable[[], None] = lambda: None,
@@ -108,7 +109,7 @@ def judge(
 
     Args:
         request: What is to be judged.
-        begin: Called once the target is loaded, with the report so far.
+        begin: Called once the target is loaded, with the report so far and the number of claims.
         checking: Called before every try of a claim, with its seconds of CPU time.
         progress: Called with every result.
         concluding: Called before failures are explained and pictures drawn.
@@ -149,7 +150,8 @@ def judge(
         ]
         done = {result.claim.id for result in found}
         notes: list[Note] = []
-        begin(conclude(probe, request.level, [], [], edition=edition, seconds=0.0))
+        empty = conclude(probe, request.level, [], [], edition=edition, seconds=0.0)
+        begin(empty, len(chosen))
         left = [claim for claim in chosen if claim.id not in done]
         if request.isolated:
             from vae_ref.conformance.vigil import watched
@@ -191,7 +193,9 @@ def main() -> None:
         with denormals_flushed():
             report, pictures = judge(
                 request,
-                begin=lambda report: messenger.send("begin", report=plain(report)),
+                begin=lambda report, count: messenger.send(
+                    "begin", report=plain(report), count=count
+                ),
                 checking=checking,
                 progress=lambda result: messenger.send("result", result=plain(result)),
                 concluding=lambda: messenger.send("concluding", patience=patience(_CONCLUDING)),

@@ -7,11 +7,15 @@ from rich import progress
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from vae_ref.cli.output import Output
+from vae_ref.support.messages import say
 
 if TYPE_CHECKING:
     from vae_ref.running.history import Record
 
 __all__ = ["Progress"]
+
+_STEP = 0.01
+"""The share of an epoch from which on the bar is moved: a step of the training is shorter."""
 
 
 class Progress:
@@ -20,12 +24,14 @@ class Progress:
     Args:
         epoch: The epochs already completed.
         epochs: The epoch at which the training ends.
+        examples: The examples of an epoch.
         output: The console to print to.
     """
 
-    def __init__(self, epoch: int, epochs: int, output: Output) -> None:
+    def __init__(self, epoch: int, epochs: int, examples: int, output: Output) -> None:
+        self._epoch, self._examples, self._shown = epoch, examples, 0.0
         self._bar = progress.Progress(
-            TextColumn("epoch"),
+            TextColumn(say("epoch")),
             MofNCompleteColumn(),
             BarColumn(),
             TextColumn("{task.description}"),
@@ -48,13 +54,28 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
+    def step(self, seen: int) -> None:
+        """Move the bar within an epoch, of which so many examples have been seen."""
+        part = seen / self._examples
+        if abs(part - self._shown) >= _STEP:
+            self._shown = part
+            self._bar.update(self._task, completed=self._epoch + part)
+
     def show(self, record: "Record") -> None:
         """Print a line for an epoch, and move the bar."""
-        speed = f"{record.examples_per_second:,.0f} examples/s"
+        self._epoch, self._shown = record.epoch, 0.0
+        speed = say("{count:,.0f} examples/s", count=record.examples_per_second)
         self._bar.console.print(
-            f"epoch {record.epoch:3}  train {record.train_loss:8.3f}  "
-            f"test {record.test_loss:8.3f} (reconstruction {record.test_reconstruction:.3f}, "
-            f"KL {record.test_kl:.3f})  {record.seconds:.2f} s, {speed}"
+            say(
+                "epoch {epoch:3}  train {train:.2f}  test {test:.2f} (KL {kl:.2f})  "
+                "{seconds:.1f} s, {speed}",
+                epoch=record.epoch,
+                train=record.train_loss,
+                test=record.test_loss,
+                kl=record.test_kl,
+                seconds=record.seconds,
+                speed=speed,
+            )
         )
-        description = f"loss {record.train_loss:.2f}, {speed}"
+        description = say("loss {loss:.2f}, {speed}", loss=record.train_loss, speed=speed)
         self._bar.update(self._task, completed=record.epoch, description=description)

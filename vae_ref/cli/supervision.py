@@ -40,11 +40,17 @@ class _Run:
         self.hung: list[str] = []
         self.notes: list[Note] = []
 
-    def take(self, message: dict[str, Any], say: Callable[[Result], None]) -> None:
+    def take(
+        self,
+        message: dict[str, Any],
+        say: Callable[[Result], None],
+        expect: Callable[[int], None],
+    ) -> None:
         """Take a message of a child."""
         match message:
-            case {"kind": "begin", "report": report}:
+            case {"kind": "begin", "report": report, "count": count}:
                 self.report = report_from(report)
+                expect(count)
             case {"kind": "checking", "claim": claim}:
                 self.claim = claim_from(claim)
             case {"kind": "result", "result": data}:
@@ -85,12 +91,22 @@ class _Run:
 
 
 def supervise(
-    request: Request, say: Callable[[Result], None], *, first: float = _FIRST
+    request: Request,
+    say: Callable[[Result], None],
+    *,
+    expect: Callable[[int], None] = lambda count: None,
+    first: float = _FIRST,
 ) -> tuple[Report, list[Picture]]:
     """Judge in a child process; whatever becomes of it, there is a report.
 
     A child that hangs where no signal reaches it is killed, and the claim is given to another. If
     that hangs too, the claim has timed out, and a third child goes on with the next.
+
+    Args:
+        request: What is to be judged.
+        say: Called with every result.
+        expect: Called with the number of claims, once the target is loaded.
+        first: The seconds that a child may take to load its target.
     """
     run = _Run(request)
     while True:
@@ -98,7 +114,7 @@ def supervise(
         child = Child(CHILD, vars(replace(request, earlier=earlier)), patience=first)
         try:
             for message in child.messages():
-                run.take(message, say)
+                run.take(message, say, expect)
                 if run.whole:
                     break
         finally:

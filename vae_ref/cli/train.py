@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.cells import set_cell_size
 
 from vae_ref.cli.output import Output, complain
 from vae_ref.cli.progress import Progress
 from vae_ref.names import MOST_EPOCHS, DatasetName, EngineOption, LikelihoodName, ModelName
 from vae_ref.support.errors import InputError
+from vae_ref.support.messages import say
 
 if TYPE_CHECKING:
     import torch
@@ -126,13 +128,17 @@ def train_command(
         run = run or Run.start(recipe, train.size, device=chosen, engine=engine)
         if run.environment != run.here:
             complain(
-                f"the run began with {run.environment} and continues with {run.here}; "
-                "the last digits will differ."
+                say(
+                    "the run began with {before} and continues with {now}; "
+                    "the last digits will differ.",
+                    before=run.environment,
+                    now=run.here,
+                )
             )
         saved = run.epoch
         try:
-            with directory.opened(), Progress(run.epoch, epochs, output) as progress:
-                for record in fit(run, train, test, epochs=epochs):
+            with directory.opened(), Progress(run.epoch, epochs, len(train), output) as progress:
+                for record in fit(run, train, test, epochs=epochs, progress=progress.step):
                     records.append(record)
                     directory.save(run, records, test)
                     saved = record.epoch
@@ -140,11 +146,24 @@ def train_command(
                 directory.finish(run, records, test)
         except KeyboardInterrupt:
             complain(
-                f"stopped. {directory.path} holds {saved} epochs. --resume continues the run."
+                say(
+                    "stopped. {directory} holds {epochs} epochs. --resume continues the run.",
+                    directory=directory.path,
+                    epochs=saved,
+                )
             )
             raise typer.Exit(_INTERRUPTED) from None
-    loss = f"test loss {records[-1].test_loss:.2f} nats per example"
-    output.print(f"{directory.path} holds {run.epoch} epochs, {loss}")
+    output.print(
+        say(
+            "{directory} holds {epochs} epochs, test loss {loss:.2f} nats per example",
+            directory=directory.path,
+            epochs=run.epoch,
+            loss=records[-1].test_loss,
+        )
+    )
+    output.print(say("Its pictures:"))
+    for picture in directory.pictures(run.epoch):
+        output.print(f"  {picture}")
 
 
 def evaluate_command(
@@ -175,15 +194,24 @@ def evaluate_command(
     with denormals_flushed():
         averages = evaluate(run.model, test, plan.test_noise(len(test), run.model.latent_dim))
         output.print(
-            f"{checkpoint}: {run.recipe.model}, {run.recipe.likelihood}, epoch {run.epoch}"
+            f"{checkpoint}: {run.recipe.model}, {run.recipe.likelihood}, "
+            f"{say('epoch')} {run.epoch}"
         )
-        output.print(f"{len(test)} test images of {run.recipe.dataset}, nats per example")
-        output.print(f"reconstruction        {averages.reconstruction:10.3f}")
+        output.print(
+            say(
+                "{count} test images of {dataset}, nats per example",
+                count=len(test),
+                dataset=run.recipe.dataset,
+            )
+        )
+        scores = {say("reconstruction"): averages.reconstruction}
         if isinstance(run.model, VAE):
-            output.print(f"KL divergence         {averages.divergence:10.3f}")
-            output.print(f"ELBO                  {-sum(averages):10.3f}")
             bound = log_likelihood(run.model, test, samples=samples, plan=plan)
-            output.print(f"log p(x), K = {samples:<6}  {bound.mean().item():10.3f}")
+            scores[say("KL divergence")] = averages.divergence
+            scores[say("ELBO")] = -sum(averages)
+            scores[f"log p(x), K = {samples}"] = bound.mean().item()
+        for name, score in scores.items():
+            output.print(f"{set_cell_size(name, 22)}{score:10.3f}")
 
 
 def sample_command(
@@ -220,10 +248,10 @@ def sample_command(
     try:
         test = _load(run.recipe.dataset, data, train=False).to(run.model.device)
     except DataError as error:
-        complain(f"pictures with test images are not drawn. {error}")
+        complain(say("pictures with test images are not drawn. {why}", why=error))
         test = None
     draw_latent_space(out, run, test)
-    Output().print(f"pictures are in {out}")
+    Output().print(say("pictures are in {directory}", directory=out))
 
 
 def _device(name: str) -> "torch.device":

@@ -1,15 +1,14 @@
-"""The commands ``vae-ref verify`` and ``vae-ref claims``."""
+"""The command ``vae-ref verify``."""
 
 import secrets
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from vae_ref.cli.claims import complete
 from vae_ref.cli.files import require_outputs, write_files
 from vae_ref.cli.judge import Request, judge
 from vae_ref.cli.output import Output, complain
@@ -17,13 +16,14 @@ from vae_ref.cli.supervision import supervise
 from vae_ref.conformance.records import Report, Result
 from vae_ref.names import CourseName, LevelName
 from vae_ref.support.errors import InputError
+from vae_ref.support.messages import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vae_ref.conformance.reports.picture import Picture
 
-__all__ = ["claims_command", "verify_command"]
+__all__ = ["verify_command"]
 
 _SEED_DIGITS = 100
 
@@ -36,7 +36,7 @@ def verify_command(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TARGET]",
+            metavar="TARGET",
             help="What to judge: module, module:name, file.py or file.py:name, where name may be "
             "a step that returns a loss, or a call such as 'VAE(784, 400, 20)'. By default the "
             "reference.",
@@ -45,7 +45,12 @@ def verify_command(
     ] = None,
     *,
     only: Annotated[
-        str | None, typer.Option(metavar="GLOB", help="Check only these claims, such as 'kl/*'.")
+        str | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Check only these claims, such as 'kl/*'.",
+            autocompletion=complete,
+        ),
     ] = None,
     seed: Annotated[
         str | None,
@@ -103,7 +108,7 @@ def verify_command(
         CourseName | None,
         typer.Option(
             help="Train on these images, and compare the result with the reference's seeds. "
-            "glyphs needs no download; mnist takes minutes.",
+            "glyphs needs no download; mnist takes far longer.",
             show_default="glyphs for the reference",
         ),
     ] = None,
@@ -194,8 +199,9 @@ def verify_command(
         )
     here = in_process or isolated  # of which no line runs here
     try:
-        with _waiting() as say:
-            report, pictures = judge_here(request, say) if here else supervise(request, say)
+        with _Waiting() as waiting:
+            judging = judge_here if here else supervise
+            report, pictures = judging(request, waiting.say, expect=waiting.expect)
     except KeyboardInterrupt:
         complain("stopped")
         raise typer.Exit(130) from None
@@ -205,7 +211,12 @@ def verify_command(
     show(report, Output(), measures=measures)
     file = target and target.partition(".py:")[0].removesuffix(".py") + ".py"
     if file and not report.judged and not report.broken and Path(file).is_file():
-        complain(f"an adapter names the parts: vae-ref adapt {file} > subject.py prints one")
+        complain(
+            say(
+                "an adapter names the parts: vae-ref adapt {file} > subject.py prints one",
+                file=file,
+            )
+        )
     raise typer.Exit(report.exit_status)
 
 
@@ -223,18 +234,44 @@ def _require_parts_alone(target: str | None, others: dict[str, object]) -> None:
         )
 
 
-@contextmanager
-def _waiting() -> "Iterator[Callable[[Result], None]]":
-    """Show, on a terminal, how far the run has come."""
-    waiting = Console(file=sys.stderr)  # the stream itself: what is printed later is the subject's
-    with waiting.status("verifying") as status:
-        yield lambda result: status.update(f"verified {result.claim.id}")
+class _Waiting:
+    """Shows, on a terminal, how far the run has come."""
+
+    def __init__(self) -> None:
+        # The stream itself: what is printed later is the subject's.
+        self._status = Console(file=sys.stderr).status(say("verifying"))
+        self._total, self._done = 0, set[str]()
+
+    def __enter__(self) -> "_Waiting":
+        self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def expect(self, count: int) -> None:
+        """Take the number of claims."""
+        self._total = count
+
+    def say(self, result: Result) -> None:
+        """Tell of a result."""
+        self._done.add(result.claim.id)
+        progress = say(
+            "{done} of {total} claims, last {claim}",
+            done=len(self._done),
+            total=self._total,
+            claim=result.claim.id,
+        )
+        self._status.update(progress)
 
 
 def judge_here(
-    request: Request, say: "Callable[[Result], None]"
+    request: Request,
+    say: "Callable[[Result], None]",
+    *,
+    expect: "Callable[[int], None]" = lambda count: None,
 ) -> "tuple[Report, list[Picture]]":
-    """Judge in this process."""
+    """Judge in this process; the arguments are those of `supervise`."""
     running = None
     if request.isolated and request.target is not None:
         from vae_ref.conformance.loading.spawning import command_of, environment, spawned
@@ -244,32 +281,12 @@ def judge_here(
     from vae_ref.support.denormals import denormals_flushed
 
     with denormals_flushed():
-        return judge(request, progress=say, running=running)
-
-
-def claims_command(
-    only: Annotated[
-        str | None,
-        typer.Argument(metavar="[GLOB]", help="Show only these claims, such as 'kl/*'."),
-    ] = None,
-) -> None:
-    """List the claims; one claim alone is shown in full."""
-    from vae_ref.conformance.claims import all_claims
-    from vae_ref.conformance.runner import select
-
-    chosen = select(only, "trained")
-    if len(chosen) == 1:
-        claim = chosen[0]
-        for name in ("id", "statement", "formula", "source", "kind", "tolerance"):
-            print(f"{name:10} {getattr(claim, name)}")
-        print(f"{'level':10} {claim.level}, since edition {claim.edition}")
-        for name in ("needs", "kills", "builds_on"):
-            print(f"{name:10} {', '.join(getattr(claim, name))}")
-        print(f"{'limit':10} {claim.seconds:g} s")
-        return
-    for claim in chosen:
-        print(f"{claim.id:45} {claim.kind:12} {claim.statement}")
-    print(f"{len(chosen)} of {len(all_claims())} claims")
+        return judge(
+            request,
+            begin=lambda report, count: expect(count),
+            progress=say,
+            running=running,
+        )
 
 
 def _seed(text: str) -> int:

@@ -1,5 +1,6 @@
 """Hold a subject against the claims; whatever it does, the run goes on."""
 
+import difflib
 import fnmatch
 import time
 import warnings
@@ -14,6 +15,7 @@ from vae_ref.conformance import guards
 from vae_ref.conformance.answers import intervals
 from vae_ref.conformance.claims import BUDGET, all_claims, significance
 from vae_ref.conformance.diagnosis.explain import explain
+from vae_ref.conformance.mutants import BANK
 from vae_ref.conformance.probe.networks import changed
 from vae_ref.conformance.probe.probe import Probe
 from vae_ref.conformance.records import (
@@ -51,6 +53,11 @@ _MOST_SAID = 1000  # characters of a message
 
 _HANGING = 0.5
 """The share of a claim's CPU time from which one call of the subject is taken to hang."""
+
+_CLOSE = 0.75
+"""How like a name another has to be, to be meant perhaps."""
+
+_LISTED = "vae-ref claims lists them."
 
 _ELSEWHERE = "the weights are in another process, and are not asked for"
 
@@ -90,18 +97,18 @@ def select(
     of_edition = tuple(claim for claim in all_claims(parts) if claim.edition <= edition)
     standing = [c for c in of_edition if level == "trained" or c.level == "standard"]
     chosen = tuple(c for c in standing if only is None or fnmatch.fnmatchcase(c.id, only))
-    if not chosen:
+    if chosen:
+        return chosen
 
-        def matching(claims: tuple[Claim, ...]) -> bool:
-            return any(fnmatch.fnmatchcase(c.id, only or "") for c in claims)
+    def matching(claims: tuple[Claim, ...]) -> bool:
+        return any(fnmatch.fnmatchcase(c.id, only or "") for c in claims)
 
-        at_another_level = matching(of_edition)
-        of_another = matching(all_claims()) and not at_another_level
-        raise UnknownClaimError(
-            f"no claim{' about this kind of VAE' * of_another} matches {excerpt(repr(only))}"
-            + (" but at the level trained." * at_another_level or "; vae-ref claims lists them.")
-        )
-    return chosen
+    quoted = excerpt(repr(only))
+    if matching(of_edition):
+        raise UnknownClaimError(f"no claim matches {quoted} but at the level trained.")
+    if matching(all_claims()):
+        raise UnknownClaimError(f"no claim about this kind of VAE matches {quoted}; {_LISTED}")
+    raise UnknownClaimError(f"no claim matches {quoted}; {_instead(only)}")
 
 
 def require_known(expected_failures: Mapping[str, str]) -> None:
@@ -109,8 +116,22 @@ def require_known(expected_failures: Mapping[str, str]) -> None:
     if unknown := sorted(expected_failures.keys() - {claim.id for claim in all_claims()}):
         raise UnknownClaimError(
             f"an expected failure names no claim: {excerpt(', '.join(unknown))}; "
-            "vae-ref claims lists them."
+            f"{_instead(unknown[0])}"
         )
+
+
+def _instead(pattern: str | None) -> str:
+    """Say what may have been meant by a pattern that matches no claim."""
+    claims = {claim.id: claim for claim in all_claims()}
+    parts = [f"{part}/*" for part in dict.fromkeys(claim.part for claim in claims.values())]
+    name = (pattern or "").lower()
+    for claim in claims.values():
+        if name in claim.kills:
+            return f"it is a bug, which {claim.id} finds."
+    part = f"{name.rstrip('/*')}/*"
+    close = difflib.get_close_matches(name, [*claims, *parts, *BANK], n=2, cutoff=_CLOSE)
+    close = [part] if part in parts else close
+    return f"did you mean {' or '.join(close)}?" if close else _LISTED
 
 
 def probe_of(

@@ -69,6 +69,7 @@ def make(
     *,
     batch_size: int,
     beta: float,
+    progress: Callable[[int], object] = lambda seen: None,
 ) -> Engine:
     """Make an engine for models that are trained side by side.
 
@@ -78,8 +79,10 @@ def make(
         optimizers: The optimiser of each, with equal settings.
         batch_size: Examples per step; the last step takes the examples that remain.
         beta: The weight of the divergence.
+        progress: Called after every step with the number of examples seen in this epoch. An
+            epoch that is replayed as a CUDA graph has no steps to tell of.
     """
-    settings: dict[str, Any] = {"batch_size": batch_size, "beta": beta}
+    settings: dict[str, Any] = {"batch_size": batch_size, "beta": beta, "progress": progress}
     if name in ("analytic", "graph"):
         kind = Graph if name == "graph" else Analytic
         return kind(models, optimizers, **settings)

@@ -46,6 +46,7 @@ class Analytic:
         optimizers: The Adam of each model, with equal settings and equal numbers of steps.
         batch_size: Examples per step; the last step takes the examples that remain.
         beta: The weight of the divergence.
+        progress: Called after every step with the number of examples seen in this epoch.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class Analytic:
         *,
         batch_size: int,
         beta: float,
+        progress: Callable[[int], object] = lambda seen: None,
     ) -> None:
+        self.progress = progress
         self.batch_size, self.beta, self.latent_dim = batch_size, beta, models[0].latent_dim
         self.pixels, self.optimizers = models[0].input_dim, optimizers
         self.parameters = [
@@ -156,12 +159,14 @@ class Analytic:
 
     def _execute(self, images: Tensor) -> Tensor:
         """Take the epoch's steps, and return the sum of each model's losses."""
-        steps, descend = self.steps.values(), self._descent()
+        seen, steps, descend = 0, self.steps.values(), self._descent()
         for step in steps:
             step.reset()
         for step, index, eps in self.batches:
             step(images, index, eps)
             descend()
+            seen += index.shape[-1]
+            self.progress(seen)
         return torch.stack([step.loss() for step in steps]).sum(0)
 
     def _descent(self) -> Callable[[], object]:

@@ -70,6 +70,7 @@ class Native(Analytic):
         optimizer: Its Adam.
         batch_size: Examples per step; what remains at the end is a step of its own.
         beta: The weight of the divergence.
+        progress: Called after every step with the number of examples seen in this epoch.
     """
 
     def __init__(
@@ -79,8 +80,9 @@ class Native(Analytic):
         *,
         batch_size: int,
         beta: float,
+        progress: Callable[[int], object] = lambda seen: None,
     ) -> None:
-        super().__init__([model], [optimizer], batch_size=batch_size, beta=beta)
+        super().__init__([model], [optimizer], batch_size=batch_size, beta=beta, progress=progress)
         first = self.parameters[0][0]
         library = _compiled(first.dtype, _VECTOR)
         assert not isinstance(library, str)  # noqa: S101 - that would be an objection

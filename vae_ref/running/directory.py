@@ -103,6 +103,13 @@ class RunDirectory:
         pictures.curves(self.path / "curves.png", records)
         draw_latent_space(self.images, run, test)
 
+    def pictures(self, epoch: int) -> list[Path]:
+        """Return the pictures that show the run after an epoch, its last."""
+        names = [f"reconstruction_{epoch}", f"sample_{epoch}", "interpolation"]
+        names += ["manifold", "posterior"]
+        places = [self.path / "curves.png", *(self.images / f"{name}.png" for name in names)]
+        return [place for place in places if place.exists()]
+
 
 def draw_latent_space(images: Path, run: Run, test: ImageSet | None) -> None:
     """Draw interpolations and, if the latent space is a plane, the plane and the codes in it.

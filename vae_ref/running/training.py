@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -27,7 +27,14 @@ class DivergenceError(UserError):
     """A loss is no longer finite; the message says which loss, and in which epoch."""
 
 
-def fit(run: Run, train: ImageSet, test: ImageSet, *, epochs: int) -> Iterator[Record]:
+def fit(
+    run: Run,
+    train: ImageSet,
+    test: ImageSet,
+    *,
+    epochs: int,
+    progress: Callable[[int], object] = lambda seen: None,
+) -> Iterator[Record]:
     """Train; each time the caller asks for the next record, one epoch is trained.
 
     Nothing happens between two records, so the caller may save, draw pictures or stop there.
@@ -37,6 +44,7 @@ def fit(run: Run, train: ImageSet, test: ImageSet, *, epochs: int) -> Iterator[R
         train: The training images.
         test: The test images.
         epochs: The number of the last epoch, counted from the beginning of the run.
+        progress: Called after every step with the number of examples that the epoch has seen.
 
     Yields:
         A ``Record`` for every epoch.
@@ -53,12 +61,17 @@ def fit(run: Run, train: ImageSet, test: ImageSet, *, epochs: int) -> Iterator[R
         1 True
         2 True
     """
-    for records in fit_together([run], train, test, epochs=epochs):
+    for records in fit_together([run], train, test, epochs=epochs, progress=progress):
         yield from records
 
 
 def fit_together(
-    runs: Sequence[Run], train: ImageSet, test: ImageSet, *, epochs: int
+    runs: Sequence[Run],
+    train: ImageSet,
+    test: ImageSet,
+    *,
+    epochs: int,
+    progress: Callable[[int], object] = lambda seen: None,
 ) -> Iterator[list[Record]]:
     """Train several seeds of one recipe side by side, as one program if the engine can.
 
@@ -70,6 +83,7 @@ def fit_together(
         train: The training images.
         test: The test images.
         epochs: The number of the last epoch, counted from the beginning of the runs.
+        progress: As for `fit`.
 
     Yields:
         For every epoch, the ``Record`` of each run; the seconds are those of all runs together.
@@ -104,6 +118,7 @@ def fit_together(
         [run.optimizer for run in runs],
         batch_size=recipe.batch_size,
         beta=recipe.beta,
+        progress=progress,
     )
     for epoch in range(done + 1, epochs + 1):
         started = time.perf_counter()

@@ -8,6 +8,7 @@ import typer
 
 from vae_ref.support.errors import UserError
 from vae_ref.support.excerpt import excerpt
+from vae_ref.support.messages import translated
 
 __all__ = ["complain", "run", "streams_opened"]
 
@@ -50,7 +51,7 @@ def run(app: typer.Typer, name: str, arguments: list[str] | None = None) -> int:
 
 def complain(name: str, message: str) -> None:
     """Say what is wrong on the standard error stream."""
-    print(f"{name}: {message}", file=sys.stderr)
+    print(f"{name}: {translated(message)}", file=sys.stderr)
 
 
 def streams_opened() -> None:

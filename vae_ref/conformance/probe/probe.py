@@ -133,8 +133,8 @@ class Probe:
             facts["likelihood"] = found.name
         for name, part in (("KL", "kl"), ("reconstruction", "nll")):
             if part in known and self.subject.weights is None:  # a step's terms are taken apart
-                taken = "" if getattr(self.subject, part) else "taken from the loss, "
-                facts[name] = taken + _REDUCTION[known[part].batch]
+                reduction, own = _REDUCTION[known[part].batch], getattr(self.subject, part)
+                facts[name] = reduction if own else f"taken from the loss, {reduction}"
         return facts
 
     # Random numbers: every claim draws from a generator of its own.

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from vae_ref.conformance.records import BAD, Report, Result
-from vae_ref.conformance.reports import formulas, wording
+from vae_ref.conformance.reports import mathml, wording
 from vae_ref.conformance.reports.drawing import drawing
 from vae_ref.conformance.reports.picture import Picture
 from vae_ref.conformance.transfer import plain
@@ -43,7 +43,7 @@ def as_html(report: Report, pictures: Sequence[Picture] = ()) -> str:
     return environment.from_string(_read("report.html.jinja")).render(
         report=report,
         words=wording,
-        formulas=formulas,
+        mathml=mathml,
         others=wording.folded(report),
         by_id={result.claim.id: result for result in report.results},
         evidence=_evidence(report),

@@ -2,22 +2,22 @@
 
 import io
 import textwrap
-from collections.abc import Iterable
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.text import Text
 
 from vae_ref.conformance.records import Report, Result, Status
+from vae_ref.conformance.reports.page import Page, padded
 from vae_ref.conformance.reports.wording import (
     STATUS,
     by_part,
     by_reason,
     folded,
-    printable,
     rows,
     summary,
     tally,
 )
+from vae_ref.support.messages import say, translated
 
 __all__ = ["as_text", "show"]
 
@@ -37,9 +37,6 @@ _OPEN: tuple[tuple[str, Status], ...] = (
 _LEFT_OUT = ("formula", "source")
 """The rows that are left to ``vae-ref claims``, which shows all of a claim."""
 
-_COLUMN = 26
-"""The longest name that has a column of its own; after a longer one, the text has its own line."""
-
 
 def show(report: Report, console: Console, *, measures: bool = False) -> None:
     """Print a report: counts, failures, what was left open, and the verdict.
@@ -51,8 +48,8 @@ def show(report: Report, console: Console, *, measures: bool = False) -> None:
         console: Where to print. Lines are wrapped at its width; words and code are never broken.
         measures: Whether to print all measures of trained models.
     """
-    page = _Page(console)
-    page.line(f"vae-ref verify: {report.subject}", "bold")
+    page = Page(console)
+    page.line(f"vae-ref verify: {translated(report.subject)}", "bold")
     page.line()
     _parts(page, report)
     others = folded(report)
@@ -66,7 +63,10 @@ def show(report: Report, console: Console, *, measures: bool = False) -> None:
     for title, status in _OPEN:
         reasons = by_reason(report, status)
         page.section(title, ((reason, ", ".join(ids)) for reason, ids in reasons.items()))
-    page.section("noted", ((f"{n.kind}, {n.where}", n.message) for n in report.notes))
+    page.section(
+        "noted",
+        ((f"{translated(note.kind)}, {note.where}", note.message) for note in report.notes),
+    )
     page.section("inferred", report.facts.items())
     if measures:
         _measured(page, report)
@@ -81,80 +81,44 @@ def as_text(report: Report, width: int = 80) -> str:
     return text.getvalue().rstrip()
 
 
-class _Page:
-    """Prints lines on a console, wrapped, every text as it is."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._width = max(console.width, 40)
-
-    def line(self, text: str = "", style: str = "") -> None:
-        """Print a line without wrapping it."""
-        encoding = self._console.encoding
-        text = printable(text).encode(encoding, "backslashreplace").decode(encoding)
-        self._console.print(Text(text, style), soft_wrap=True, highlight=False)
-
-    def paragraph(self, text: str, label: str = "", indent: int = 0, style: str = "") -> None:
-        """Print a wrapped text; its other lines are indented like its first."""
-        wrapped = textwrap.wrap(
-            f"{label}{printable(text)}",
-            self._width,
-            initial_indent=" " * indent,
-            subsequent_indent=" " * (indent + len(label)),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        for line in wrapped:
-            self.line(line, style)
-
-    def section(self, title: str, items: Iterable[tuple[str, str]]) -> None:
-        """Print pairs under a title, or nothing if there are none."""
-        pairs = list(items)
-        if not pairs:
-            return
-        self.line(title, "bold")
-        longest = max(len(name) for name, _ in pairs)
-        for name, text in pairs:
-            if longest <= _COLUMN:
-                self.paragraph(text, label=f"{printable(name):{longest}}  ", indent=2)
-            else:
-                self.paragraph(f"{name}:", indent=2)
-                self.paragraph(text, indent=6)
-        self.line()
-
-
-def _parts(page: _Page, report: Report) -> None:
+def _parts(page: Page, report: Report) -> None:
     parts = by_part(report)
     longest = max(map(len, parts), default=0)
     digits = max((len(str(counts.total())) for counts in parts.values()), default=0)
     for part, counts in parts.items():
-        row = f"  {part:{longest}}  {counts['pass']:{digits}} of {counts.total():{digits}} hold"
-        page.line(f"{row}   {tally(counts)}".rstrip())
+        held = say(
+            "{held:{digits}} of {total:{digits}} hold",
+            held=counts["pass"],
+            total=counts.total(),
+            digits=digits,
+        )
+        page.line(f"  {part:{longest}}  {held}   {tally(counts)}".rstrip())
     page.line()
 
 
-def _measured(page: _Page, report: Report) -> None:
+def _measured(page: Page, report: Report) -> None:
     """Print a table of the measures, with their values and intervals."""
-    page.line("measured", "bold")
+    page.line(say("measured"), "bold")
     longest = max(map(len, report.measured), default=0)
     for name, (value, low, high) in report.measured.items():
         page.line(f"  {name:{longest}} {value:11.4f}  [{low:.4f}, {high:.4f}]")
     page.line()
 
 
-def _failure(page: _Page, result: Result, others: list[str]) -> None:
-    claim, diagnosis = result.claim, result.diagnosis
-    page.line(f"{STATUS[result.status].upper()} {claim.id}", "bold red")
+def _failure(page: Page, result: Result, others: list[str]) -> None:
+    diagnosis = result.diagnosis
+    page.line(f"{say(STATUS[result.status]).upper()} {result.claim.id}", "bold red")
     if diagnosis:
-        page.paragraph(diagnosis.explanation, indent=2, style="bold")
-    for label, text in rows(result):
-        if label not in _LEFT_OUT:
-            page.paragraph(text, label=f"{label:7}  ", indent=2)
+        page.paragraph(translated(diagnosis.explanation), indent=2, style="bold")
+    shown = [(say(name), translated(t)) for name, t in rows(result) if name not in _LEFT_OUT]
+    longest = max(7, *(cell_len(label) for label, _ in shown))
+    for label, text in shown:
+        page.paragraph(text, label=f"{padded(label, longest)}  ", indent=2)
     if diagnosis and diagnosis.reproduction:
-        page.line("  reproduction")
+        page.line(f"  {say('reproduction')}")
         page.line()
         page.line(textwrap.indent(diagnosis.reproduction.strip("\n"), " " * 6))
         page.line()
     if others:
-        page.paragraph(", ".join(others), label="also: ", indent=2)
+        page.paragraph(", ".join(others), label=say("also: "), indent=2)
     page.line()

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vae_ref.conformance.records import BAD, Report, Result, Status
+from vae_ref.support.messages import say, translated
 
 __all__ = [
     "BAD",
@@ -94,12 +95,12 @@ def example(counterexample: Mapping[str, Any]) -> str:
     """Return a counterexample as one line."""
     inputs = [f"{k} = {brief(v)}" for k, v in counterexample.get("inputs", {}).items()]
     rest = [
-        f"{key} {brief(counterexample[key])}"
+        f"{say(key)} {brief(counterexample[key])}"
         for key in ("expected", "got", "index")
         if counterexample.get(key) not in (None, [])
     ]
     if "tolerance" in counterexample:
-        rest.append(f"tolerance {float(counterexample['tolerance']):.2g}")  # it may be "inf"
+        rest.append(f"{say('tolerance')} {float(counterexample['tolerance']):.2g}")  # or "inf"
     return "; ".join(", ".join(part) for part in (inputs, rest) if part)
 
 
@@ -118,12 +119,14 @@ def rows(result: Result) -> list[tuple[str, str]]:
     ]
     if diagnosis:
         found += [("yours", diagnosis.yours), ("right", diagnosis.right)]
-        runner_up = f", runner-up {diagnosis.runner_up}" if diagnosis.runner_up else ""
-        found.append(("bug", f"{diagnosis.bug} (score {diagnosis.score:.2f}{runner_up})"))
+        score = say("score {score:.2f}", score=diagnosis.score)
+        if diagnosis.runner_up:
+            score += say(", runner-up {bug}", bug=diagnosis.runner_up)
+        found.append(("bug", say("{bug} ({score})", bug=diagnosis.bug, score=score)))
     if result.counterexample:
         found.append(("example", example(result.counterexample)))
     if result.explained_by:
-        found.append(("follows", f"from the failure of {result.explained_by}"))
+        found.append(("follows", say("from the failure of {claim}", claim=result.explained_by)))
     found += [("see", link) for link in (diagnosis.links if diagnosis else ())]
     return [(label, text) for label, text in found if text]
 
@@ -181,43 +184,60 @@ def left_open(report: Report) -> dict[str, list[tuple[str, list[str]]]]:
 
 def summary(report: Report) -> str:
     """Return the verdict of a report as one line; what was not run never counts as held."""
-    return f"{verdict(report)} ({circumstances(report)})"
+    return say(
+        "{verdict} ({circumstances})", verdict=verdict(report), circumstances=circumstances(report)
+    )
 
 
 def verdict(report: Report) -> str:
     """Return how many of the level's claims hold, and what became of the others."""
     if not report.in_level:
-        return f"{report.verdict}: nothing was judged, {report.broken}"
+        return say("{verdict}: nothing was judged, {why}", verdict=word(report), why=report.broken)
     unselected = report.in_level - len(report.results)
     if report.verdict == "partial":
-        held = f"{word(report)}: {ran(report)} claims checked"
+        held = say("{verdict}: {count} claims checked", verdict=word(report), count=ran(report))
         others = []
     else:
-        held = f"{word(report)}: {report.counts.get('pass', 0)} of {report.in_level} claims hold"
-        others = [f"{ran(report)} ran"] if report.verdict != "conformant" else []
+        held = say(
+            "{verdict}: {held} of {total} claims hold",
+            verdict=word(report),
+            held=report.counts.get("pass", 0),
+            total=report.in_level,
+        )
+        others = [say("{count} ran", count=ran(report))] * (report.verdict != "conformant")
     others += [rest] if (rest := tally(report.counts)) else []
-    others += [f"{unselected} not {'run' if report.broken else 'selected'}"] if unselected else []
+    if unselected:
+        others.append(
+            say("{count} not run", count=unselected)
+            if report.broken
+            else say("{count} not selected", count=unselected)
+        )
     if report.broken:
-        others.append(report.broken)
+        others.append(translated(report.broken))
     elif not report.judged:
-        others.append("nothing was judged")
+        others.append(say("nothing was judged"))
     if report.undecided:
-        others.append(report.undecided)
-    return f"{held}; {', '.join(others)}" if others else held
+        others.append(translated(report.undecided))
+    return say("{held}; {others}", held=held, others=say(", ").join(others)) if others else held
 
 
 def word(report: Report) -> str:
     """Return the verdict in words: optional parts that are left out are no failure."""
     if not report.judged and not report.broken:
-        return "could not judge"
-    return "no bug found" if report.verdict == "partial" else report.verdict
+        return say("could not judge")
+    return say("no bug found") if report.verdict == "partial" else say(report.verdict)
 
 
 def circumstances(report: Report) -> str:
     """Return what repeats a run: level, edition and seed; and its error budget and its time."""
-    return (
-        f"{report.level} level, edition {report.edition}, seed {report.seed}, "
-        f"false-alarm budget {report.budget:g}, {report.seconds:.1f} s"
+    return say(
+        "{level} level, edition {edition}, seed {seed}, false-alarm budget {budget:g}, "
+        "{seconds:.1f} s",
+        level=say(report.level),
+        edition=report.edition,
+        seed=report.seed,
+        budget=report.budget,
+        seconds=report.seconds,
     )
 
 
@@ -228,7 +248,8 @@ def ran(report: Report) -> int:
 
 def tally(counts: Mapping[str, int]) -> str:
     """Return in words how many claims ended with each status, except ``pass``."""
-    return ", ".join(f"{n} {STATUS[k]}" for k, n in counts.items() if n and k != "pass")
+    words = {say(STATUS[status]): n for status, n in counts.items() if n and status != "pass"}
+    return say(", ").join(say("{count} {status}", count=words[w], status=w) for w in words)
 
 
 def by_part(report: Report) -> dict[str, Counter[str]]:

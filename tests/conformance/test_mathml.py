@@ -8,7 +8,7 @@ import pytest
 
 from vae_ref.conformance.claims import all_claims
 from vae_ref.conformance.mutants import BANK
-from vae_ref.conformance.reports.formulas import as_latex, typeset, typeset_text
+from vae_ref.conformance.reports.mathml import as_latex, typeset, typeset_text
 
 CLAIMS = sorted({claim.formula for claim in all_claims()})
 BUGS = sorted({text for bug in BANK.values() for text in (bug.wrong, bug.right)})
