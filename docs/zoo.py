@@ -140,11 +140,11 @@ def _sections(found: dict[str, Rows], words: Words) -> Iterator[Iterator[str]]:
 
 def _section(bug: Bug, found: dict[str, Rows], words: Words) -> Iterator[str]:
     title, looks = words.bugs[bug.id]
-    explanation = bug.mutant.explanation
     yield from (f"({words.anchor}-{bug.id})=", f"### {title}", "")
     yield from ("```diff", *_changes(bug), "```", "")
     yield from _pictures(bug.id, title, found, words)
-    said = f"*{text(explanation[0].upper() + explanation[1:])}.*"
+    said = words.sentences.get(bug.mutant.explanation, bug.mutant.explanation)
+    said = text(said[0].upper() + said[1:])
     seen = ""
     if bug.mutant.links:
         places = (f"[{text(_place(address))}]({address})" for address in bug.mutant.links)

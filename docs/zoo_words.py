@@ -1,8 +1,10 @@
 """What the pages of the bug zoo say, in English and in Chinese."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.zoo.bugs import ZOO
+from vae_ref.support import messages
 
 __all__ = ["CHINESE", "ENGLISH", "Words"]
 
@@ -25,6 +27,7 @@ class Words(NamedTuple):
         seen: Where the bug was seen.
         comma: What stands between these places.
         bugs: The title of each bug, and what one sees of it.
+        sentences: The kit's sentences, where they are not in English.
     """
 
     anchor: str
@@ -41,6 +44,7 @@ class Words(NamedTuple):
     seen: str
     comma: str
     bugs: dict[str, tuple[str, str]]
+    sentences: dict[str, str]
 
 
 ENGLISH = Words(
@@ -61,10 +65,11 @@ ENGLISH = Words(
     losses="losses by epoch, in nats per test image",
     digits="Test digits over their reconstructions",
     draws="Draws from the prior",
-    says=" The kit says: {} {} exposes {}.",
+    says=" The kit says: *{}.* {} exposes {}.",
     seen=" Seen in {}.",
     comma=", ",
     bugs={bug.id: (bug.title, bug.looks) for bug in ZOO.values()},
+    sentences={},
 )
 
 CHINESE = Words(
@@ -85,7 +90,7 @@ CHINESE = Words(
     losses="每个轮次的损失，单位是奈特，按每幅测试图像计",
     digits="测试图像和它们的复制品",
     draws="从先验取点，解码得到的图像",
-    says="工具说：{} 揭穿它的断言是 {}，它在错误库里叫 {}。",
+    says="工具说：“{}”。揭穿它的断言是 {}，它在错误库里叫 {}。",
     seen="见于 {}。",
     comma="、",
     bugs={
@@ -155,7 +160,7 @@ CHINESE = Words(
         ),
         "nll-half-of-bce": (
             "只有一半的交叉熵",
-            "黑色的像素不计代价，所以它把一切涂白，报告的损失几乎是零。",
+            "它把所有像素都涂白，报告的损失几乎是零。",
         ),
         "nll-negated": (
             "重构的符号反了",
@@ -195,15 +200,15 @@ CHINESE = Words(
         ),
         "model-relu-on-mu": (
             "mu 经过了 ReLU",
-            "均值从不为负，先验却有一半为负。采样的图像不是数字。",
+            "先验有一半小于 0，那里没有均值。采样的图像不是数字。",
         ),
         "model-relu-on-logvar": (
             "logvar 经过了 ReLU",
-            "sigma 不会小于 1，没有一个编码是清楚的。复制品和采样的图像都模糊。",
+            "没有一个编码是清楚的。复制品和采样的图像都模糊。",
         ),
         "train-gradients-not-zeroed": (
             "没有 zero_grad",
-            "每一步走的都是以往所有梯度之和的方向。损失来回摆动，学到的只有哪里可能有笔画。",
+            "损失来回摆动，学到的只有哪里可能有笔画。",
         ),
         "train-pixels-divided-twice": (
             "像素又除了一次 255",
@@ -215,7 +220,8 @@ CHINESE = Words(
         ),
         "train-first-batch-tested": (
             "只测试第一批",
-            "模型训练得没错。它只算了一批的损失，却除以全部测试图像的数目。",
+            "模型训练得没错，只是损失看上去比实际好得多。",
         ),
     },
+    sentences=messages.read(Path(messages.__file__).with_name("zh_CN.po")),
 )

@@ -179,7 +179,7 @@ _BUGS = (
         "Half a cross-entropy",
         _NLL,
         "nll = -torch.sum(x * outputs.log())",
-        "Dark pixels cost nothing, so it paints white, and reports almost no loss.",
+        "It paints all pixels white, and reports almost no loss.",
     ),
     Bug(
         "nll-negated",
@@ -255,22 +255,21 @@ _BUGS = (
         "ReLU on mu",
         _MU,
         "mu = torch.relu(self.mu(h))",
-        "No mean is below 0, but half of the prior is. The draws are no digits.",
+        "Half of the prior is below 0, where no mean is. The draws are no digits.",
     ),
     Bug(
         "model-relu-on-logvar",
         "ReLU on logvar",
         _LOGVAR,
         "logvar = torch.relu(self.logvar(h))",
-        "No sigma is below 1, so no code is sharp. The copies and the draws are blurred.",
+        "No code is sharp. The copies and the draws are blurred.",
     ),
     Bug(
         "train-gradients-not-zeroed",
         "No zero_grad",
         "            optimizer.zero_grad()\n",
         "",
-        "Every step follows all older gradients too. The loss swings, and nothing is learned "
-        "but where ink is likely.",
+        "The loss swings, and nothing is learned but where ink is likely.",
     ),
     Bug(
         "train-pixels-divided-twice",
@@ -292,8 +291,7 @@ _BUGS = (
         "Test of the first batch alone",
         "test(model, held_out) /",
         "test(model, held_out[:128]) /",
-        "The model is trained right. The loss of one batch is divided by the number of all "
-        "test images.",
+        "The model is trained right. Its loss looks far better than it is.",
     ),
 )
 

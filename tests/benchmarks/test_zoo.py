@@ -122,6 +122,7 @@ def test_a_page_shows_every_bug_with_a_claim_that_notices_it(page, language):
     assert sections.keys() == ZOO.keys() == words.bugs.keys()
     for name, section in sections.items():
         assert f"[{words.bugs[name][0]}](#{anchor}-{name})" in shown[f"{key}_table"]
+        assert (page.text(ZOO[name].mutant.explanation[1:]) in section) == (language == "ENGLISH")
         claims = re.findall(r"\[`([\w-]+/[\w-]+)`\]", section)
         assert len(claims) == 1
         assert claims[0] in kill_matrix()[name]
