@@ -29,7 +29,7 @@ from vae_ref.support.denormals import denormals_flushed
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "zoo.jsonl"
 IMAGES = ROOT / "docs" / "images" / "zoo"
-SEEDS, EPOCHS, TRAINED, TESTED = 2, 6, 10_000, 2_000
+SEEDS, EPOCHS, TRAINED, TESTED = 5, 6, 10_000, 2_000
 COLUMNS = 10
 
 
