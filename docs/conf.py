@@ -37,6 +37,7 @@ html_theme = "furo"
 html_title = "vae_ref"
 html_show_sourcelink = False
 html_static_path = ["_static"]
+html_extra_path = ["_generated/history.html"]
 html_css_files = ["claims.css", "pages.css", "reading.css", "zoo.css"]
 highlight_options = {"python": {"stripnl": True}}  # the empty line that ends a doctest
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import subprocess
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from benchmarks.audit import TARGETS, ratios
 from benchmarks.scaling import slope
 from benchmarks.standings import CONTESTANTS, STEADY, Spread, Standings, interval
+from vae_ref.gate import history, trend
 
 __all__ = ["substitutions"]
 
@@ -41,6 +43,7 @@ def substitutions() -> dict[str, str]:
         "performance_audit": _all("audit", _audit, "python -m benchmarks.audit"),
         "performance_power": "\n".join(_power()),
         "performance_planted": "\n".join(_planted()),
+        "performance_history": "\n".join(_history()),
         "performance_gpu": "\n\n".join(
             _all(kind, section, command, device="cuda")
             for kind, section, command in (
@@ -217,6 +220,52 @@ def _planted() -> Iterator[str]:
         yield f"| {row['what']} | `{line}` | {said if row['named'] else 'another line'} |"
     yield ""
     yield f"*Made by `python -m benchmarks.planted`. From `benchmarks/results/{file.name}`.*"
+
+
+def _history() -> Iterator[str]:
+    """Say which commits changed a time, and make the page of all times and counts."""
+    file = RESULTS / "history.jsonl"
+    page = PICTURES / "history.html"
+    if not file.exists():
+        page.write_text("Not measured.\n")
+        yield "Not measured; `vae-ref-gate record --last 40` would."
+        return
+    lines = history.read(file)
+    order = _order(lines)
+    found = history.series(lines, order)
+    page.write_text(trend.page(found, order, "vae_ref: what every commit costs"))
+    changed = trend.changes([one for one in found if one.name.endswith("/time")], order)
+    yield (
+        f"{len({line['commit'] for line in lines})} commits of this repository were recorded. "
+        '<a href="history.html">A page of its own</a> shows every time and every count of them. '
+        f"A time changed {len(changed)} times:"
+    )
+    yield ""
+    yield "| workload | from | to | change | commit |"
+    yield "|---|--:|--:|--:|---|"
+    for row in changed:
+        subject = row["subject"].replace("|", "∣")
+        yield (
+            f"| {row['name'].removesuffix('/time')} | {row['before']} | {row['after']} "
+            f"| {row['change']} | `{row['commit'][:10]}` {subject}{row['among']} |"
+        )
+    yield ""
+    on = lines[-1]["on"]
+    yield (
+        f"*Times are relative to those of `{lines[-1]['reference'][:10]}`. {on['processor']}, "
+        f"{on['cores']} cores, torch {on['torch']}, {on['date'][:10]}. From "
+        f"`benchmarks/results/{file.name}`.*"
+    )
+
+
+def _order(lines: list[dict[str, Any]]) -> list[str]:
+    """Return all commits, the oldest first; without the whole history, those recorded."""
+    git = ["git", "rev-list", "--reverse", "HEAD"]
+    answer = subprocess.run(git, cwd=HERE, check=False, capture_output=True, text=True)
+    order = answer.stdout.split()
+    if {line["commit"] for line in lines} <= set(order):
+        return order
+    return [line["commit"] for line in sorted(lines, key=lambda line: line["date"])]
 
 
 def _draw_race(standings: Standings) -> Any:

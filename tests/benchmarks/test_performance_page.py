@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import math
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def test_without_results_the_page_names_the_commands(page):
         "audit": "python -m benchmarks.audit",
         "gpu": "python -m benchmarks.race --device cuda",
         "planted": "python -m benchmarks.planted",
+        "history": "vae-ref-gate record --last 40",
         "power": "python -m benchmarks.gate_power measure",
     }.items():
         assert f"Not measured; `{command}` would." in found[f"performance_{name}"]
@@ -133,6 +135,32 @@ def test_scaling_is_shown(page, tmp_path):
     assert "| threads | 1 | 2 | 0.010 | 0.020 | – |" in found
     assert "310 after the first epoch and 311 after epoch 3" in found
     ET.parse(tmp_path / "pictures" / "scaling_here.svg")
+
+
+def test_the_history_names_the_commits_that_changed_a_time(page, tmp_path):
+    on = provenance.record(threads=1)
+    lines = [
+        {
+            "commit": f"{number:040}",
+            "date": f"2026-11-{number + 10}",
+            "subject": f"Change | {number}",
+            "reference": "0" * 40,
+            "on": on,
+            "counts": {"step": {"operations": 7}},
+            "times": {"step": [math.log(2.0 if number > 4 else 1.0) + 1e-3 * n for n in range(3)]},
+            "absent": {},
+        }
+        for number in range(10)
+    ]
+    (tmp_path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shown = page.substitutions()["performance_history"]
+    assert "10 commits" in shown
+    assert "A time changed 1 times:" in shown
+    assert "| step | 1.001 | 2.002 | +100.0% |" in shown
+    assert "Change ∣ 5" in shown
+    drawn = (tmp_path / "pictures" / "history.html").read_text()
+    assert "step/time" in drawn
+    assert "operations" in drawn
 
 
 def test_what_a_visit_to_a_gpu_measured_is_shown(page, tmp_path):

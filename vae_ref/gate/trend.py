@@ -7,7 +7,7 @@ from typing import Any
 
 from vae_ref.gate.history import Series
 
-__all__ = ["page"]
+__all__ = ["changes", "page"]
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -75,7 +75,7 @@ def page(found: Sequence[Series], order: Sequence[str], title: str) -> str:
             (name, _chart(list(group)))
             for name, group in groupby(of_machine, key=lambda s: s.name.rpartition("/")[0])
         ]
-        machines.append((machine, _rows(of_machine, order), workloads))
+        machines.append((machine, changes(of_machine, order), workloads))
     template = Environment(autoescape=True, trim_blocks=True).from_string(PAGE)
     return template.render(
         title=title,
@@ -86,8 +86,18 @@ def page(found: Sequence[Series], order: Sequence[str], title: str) -> str:
     )
 
 
-def _rows(found: list[Series], order: Sequence[str]) -> list[dict[str, Any]]:
-    """List the changes, the latest first."""
+def changes(found: Sequence[Series], order: Sequence[str]) -> list[dict[str, Any]]:
+    """List where the counts and times changed, the latest first.
+
+    Args:
+        found: The counts and times.
+        order: All commits, the oldest first.
+
+    Returns:
+        Rows with ``name``, ``before``, ``after``, ``change``, ``worse``, ``commit``, ``date``,
+        ``subject``, ``among``, which says how many commits before it were not recorded, and
+        ``at``, its place in the order.
+    """
     rows = []
     for series in found:
         timed = series.name.endswith("/time")
