@@ -38,7 +38,7 @@ html_title = "vae_ref"
 html_show_sourcelink = False
 html_static_path = ["_static"]
 html_extra_path = ["_generated/history.html"]
-html_css_files = ["claims.css", "pages.css", "reading.css"]
+html_css_files = ["claims.css", "pages.css", "reading.css", "zoo.css"]
 highlight_options = {"python": {"stripnl": True}}  # the empty line that ends a doctest
 
 myst_enable_extensions = [
@@ -138,6 +138,7 @@ def _substitute(app: Any, config: Any) -> None:
     import notebooks
     import performance
     import text
+    import zoo
 
     config.myst_substitutions = {
         "mnist_seeds": _seeds_table(),
@@ -147,6 +148,7 @@ def _substitute(app: Any, config: Any) -> None:
         **isolated.substitutions(),
         **field_report.substitutions(),
         **text.substitutions(),
+        **zoo.substitutions(),
         **live.substitutions(),
         **performance.substitutions(),
         **every_float.substitutions(),

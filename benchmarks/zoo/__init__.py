@@ -1,0 +1,1 @@
+"""The bug zoo: what becomes of a VAE with one wrong line."""
