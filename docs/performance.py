@@ -227,7 +227,7 @@ def _history() -> Iterator[str]:
     file = RESULTS / "history.jsonl"
     page = PICTURES / "history.html"
     if not file.exists():
-        page.write_text("Not measured.\n")
+        page.write_text('<!doctype html><html lang="en"><title>History</title></html>')
         yield "Not measured; `vae-ref-gate record --last 40` would."
         return
     lines = history.read(file)
