@@ -247,6 +247,18 @@ def test_what_is_raised_is_an_error_and_the_run_goes_on(error, message):
     assert report.verdict == "violated"
 
 
+def test_a_kl_that_is_subtracted_from_a_squared_error_is_no_fault_of_the_kit():
+    """It implies a negative variance, whose logarithm does not exist."""
+
+    def loss(outputs, x, mu, logvar):
+        return ((outputs - x) ** 2).sum() - 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
+
+    report = conformance.verify(Subject(name="subtracted", loss=loss), only="objective/*")
+    found = {result.claim.id: result.status for result in report.results}
+    assert "error" not in found.values()
+    assert found["objective/beta"] == found["objective/lower-bound"] == "fail"
+
+
 def test_ctrl_c_ends_the_run():
     def act(mu, logvar):
         signal.raise_signal(signal.SIGINT)

@@ -341,6 +341,8 @@ class _KnownModel:
             raise NotApplicable("means over latents or pixels are declared, which are no bound")
         if not probe.likelihood.absolute and not divergence:
             raise NotApplicable("the loss has no KL, so it implies no variance")
+        if not probe.likelihood.absolute and divergence / reconstruction < 0:
+            raise Violation("a term is subtracted, so no variance makes the loss a negative ELBO")
         if probe.likelihood.name == "laplace":
             raise NotApplicable("quadrature is not exact for a likelihood with a corner")
         self.probe = probe
