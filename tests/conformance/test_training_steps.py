@@ -135,3 +135,21 @@ def test_every_implementation_has_a_step_and_one_place():
     assert len(names) == len(set(names))
     assert all(BROKEN[name] for some in (OTHERWISE, UNSEEN, RAISES) for name in some)
     assert OTHERWISE.keys().isdisjoint(UNSEEN)
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.5, 3.0])
+def test_a_squared_error_is_not_accused_of_its_weight_when_the_kl_is_subtracted(weight):
+    """With any weight it is a Gaussian of some variance; only the sign is wrong."""
+    torch.manual_seed(0)
+    heads, decoder, x = torch.nn.Linear(12, 6), torch.nn.Linear(3, 12), torch.rand(5, 12)
+
+    def step():
+        mu, logvar = heads(x).chunk(2, 1)
+        outputs = decoder(mu + torch.exp(logvar / 2) * torch.randn_like(mu))
+        kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
+        return weight * (outputs - x).square().sum() - kl
+
+    (found,) = [r.diagnosis for r in audit_step(step).report.results if r.diagnosis]
+    assert found.explanation.startswith("your KL is subtracted: add it")
+    assert "reconstruction" not in found.explanation
+    assert found.yours == "NLL − KL"

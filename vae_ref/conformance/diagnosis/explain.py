@@ -177,7 +177,7 @@ def _name(
                 return _by_answers(probe, slot, roots, ran)
             fixed, by_weights = probe.subject.weights, None
             if fixed and slot == "loss" and any(r.symptom.startswith(_WEIGHED) for r in roots):
-                by_weights = weights.explain(fixed)
+                by_weights = weights.explain(fixed, scaled=not probe.likelihood.absolute)
             if fixed and fixed.twice and slot == "loss" and not by_weights:
                 by_weights = weights.explain_reductions(fixed, {r.symptom for r in roots})
             return by_weights or _by_fingerprint(probe, slot, roots)

@@ -98,19 +98,28 @@ def _factor(value: float, examples: int, features: int, name: str, scale: float)
     return _Factor(f"times-{value:.6g}", value, 3, f"multiplied by {value:.6g}", "")
 
 
-def explain(weights: Weights) -> Diagnosis | None:
-    """Name the reason why the KL has another weight than the reconstruction."""
-    if not weights.nll or not weights.kl:
+def explain(weights: Weights, *, scaled: bool = False) -> Diagnosis | None:
+    """Name the reason why the KL has another weight than the reconstruction.
+
+    Args:
+        weights: The weights of both terms.
+        scaled: Whether the likelihood has a scale that is free, such as a squared error: then the
+            weights may have any ratio that is positive.
+    """
+    a, b = weights.nll, weights.kl
+    if not a or not b:
         return None
+    if scaled:
+        a, b = math.copysign(1, a), math.copysign(1, b)
     found: list[tuple[float, _Factor, _Factor]] = []
     for scale in (1.0, 1.0 / weights.examples):
-        nll = _factor(weights.nll / scale, weights.examples, weights.pixels, "pixels", scale)
-        kl = _factor(weights.kl / scale, weights.examples, weights.latents, "latents", scale)
+        nll = _factor(a / scale, weights.examples, weights.pixels, "pixels", scale)
+        kl = _factor(b / scale, weights.examples, weights.latents, "latents", scale)
         found.append((nll.cost + kl.cost, nll, kl))
     _, nll, kl = min(found, key=lambda item: item[0])
     if not nll.key and not kl.key:
         return None
-    beta = weights.kl / weights.nll
+    beta = b / a
     reasons = []
     for term, factor, place in (
         ("your reconstruction term", nll, weights.nll_place),
@@ -126,7 +135,7 @@ def explain(weights: Weights) -> Diagnosis | None:
         bug=name,
         explanation=explanation,
         score=1.0,
-        yours=f"{weights.nll:.6g} NLL + {weights.kl:.6g} KL",
+        yours=_sum(a, b),
         right="NLL + KL, or the mean over n of both",
         links=known.links if known else (),
     )
@@ -148,11 +157,17 @@ def explain_reductions(weights: Weights, symptoms: Collection[str]) -> Diagnosis
                 f"({weights.nll_place}), and your KL is {kl} ({weights.kl_place}), so its weight "
                 f"changes {law} the batch size: sum both, or average both",
                 score=1.0,
-                yours=f"{weights.nll:.6g} NLL + {weights.kl:.6g} KL",
+                yours=_sum(weights.nll or 0.0, weights.kl or 0.0),
                 right="NLL + KL, or the mean over n of both",
                 links=BANK[name].links,
             )
     return None
+
+
+def _sum(nll: float, kl: float) -> str:
+    terms = ((abs(nll), "NLL"), (abs(kl), "KL"))
+    first, second = (name if size == 1 else f"{size:.6g} {name}" for size, name in terms)
+    return f"{'−' if nll < 0 else ''}{first} {'−' if kl < 0 else '+'} {second}"
 
 
 def _name(nll: _Factor, kl: _Factor) -> str:
@@ -169,7 +184,7 @@ def _effect(beta: float, weights: Weights) -> str:
     """Say what a weight of the KL does, at the sizes of the step."""
     sizes = f"At {weights.pixels} pixels and {weights.latents} latents"
     if beta < 0:
-        return f"{sizes} you train with beta {beta:.4g}: the codes are driven from the prior"
+        return "The codes are driven from the prior, and the loss falls without end"
     if beta < 1:
         return (
             f"{sizes} you train with beta {beta:.4g}: the KL is {1 / beta:.4g} times too weak, so "
