@@ -59,8 +59,8 @@ def kl_to_standard_normal(mu: Codes, logvar: Codes) -> PerExample:
 
     .. math::
         \mathrm{KL}\big(N(\mu, \sigma^2)\,\|\,N(0, I)\big)
-        = \tfrac12 \sum_d \big(\mu_d^2 + \sigma_d^2 - \log \sigma_d^2 - 1\big)
-        = \sum_d \tfrac12 \mu_d^2 + \tfrac12 (\sigma_d - 1)^2 + (\sigma_d - 1 - \log \sigma_d)
+        &= \tfrac12 \sum_d \big(\mu_d^2 + \sigma_d^2 - \log \sigma_d^2 - 1\big) \\
+        &= \sum_d \tfrac12 \mu_d^2 + \tfrac12 (\sigma_d - 1)^2 + (\sigma_d - 1 - \log \sigma_d)
 
     The function computes the second form. None of its terms is negative, so they do not cancel
     each other. The result is correct to a few units in the last place for every ``mu`` and

@@ -1,4 +1,4 @@
-// Mark one text of every combination of colours and sizes.
+// Mark one text of every combination of colours and sizes; return how many there are.
 const seen = new Set();
 for (const element of document.body.querySelectorAll("*")) {
   element.removeAttribute("data-of-its-style");
@@ -13,3 +13,4 @@ for (const element of document.body.querySelectorAll("*")) {
   if (!seen.has(key)) element.setAttribute("data-of-its-style", "");
   seen.add(key);
 }
+return seen.size;

@@ -71,6 +71,11 @@ def test_what_is_right_is_not_found(body, browser, page_with):
     assert not list(wrong_languages(site))
 
 
+def test_a_page_without_text_is_read(browser, tmp_path):
+    (tmp_path / "page.html").write_text('<html lang="en"><title>A page</title></html>')
+    assert not list(look(browser, tmp_path, "page.html"))
+
+
 @pytest.mark.parametrize("link", ["none.html", "page.html#none", "#none", "folder/page.html"])
 def test_a_broken_link_is_found(link, page_with):
     assert list(broken_links(page_with(f'<a href="{link}">there</a>'))) == [f"page.html: a {link}"]
