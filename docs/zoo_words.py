@@ -144,7 +144,7 @@ CHINESE = Words(
         ),
         "kl-no-mu": (
             "KL 散度缺了 mu",
-            "没有什么让 mu 保持很小。编码四散，从先验取的点碰不到它们。",
+            "没有哪一项约束 mu 的大小。编码四散，从先验取的点碰不到它们。",
         ),
         "kl-logvar-as-log-sigma": (
             "KL 散度把 logvar 当成 log sigma",

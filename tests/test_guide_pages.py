@@ -47,7 +47,7 @@ STOP = re.compile(
     r'(?<=[.?!])\s+|(?<=[.?!]["*)])\s+|(?<=[。！？])(?![”*）])|(?<=[。！？][”*）])|\n'
 )
 PROOF = re.compile(
-    r"(?:\.\./)+(?:claims/\w+\.md#|kinds/|benchmarks/results/|(?:bugs|text|results|derivation)\.md)"
+    r"(?:\.\./)+(?:claims/\w+\.md#|kinds/|benchmarks/results/|(?:bugs|text|results|derivation|(?:zh/)?zoo)\.md)"
 )
 PROSE = ("paragraph", "list", "table")
 
@@ -90,8 +90,8 @@ def target(page, link):
     """Return what a link of a page leads to, with a page of the guide in English."""
     place, _, anchor = link.partition("#")
     path = Path(os.path.normpath(page.parent / place)) if place else page
-    if path.parent == CHINESE:
-        path = ENGLISH / path.name
+    if path.parent.name == "zh":
+        path = path.parent.parent / path.name
     return f"{path.relative_to(ROOT)}#{anchor}"
 
 
