@@ -435,9 +435,15 @@ def test_what_others_say_needs_an_answer_after_it(said):
 
 
 def test_sources_have_years_and_say_nothing_else():
-    for cited in ("Sources: Kingma and Welling 2014; Ghosh and others 2020.", "出处：Ghosh 等 2020。"):
+    for cited in (
+        "Sources: Kingma and Welling 2014; Ghosh and others 2020.",
+        "出处：Ghosh 等 2020。",
+    ):
         assert list(unproved(cited)) == []
-        for measured in (cited.replace("2020", "3 times"), cited.replace("出处：", "见").replace("S", "s")):
+        for measured in (
+            cited.replace("2020", "3 times"),
+            cited.replace("出处：", "见").replace("S", "s"),
+        ):
             assert list(unproved(measured)) == [measured]
 
 
