@@ -22,7 +22,7 @@ HEADINGS = {
     "training/aggregate-posterior": "All codes together are near the prior, but not equal to it",
     "training/autoencoder-copies": "The autoencoder copies better",
     "training/blur": "The VAE's images are blurrier than the data",
-    "training/clouds-overlap": "The clouds of similar images overlap",
+    "training/clouds-overlap": "The clouds of one class overlap more, if not much",
     "training/empty-volume": "More of the autoencoder's latent space is empty",
     "training/holes": "Draws from the prior: digits from the VAE, blots from the autoencoder",
     "training/importance-weighted": "The bound rises with the number of samples",

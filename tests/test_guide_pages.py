@@ -34,6 +34,7 @@ SAYS = re.compile(  # a number, a cause, or a comparison
     re.IGNORECASE,
 )
 REPORTED = re.compile(r'It is often said|常有人说|["“][^"”]+["”]$')  # what others say
+YEAR = re.compile(r"(?:(?<=[a-z] )|(?<=等 ))(?:19|20)\d\d\b")
 HAN = "[\u4e00-\u9fff]"
 HALF_WIDTH = re.compile(rf"""{HAN} *[,.;:?!()"]|[,.;:?!()"] *{HAN}""")
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]*)\)")
@@ -47,7 +48,7 @@ STOP = re.compile(
     r'(?<=[.?!])\s+|(?<=[.?!]["*)])\s+|(?<=[。！？])(?![”*）])|(?<=[。！？][”*）])|\n'
 )
 PROOF = re.compile(
-    r"(?:\.\./)+(?:claims/\w+\.md#|kinds/|benchmarks/results/|(?:bugs|text|results|derivation)\.md)"
+    r"(?:\.\./)+(?:claims/\w+\.md#|kinds/|benchmarks/results/|(?:bugs|text|results|derivation|(?:zh/)?zoo)\.md)"
 )
 PROSE = ("paragraph", "list", "table")
 
@@ -90,8 +91,8 @@ def target(page, link):
     """Return what a link of a page leads to, with a page of the guide in English."""
     place, _, anchor = link.partition("#")
     path = Path(os.path.normpath(page.parent / place)) if place else page
-    if path.parent == CHINESE:
-        path = ENGLISH / path.name
+    if path.parent.name == "zh":
+        path = path.parent.parent / path.name
     return f"{path.relative_to(ROOT)}#{anchor}"
 
 
@@ -173,13 +174,18 @@ def unproved(text):
                 yield sentence
             elif figures or any(PROOF.match(link) for _, link in LINK.findall(sentence)):
                 reported.clear()
-            elif SAYS.search(words(Block("", CHAPTER.sub("", sentence)))):
+            elif SAYS.search(words(Block("", CHAPTER.sub("", _without_years(sentence))))):
                 shown = sentence.endswith((":", "：")) and after.kind in ("formula", "fence")
                 if REPORTED.match(sentence):
                     reported.append(sentence)
                 elif not shown:
                     yield sentence
         yield from reported
+
+
+def _without_years(sentence):
+    """Remove the years of what a sentence only cites."""
+    return YEAR.sub("", sentence) if sentence.startswith(("Sources: ", "出处：")) else sentence
 
 
 def _is_of(figure, link):
@@ -426,6 +432,19 @@ def test_what_others_say_needs_an_answer_after_it(said):
     assert list(unproved(f"{said} {answer}")) == []
     for unanswered in (said, f"{answer} {said}", f"{said}\n\n{answer}"):
         assert list(unproved(unanswered)) == [said]
+
+
+def test_sources_have_years_and_say_nothing_else():
+    for cited in (
+        "Sources: Kingma and Welling 2014; Ghosh and others 2020.",
+        "出处：Ghosh 等 2020。",
+    ):
+        assert list(unproved(cited)) == []
+        for measured in (
+            cited.replace("2020", "3 times"),
+            cited.replace("出处：", "见").replace("S", "s"),
+        ):
+            assert list(unproved(measured)) == [measured]
 
 
 def test_typed_numbers_missing_commands_and_half_width_are_found():

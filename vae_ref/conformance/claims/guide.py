@@ -292,8 +292,8 @@ def overlaps(probe: Probe, variant: Variant) -> tuple[Tensor, Tensor]:
 
 @_claim(
     "training/clouds-overlap",
-    statement="The posteriors of similar images overlap: those of one class overlap more than "
-    "those of two classes. Without the KL they are all but points, which do not overlap.",
+    statement="The posteriors of two images of one class overlap more than those of two classes. "
+    "Without the KL they are all but points, which do not overlap.",
     formula=r"-\log \int \sqrt{q(z \mid x_a)\,q(z \mid x_b)}\,dz",
     source=f"Kingma and Welling 2014, equation 9; {GUIDE}; Bhattacharyya 1943 for the overlap",
     kills=("loss-no-kl", "loss-kl-weight-1e-6"),

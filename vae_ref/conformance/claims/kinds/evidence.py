@@ -265,8 +265,8 @@ def _require_bound(probe: Probe, excess: Tensor, what: str) -> None:
 
 @of_lower(
     "evidence/lower-never-above",
-    statement="The lower estimate is hardly ever above log p(x), even if the posterior is narrow "
-    "and the temperatures are few.",
+    statement="The lower estimate is above log p(x) by more than t with a probability of at most "
+    "e^-t, even if the posterior is narrow and the temperatures are few.",
     formula=r"P\Big(\textstyle\sum_n \log w_n > \sum_n \log p(x_n) + t\Big) \le e^{-t}",
     source="Grosse, Ghahramani and Adams 2015, section 2.1 (Markov's inequality)",
     kind="statistical",
@@ -282,8 +282,8 @@ def lower_never_above(probe: Probe) -> None:
 
 @of_upper(
     "evidence/upper-never-below",
-    statement="The upper estimate is hardly ever below log p(x), even if the posterior is narrow "
-    "and the temperatures are few.",
+    statement="The upper estimate is below log p(x) by more than t with a probability of at most "
+    "e^-t, even if the posterior is narrow and the temperatures are few.",
     formula=r"P\Big(\textstyle\sum_n -\log w_n < \sum_n \log p(x_n) - t\Big) \le e^{-t}",
     source="Grosse, Ghahramani and Adams 2015, section 3 (Markov's inequality)",
     kind="statistical",
