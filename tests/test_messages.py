@@ -144,8 +144,8 @@ def test_the_command_speaks_chinese_within_80_columns(chinese, arguments, words)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["claims", "kl"], "没有断言与 'kl' 匹配；您是不是想用 kl/*？"),
-        (["trian"], "没有命令 'trian'。您是不是想用 'train'？"),
+        (["claims", "kl"], "没有断言与 'kl' 匹配；你是不是想用 kl/*？"),
+        (["trian"], "没有命令 'trian'。你是不是想用 'train'？"),
         (["verify", "no.py", "--in-process"], "没有文件 no.py"),
         (["verify", "--seed", "x"], "--seed 必须是一个数或 fresh，不能是 x。请用 0、1、2……"),
     ],
