@@ -174,7 +174,7 @@ def _of_module(
 
 
 def _refusal(target: str, reason: str) -> TargetError:
-    """Return the error that says why a target cannot be judged; a script that trains can be run."""
+    """Return the error that says why a target cannot be judged, and that a script can be run."""
     place, _ = _parted(target)
     if _is_script(Path(place)):
         reason = f"If it is a script that trains, try: vae-ref run {place}. {reason}"
