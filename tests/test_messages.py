@@ -61,6 +61,7 @@ def test_english_can_be_spoken_within():
     [
         ("there is no module and encode", "没有 module 和 encode"),
         ("there is no loss", "没有 loss"),
+        ("there is no kl function of its own", "没有单独的 kl 函数"),
         ("the KL is 2, not 1", "KL：实为 2，应为 1"),
         ("the noise of {0} % is 2, not 1", "the noise of {0} %：实为 2，应为 1"),
         ("two\nlines that nobody translated", "two\nlines that nobody translated"),

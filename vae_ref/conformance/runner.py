@@ -161,6 +161,10 @@ def check(
         return Result(claim=claim, status="not-applicable", message=_ELSEWHERE)
     if missing:
         lacks = " and ".join(need.replace("|", " or ") for need in missing)
+        if missing == ["kl"] and probe.subject.has("loss"):
+            lacks = "kl function of its own"
+        if missing == ["forward"] and probe.subject.diagram:
+            lacks = "forward function of its own, as the step was audited"
         return Result(claim=claim, status="not-applicable", message=f"there is no {lacks}")
     result, hangs = _check(claim, probe, notes, begins)
     return _check(claim, probe, notes, begins)[0] if hangs else result
