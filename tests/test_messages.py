@@ -61,6 +61,7 @@ def test_english_can_be_spoken_within():
     [
         ("there is no module and encode", "没有 module 和 encode"),
         ("there is no loss", "没有 loss"),
+        ("there is no kl function of its own", "没有单独的 kl 函数"),
         ("the KL is 2, not 1", "KL：实为 2，应为 1"),
         ("the noise of {0} % is 2, not 1", "the noise of {0} %：实为 2，应为 1"),
         ("two\nlines that nobody translated", "two\nlines that nobody translated"),
@@ -144,8 +145,8 @@ def test_the_command_speaks_chinese_within_80_columns(chinese, arguments, words)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["claims", "kl"], "没有断言与 'kl' 匹配；您是不是想用 kl/*？"),
-        (["trian"], "没有命令 'trian'。您是不是想用 'train'？"),
+        (["claims", "kl"], "没有断言与 'kl' 匹配；你是不是想用 kl/*？"),
+        (["trian"], "没有命令 'trian'。你是不是想用 'train'？"),
         (["verify", "no.py", "--in-process"], "没有文件 no.py"),
         (["verify", "--seed", "x"], "--seed 必须是一个数或 fresh，不能是 x。请用 0、1、2……"),
     ],

@@ -4,11 +4,12 @@ import dataclasses
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
-from vae_ref.conformance import Subject, parametrize_with_claims
+from vae_ref.conformance import Subject, TargetError, parametrize_with_claims
 from vae_ref.conformance.claims import all_claims
 from vae_ref.conformance.probe import draws
 from vae_ref.conformance.probe.probe import Probe
@@ -278,6 +279,16 @@ def test_claims_are_chosen_by_pattern_and_level(subjects):
     assert ids() == [claim.id for claim in known if claim.level == "standard"]
     assert ids(level="trained") == [claim.id for claim in known]
     assert ids(only="kl/gradient-*") == ["kl/gradient-mu", "kl/gradient-logvar"]
+
+
+@pytest.mark.parametrize("as_given", [str, Path])
+def test_a_file_is_loaded_as_the_command_does(tmp_path, as_given):
+    file = tmp_path / "own.py"
+    file.write_text("def kl_divergence(mu, logvar): return (mu + logvar).sum()")
+    mark = parametrize_with_claims(as_given(file), only="kl/closed-form")
+    assert "own.py violates kl/closed-form" in message_of(mark, "kl/closed-form")
+    with pytest.raises(TargetError, match="there is no file no_such.py"):
+        parametrize_with_claims(as_given("no_such.py"))
 
 
 @pytest.mark.parametrize(

@@ -676,6 +676,45 @@ def test_a_bad_file_is_answered_in_one_line(write, source, message):
     assert "recognition.py" not in str(error.value), "the place is in our file, not in theirs"
 
 
+TRAINS = """
+import torch
+def training_step(model, x): return model(x).square().mean()
+"""
+MAIN = "if __name__ == '__main__':\n    training_step(None, None)"
+LOOP = "w = torch.ones(1, requires_grad=True)\nfor _ in range(2):\n    (w * w).backward()"
+
+SCRIPTS = {
+    "needs a batch": (TRAINS + MAIN, "", "takes model, x; say how"),
+    "needs a batch, by name": (TRAINS + MAIN, ":training_step", "takes model, x; say how"),
+    "has no VAE": ("import torch\n" + LOOP, "", "has no VAE: "),
+    "has a VAE with arguments": (
+        varied(SMALL, ("__init__(self)", "__init__(self, width)"), after=MAIN),
+        "", "VAE needs arguments",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "name", "reason"), SCRIPTS.values(), ids=SCRIPTS)
+def test_a_refusal_of_a_script_says_first_that_it_can_be_run(write, source, name, reason):
+    path = write(source)
+    with pytest.raises(TargetError) as error:
+        load(path + name)
+    advice = f"If it is a script that trains, try: vae-ref run {path}. "
+    assert str(error.value).startswith(advice)
+    assert reason in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [TRAINS, "def train(loss):\n    loss.backward()", "import jax\n" + TRAINS + MAIN],
+    ids=["no main block", "backward in a function", "JAX, which run does not watch"],
+)
+def test_a_refusal_of_what_is_no_script_of_torch_does_not(write, source):
+    with pytest.raises(TargetError) as error:
+        load(write(source))
+    assert "vae-ref run" not in str(error.value)
+
+
 HANGING = {
     "at import": ("while True: pass", "0.3 s of CPU time"),
     "asleep": ("import time\ntime.sleep(600)", "0.2 s"),

@@ -23,6 +23,7 @@ from vae_ref.conformance.guards import TimeLimit, global_state_kept
 from vae_ref.conformance.probe import draws
 from vae_ref.conformance.records import (
     TEXTBOOK,
+    Diagram,
     Inconclusive,
     NotApplicable,
     Report,
@@ -759,6 +760,24 @@ def test_weights_in_another_process_are_said_to_be_there():
     for need, message in needs.items():
         claim = dataclasses.replace(CLAIMS[CLOSED], needs=need)
         assert check(claim, probe).message == message
+
+
+@pytest.mark.parametrize(
+    ("parts", "need", "message"),
+    [
+        ({}, "kl", "there is no kl"),
+        ({"loss": print}, "kl", "there is no kl function of its own"),
+        ({"loss": print}, "forward", "there is no forward"),
+        (
+            {"diagram": Diagram(nodes=(), edges=())},
+            "forward",
+            "there is no forward function of its own, as the step was audited",
+        ),
+    ],
+)
+def test_a_part_that_was_taken_from_elsewhere_is_not_called_missing(parts, need, message):
+    claim = dataclasses.replace(CLAIMS[CLOSED], needs=(need,))
+    assert check(claim, probe_of(subject(**parts))).message == message
 
 
 def report_of(*statuses, in_level=None):

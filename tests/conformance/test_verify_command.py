@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from strangers import MEAN_KL, SMALL, kl_that, varied
 
 from vae_ref.conformance import all_claims
+from vae_ref.conformance.diagnosis.explain import kill_matrix
 from vae_ref.conformance.loading import recognition
 from vae_ref.conformance.reports import plain_formula
 
@@ -305,6 +306,23 @@ def test_one_claim_is_shown_in_full(vae_ref_command, claim):
     for text in (claim.id, claim.statement, plain_formula.plain(claim.formula), *claim.kills):
         assert " ".join(text.split()) in words
     assert max(map(cell_len, output.splitlines())) <= 100
+
+
+def test_the_label_of_a_tolerance_says_whether_it_is_allowed(vae_ref_command):
+    _, output, _ = vae_ref_command("claims", "training/loss")
+    assert "  violated by  a measure outside the interval of the reference's seeds\n" in output
+    assert "tolerance" not in output
+    _, output, _ = vae_ref_command("claims", "kl/closed-form")
+    assert "  tolerance  32 roundings" in output
+
+
+def test_a_claim_lists_the_bugs_that_it_must_find_and_those_it_also_finds(vae_ref_command):
+    claim = all_claims()[0]
+    _, output, _ = vae_ref_command("claims", claim.id)
+    required, _, others = output.partition("must find\n")[2].partition("also finds: ")
+    assert all(f"  {bug} " in required for bug in claim.kills)
+    seen = {bug for bug, claims in kill_matrix().items() if claim.id in claims}
+    assert {*others.replace(",", "").split()} == seen - {*claim.kills} != set()
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ _VERB = {
 
 
 def parametrize_with_claims(
-    subject: "Subject | None" = None,
+    subject: "Subject | str | Path | None" = None,
     *,
     step: Callable[..., Any] | None = None,
     batch: Any = None,
@@ -47,7 +47,7 @@ def parametrize_with_claims(
     claim does not apply or could not be decided. All claims share what was drawn and trained.
 
     Args:
-        subject: What is under test.
+        subject: What is under test, or what `load` takes, such as a file.
         step: Instead of a subject, a function that returns the loss.
         batch: What the step is called with, if anything; after that with all of it twice.
         expected_failures: Claim ids with the reason why they are known to fail; such a failure is
@@ -61,6 +61,7 @@ def parametrize_with_claims(
         InputError: If there is neither subject nor step, or both, or a batch without a step, or
             no such edition.
         NoVAEError: If the step has no VAE that can be judged; the message says why.
+        TargetError: If a subject cannot be loaded.
         UnknownClaimError: If ``only`` or an expected failure matches no claim.
 
     Example:

@@ -15,6 +15,7 @@ from vae_ref.conformance import guards
 from vae_ref.conformance.answers import intervals
 from vae_ref.conformance.claims import BUDGET, all_claims, significance
 from vae_ref.conformance.diagnosis.explain import explain
+from vae_ref.conformance.loading.recognition import load
 from vae_ref.conformance.mutants import BANK
 from vae_ref.conformance.probe.networks import changed
 from vae_ref.conformance.probe.probe import Probe
@@ -160,6 +161,10 @@ def check(
         return Result(claim=claim, status="not-applicable", message=_ELSEWHERE)
     if missing:
         lacks = " and ".join(need.replace("|", " or ") for need in missing)
+        if missing == ["kl"] and probe.subject.has("loss"):
+            lacks = "kl function of its own"
+        if missing == ["forward"] and probe.subject.diagram:
+            lacks = "forward function of its own, as the step was audited"
         return Result(claim=claim, status="not-applicable", message=f"there is no {lacks}")
     result, hangs = _check(claim, probe, notes, begins)
     return _check(claim, probe, notes, begins)[0] if hangs else result
@@ -272,21 +277,22 @@ def results(
 
 
 def subject_or_step(
-    subject: Subject | None, step: Callable[..., Any] | None, batch: Any = None
+    subject: Subject | str | Path | None, step: Callable[..., Any] | None, batch: Any = None
 ) -> Subject:
     """Return the subject that was given, or that of a step.
 
     Args:
-        subject: The subject, or None.
+        subject: The subject, or what to load it from; or None.
         step: A function that returns the loss, of a batch if one is given; or None.
         batch: What the step is called with.
 
     Raises:
         InputError: If there is neither or both, or a batch without a step.
         NoVAEError: If the step has no VAE that can be judged.
+        TargetError: If a subject cannot be loaded.
     """
     if subject is not None and step is None and batch is None:
-        return subject
+        return load(str(subject)) if isinstance(subject, str | Path) else subject
     if subject is not None or step is None:
         given = {"a subject": subject, "a step": step, "a batch": batch}
         names = [name for name, value in given.items() if value is not None]
@@ -308,7 +314,7 @@ def subject_or_step(
 
 
 def verify(
-    subject: Subject | None = None,
+    subject: Subject | str | Path | None = None,
     *,
     step: Callable[..., Any] | None = None,
     batch: Any = None,
@@ -323,7 +329,7 @@ def verify(
     """Hold a subject, or the VAE of a training step, against every claim that applies to it.
 
     Args:
-        subject: What is under test.
+        subject: What is under test, or what `load` takes, such as a file.
         step: Instead of a subject, a function that returns the loss.
         batch: What the step is called with, if anything; after that with all of it twice.
         only: A pattern of claim ids, such as ``kl/*``; by default all.
@@ -342,6 +348,7 @@ def verify(
         InputError: If there is neither subject nor step, or both, or a batch without a step, or
             no such edition.
         NoVAEError: If the step has no VAE that can be judged; the message says why.
+        TargetError: If a subject cannot be loaded.
         UnknownClaimError: If ``only`` or an expected failure matches no claim.
 
     Example:

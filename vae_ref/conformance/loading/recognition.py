@@ -1,10 +1,12 @@
 """Find the VAE in a file or a module; one with the textbook's names needs no adapter."""
 
+import ast
 import contextlib
 import dataclasses
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 import warnings
@@ -132,6 +134,8 @@ def _of_step(module: ModuleType, found: Any, name: str, batch: str | None) -> Su
     assert step is not None  # noqa: S101 - it was asked before
     try:
         return steps.subject_of_step(module, step, name, batch)
+    except steps.NeedsBatchError as error:
+        raise _refusal(name, str(error)) from None
     except UserError as error:
         raise TargetError(str(error)) from None
 
@@ -151,7 +155,9 @@ def _of_module(
     if problem is not None:
         audited, needs = _audited(module, target, batch)
         if audited is None:
-            raise TargetError(needs) if needs else problem
+            if needs or isinstance(problem, TargetError):
+                raise _refusal(target, needs or str(problem))
+            raise problem
         return audited
     subject = subject_of(module, model, target)
     if subject.loss or (subject.kl and subject.nll):
@@ -161,10 +167,28 @@ def _of_module(
     if audited and (audited.kl or audited.reparameterize or is_empty):
         return audited
     if needs and is_empty:
-        raise TargetError(needs)
+        raise _refusal(target, needs)
     is_all = bool(subject.kl) and not subject.module
     reason = audited.undecided if audited else needs or ("" if is_all else _WITHOUT_LOSS)
     return dataclasses.replace(subject, undecided=reason)
+
+
+def _refusal(target: str, reason: str) -> TargetError:
+    """Return the error that says why a target cannot be judged, and that a script can be run."""
+    place, _ = _parted(target)
+    if _is_script(Path(place)):
+        reason = f"If it is a script that trains, try: vae-ref run {place}. {reason}"
+    return TargetError(reason)
+
+
+def _is_script(file: Path) -> bool:
+    """Whether a file does something when it is run, which may be a training in torch."""
+    source = file.read_bytes() if file.is_file() else b""
+    return b"jax" not in source and any(
+        re.search(r"__main__|\.backward\(", ast.unparse(node))
+        for node in ast.parse(source).body
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef)
+    )
 
 
 _WITHOUT_LOSS = (
@@ -219,7 +243,7 @@ def _guarded(doing: str, place: str, hint: str = "") -> Iterator[None]:
     except (TargetError, KeyboardInterrupt):
         raise
     except NeedsArgumentsError as error:
-        raise TargetError(f"{error}; name an instance, as in {place}:model") from None
+        raise _refusal(place, f"{error}; name an instance, as in {place}:model") from None
     except guards.TimeLimit as limit:
         raise TargetError(f"{doing} took more than {_in_words(limit)}{hint}") from None
     except BaseException as error:

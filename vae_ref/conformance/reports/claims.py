@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 
 from vae_ref.conformance.claims import all_claims
+from vae_ref.conformance.diagnosis.explain import kill_matrix
 from vae_ref.conformance.mutants import BANK
 from vae_ref.conformance.records import Claim
 from vae_ref.conformance.reports import plain_formula
@@ -12,8 +14,6 @@ from vae_ref.conformance.reports.page import Page, padded
 from vae_ref.support.messages import say, translated
 
 __all__ = ["show_claim", "show_claims"]
-
-_LABEL = 10
 
 
 def show_claims(claims: Sequence[Claim], console: Console) -> None:
@@ -31,7 +31,7 @@ def show_claims(claims: Sequence[Claim], console: Console) -> None:
 
 
 def show_claim(claim: Claim, console: Console) -> None:
-    """Print a claim: what it says, how it is checked, and which bugs it finds."""
+    """Print a claim: what it says, how it is checked, and the bugs that it finds."""
     page = Page(console)
     page.line(claim.id, "bold")
     page.paragraph(translated(claim.statement), indent=2)
@@ -40,17 +40,22 @@ def show_claim(claim: Claim, console: Console) -> None:
     page.line()
     needs = "; ".join(need.replace("|", say(" or ")) for need in claim.needs)
     level = say("{level}, since edition {edition}", level=say(claim.level), edition=claim.edition)
+    is_violation = claim.tolerance.startswith("a measure outside")
     rows = {
         say("source"): claim.source,
         say("kind"): say(claim.kind),
-        say("tolerance"): translated(claim.tolerance),
+        say("violated by") if is_violation else say("tolerance"): translated(claim.tolerance),
         say("level"): level,
         say("needs"): needs,
         say("builds on"): ", ".join(claim.builds_on),
         say("limit"): say("{seconds:g} s of CPU time", seconds=claim.seconds),
     }
+    longest = max(map(cell_len, rows))
     for label, text in rows.items():
         if text:
-            page.paragraph(text, label=f"{padded(label, _LABEL)}  ", indent=2)
+            page.paragraph(text, label=f"{padded(label, longest)}  ", indent=2)
     page.line()
-    page.section("finds", ((bug, BANK[bug].explanation) for bug in claim.kills))
+    page.section("must find", ((bug, BANK[bug].explanation) for bug in claim.kills))
+    seen = (bug for bug, claims in kill_matrix().items() if claim.id in claims)
+    if also := [bug for bug in seen if bug not in claim.kills]:
+        page.paragraph(", ".join(also), label=say("also finds: "))
