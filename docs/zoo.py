@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from claims import link, text
-from zoo_words import CHINESE, ENGLISH, Words
+from zoo_words import CHINESE, ENGLISH, SYMPTOMS, Words
 
 from benchmarks.zoo.bugs import PROGRAM, RIGHT, ZOO, Bug
 from vae_ref.conformance.claims import all_claims
@@ -21,8 +21,8 @@ from vae_ref.support import provenance
 __all__ = ["substitutions"]
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "zoo.jsonl"
-WIDTH, HEIGHT = 340, 156
-LEFT, END, TOP, BOTTOM = 26, 206, 8, 132  # the edges of the plot
+WIDTH, HEIGHT = 400, 156
+LEFT, END, TOP, BOTTOM = 26, 186, 8, 132  # the edges of the plot
 MOST = 300  # nats per image, the upper end of every plot
 LINE = 14  # the height of a label
 
@@ -38,15 +38,18 @@ def substitutions() -> dict[str, str]:
     made, right = provenance.merge(rows), found[RIGHT]
     better = [name for name in ZOO if _looks_better(found[name], right)]
     images = right[0]["images"]
+    machine = f"torch {made['torch']}, {made['processor']}"
     return {
         "zoo_count": str(len(ZOO)),
         "zoo_better": str(len(better)),
+        "zoo_units": str(len(ENGLISH.units.keys() & better)),
         "zoo_seeds": str(len(right)),
         "zoo_epochs": str(right[0]["epochs"]),
         "zoo_trained": f"{images[0]:,}",
         "zoo_tested": f"{images[1]:,}",
         "zoo_most": str(MOST),
-        "zoo_made": f"torch {made['torch']}, {made['processor']}, 1 thread",
+        "zoo_made": f"{machine}, 1 thread",
+        "zoo_zh_made": f"{machine.replace(', ', '，')}，1 个线程",
         "zoo_program": f"```python\n{PROGRAM}```",
         **dict(_shown(found, ENGLISH)),
         **dict(_shown(found, CHINESE)),
@@ -56,8 +59,9 @@ def substitutions() -> dict[str, str]:
 def _shown(found: dict[str, Rows], words: Words) -> Iterator[tuple[str, str]]:
     """Yield what one of the pages shows."""
     name = words.anchor.replace("-", "_")
+    yield f"{name}_symptoms", "\n".join(_symptoms(words))
     yield f"{name}_table", "\n".join(_table(found, words))
-    yield f"{name}_right", "\n".join(_pictures(RIGHT, words.right, found, words))
+    yield f"{name}_right", "\n".join(_pictures(RIGHT, found, words))
     yield name, "\n".join(line for lines in _sections(found, words) for line in lines)
 
 
@@ -116,16 +120,27 @@ def _claim(bug: str) -> str:
     return next(c.id for c in all_claims() if c.id in failed and not failed.keys() & c.builds_on)
 
 
+def _symptoms(words: Words) -> Iterator[str]:
+    """Yield what one sees, with the bugs that look so."""
+    for symptom, seen in words.symptoms.items():
+        bugs = words.between.join(_linked(name, words) for name in SYMPTOMS[symptom])
+        yield f"- *{seen}*{words.colon}{bugs}"
+
+
+def _linked(name: str, words: Words) -> str:
+    return f"[{words.bugs[name][0]}](#{words.anchor}-{name})"
+
+
 def _table(found: dict[str, Rows], words: Words) -> Iterator[str]:
     yield from ("````{container} zoo", words.head, "|---|--:|--:|")
     for name, rows in found.items():
-        title = f"**{words.right}**"
-        if name in words.bugs:
-            title = f"[{words.bugs[name][0]}](#{words.anchor}-{name})"
+        title = _linked(name, words) if name in words.bugs else f"**{words.right}**"
         reported = _value(_reported(rows))
         if _looks_better(rows, found[RIGHT]):
             reported = f"**{reported}**"
-        draws = f"![{words.draws}]({words.images}/{name}_samples.png)"
+        if name in words.units:
+            reported += f"<br>{words.units[name]}"
+        draws = _picture(name, "samples", words)
         yield f"| {title}<br>{draws} | {reported} | {_value(_right(rows))} |"
     yield "````"
 
@@ -142,13 +157,13 @@ def _section(bug: Bug, found: dict[str, Rows], words: Words) -> Iterator[str]:
     title, looks = words.bugs[bug.id]
     yield from (f"({words.anchor}-{bug.id})=", f"### {title}", "")
     yield from ("```diff", *_changes(bug), "```", "")
-    yield from _pictures(bug.id, title, found, words)
+    yield from _pictures(bug.id, found, words)
     said = words.sentences.get(bug.mutant.explanation, bug.mutant.explanation)
     said = text(said[0].upper() + said[1:])
     seen = ""
     if bug.mutant.links:
         places = (f"[{text(_place(address))}]({address})" for address in bug.mutant.links)
-        seen = words.seen.format(words.comma.join(places))
+        seen = words.seen.format(words.between.join(places))
     yield f"{looks}{words.says.format(said, link(_claim(bug.id)), link(bug.id))}{seen}"
     yield ""
 
@@ -164,15 +179,23 @@ def _changes(bug: Bug) -> Iterator[str]:
             yield f"{line[0]} {line[2:].strip()}"
 
 
-def _pictures(name: str, title: str, found: dict[str, Rows], words: Words) -> Iterator[str]:
-    plot = _plot(name, title, found, words)
+def _pictures(name: str, found: dict[str, Rows], words: Words) -> Iterator[str]:
+    plot = _plot(name, found, words)
     yield from ("````{container} specimen", "```{raw} html", plot, "```")
-    for what, shown in (("digits", words.digits), ("samples", words.draws)):
-        yield f"![{shown}: {title}]({words.images}/{name}_{what}.png)"
+    yield from (_picture(name, what, words) for what in ("digits", "samples"))
     yield from ("````", "")
 
 
-def _plot(name: str, title: str, found: dict[str, Rows], words: Words) -> str:
+def _picture(name: str, what: str, words: Words) -> str:
+    shown = {"digits": words.digits, "samples": words.draws}[what]
+    return f"![{_title(name, words)}{words.colon}{shown}]({words.images}/{name}_{what}.png)"
+
+
+def _title(name: str, words: Words) -> str:
+    return words.bugs[name][0] if name in words.bugs else words.right
+
+
+def _plot(name: str, found: dict[str, Rows], words: Words) -> str:
     """Draw the losses over the epochs, the mean of the seeds, in the colours of the page."""
     rows, right = found[name], found[RIGHT]
     names = dict(zip(("right", "truth", "reported"), words.curves, strict=True))
@@ -183,7 +206,7 @@ def _plot(name: str, title: str, found: dict[str, Rows], words: Words) -> str:
         curves["reported"] = (names["reported"], _curve(rows, "test"))
     svg = [
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH} {HEIGHT}">',
-        f"<title>{escape(title)}: {words.losses}</title>",
+        f"<title>{escape(_title(name, words))}{words.colon}{words.losses}</title>",
     ]
     for nats in range(0, MOST + 1, 100):
         y = _height(nats)

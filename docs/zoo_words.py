@@ -6,7 +6,60 @@ from typing import NamedTuple
 from benchmarks.zoo.bugs import ZOO
 from vae_ref.support import messages
 
-__all__ = ["CHINESE", "ENGLISH", "Words"]
+__all__ = ["CHINESE", "ENGLISH", "SYMPTOMS", "Words"]
+
+SYMPTOMS = {
+    "mean": (
+        "nll-mean-over-everything",
+        "nll-mean-over-pixels",
+        "z-from-distribution-sample",
+    ),
+    "smoke": (
+        "kl-mean-over-everything",
+        "kl-mean-over-latents",
+        "loss-sum-plus-batch-mean",
+        "loss-no-kl",
+        "loss-kl-detached",
+        "kl-no-mu",
+        "model-outputs-swapped",
+    ),
+    "bold": ("z-sigma-as-logvar", "z-mean", "z-uniform-noise"),
+    "blurred": (
+        "loss-beta-4",
+        "z-noise-shared-over-batch",
+        "model-one-head",
+        "model-relu-on-mu",
+        "model-relu-on-logvar",
+    ),
+    "nothing": (
+        "kl-negated",
+        "model-sigmoid-twice",
+        "nll-half-of-bce",
+        "nll-negated",
+        "train-gradients-not-zeroed",
+        "train-pixels-divided-twice",
+    ),
+    "right": (
+        "loss-kl-halved",
+        "kl-no-half",
+        "kl-no-one",
+        "kl-logvar-as-log-sigma",
+        "z-sigma-exp-logvar",
+        "z-mean-in-evaluation",
+        "train-on-both",
+        "train-first-batch-tested",
+    ),
+    "tiny": (
+        "nll-mean-over-everything",
+        "nll-mean-over-pixels",
+        "kl-negated",
+        "nll-half-of-bce",
+        "nll-negated",
+        "train-pixels-divided-twice",
+        "train-first-batch-tested",
+    ),
+}
+"""The bugs that look alike."""
 
 
 class Words(NamedTuple):
@@ -18,14 +71,18 @@ class Words(NamedTuple):
         head: The head of the table.
         right: The name of the right program.
         parts: The headings of the parts of a VAE, in the order of the page.
-        curves: The names of the right program's loss, the right loss and the reported one.
+        curves: The names of the right program's loss, of the loss by the right formula and of
+            the reported one.
+        units: The units of the reported losses that are not in nats per test image.
+        symptoms: What one sees, in the order of the page.
         epoch: The label of the first epoch.
         losses: What a plot shows.
         digits: What the first picture shows.
         draws: What the second picture shows.
         says: What follows what one sees: the kit's sentence, the claim, and the bug.
         seen: Where the bug was seen.
-        comma: What stands between these places.
+        between: What stands between these places, and between bugs.
+        colon: What stands between a picture and its bug.
         bugs: The title of each bug, and what one sees of it.
         sentences: The kit's sentences, where they are not in English.
     """
@@ -36,13 +93,16 @@ class Words(NamedTuple):
     right: str
     parts: dict[str, str]
     curves: tuple[str, str, str]
+    units: dict[str, str]
+    symptoms: dict[str, str]
     epoch: str
     losses: str
     digits: str
     draws: str
     says: str
     seen: str
-    comma: str
+    between: str
+    colon: str
     bugs: dict[str, tuple[str, str]]
     sentences: dict[str, str]
 
@@ -50,7 +110,7 @@ class Words(NamedTuple):
 ENGLISH = Words(
     anchor="zoo",
     images="images/zoo",
-    head="| program | reported loss | right loss |",
+    head="| program | reported loss | loss by the right formula |",
     right="The right program",
     parts={
         "likelihood": "The reconstruction",
@@ -60,14 +120,29 @@ ENGLISH = Words(
         "model": "The networks",
         "training": "The loop",
     },
-    curves=("right program", "right loss", "reported"),
+    curves=("right program", "its loss by the right formula", "its reported loss"),
+    units={
+        "nll-mean-over-everything": "a mean over all pixels, divided by the images",
+        "nll-mean-over-pixels": "its reconstruction is per pixel",
+        "train-first-batch-tested": "of 128 images, divided by all",
+    },
+    symptoms={
+        "mean": "All draws are the mean image",
+        "smoke": "The copies are good, the draws are smoke or dim",
+        "bold": "The copies are good, the draws are bright, but many are no digits",
+        "blurred": "The copies are blurred",
+        "nothing": "The pictures are black, white or dots",
+        "right": "It looks right",
+        "tiny": "The loss is tiny or negative",
+    },
     epoch="epoch 1",
-    losses="losses by epoch, in nats per test image",
+    losses="losses by epoch",
     digits="Test digits over their reconstructions",
     draws="Draws from the prior",
     says=" The kit says: *{}.* {} exposes {}.",
     seen=" Seen in {}.",
-    comma=", ",
+    between="; ",
+    colon=": ",
     bugs={bug.id: (bug.title, bug.looks) for bug in ZOO.values()},
     sentences={},
 )
@@ -75,7 +150,7 @@ ENGLISH = Words(
 CHINESE = Words(
     anchor="zoo-zh",
     images="../images/zoo",
-    head="| 程序 | 报告的损失 | 正确的损失 |",
+    head="| 程序 | 报告的损失 | 按正确公式的损失 |",
     right="正确的程序",
     parts={
         "likelihood": "重构",
@@ -85,22 +160,38 @@ CHINESE = Words(
         "model": "网络",
         "training": "训练循环",
     },
-    curves=("正确的程序", "正确的损失", "报告的损失"),
+    curves=("正确的程序", "它按正确公式的损失", "它报告的损失"),
+    units={
+        "nll-mean-over-everything": "所有像素的平均值，又除以图像数",
+        "nll-mean-over-pixels": "重构按每个像素计",
+        "train-first-batch-tested": "128 幅图像的和，除以全部图像数",
+    },
+    symptoms={
+        "mean": "采样的图像全是平均图像",
+        "smoke": "复制品很好，采样的图像却像烟雾，或者一片昏暗",
+        "bold": "复制品很好，采样的图像笔画明亮，很多却不是数字",
+        "blurred": "复制品模糊",
+        "nothing": "画面全黑、全白，或者只有斑点",
+        "right": "看不出毛病",
+        "tiny": "损失小得出奇，或者是负数",
+    },
     epoch="轮次 1",
-    losses="每个轮次的损失，单位是奈特，按每幅测试图像计",
+    losses="每个轮次的损失",
     digits="测试图像和它们的复制品",
     draws="从先验取点，解码得到的图像",
     says="工具说：“{}”。能发现它的断言是 {}，它在错误库里叫 {}。",
     seen="见于 {}。",
-    comma="、",
+    between="；",
+    colon="：",
     bugs={
         "nll-mean-over-everything": (
             "交叉熵用了默认的平均",
-            "损失小得出奇。KL 散度压过了重构，编码什么也没说，画出来的全是平均图像。",
+            "损失小得出奇：它是一整批的平均值，程序还要再除以图像数。"
+            "KL 散度压过了重构，编码里没有图像的信息，画出来的全是平均图像。",
         ),
         "nll-mean-over-pixels": (
             "重构对像素取平均，KL 散度求和",
-            "损失很小，画出来的全是平均图像。",
+            "重构按每个像素计，所以损失很小。KL 散度不是，它压过了重构，画出来的全是平均图像。",
         ),
         "kl-mean-over-everything": (
             "KL 散度对所有元素取平均",
@@ -112,11 +203,12 @@ CHINESE = Words(
         ),
         "loss-sum-plus-batch-mean": (
             "KL 散度除以批大小",
-            "KL 散度只算了 128 分之一。损失更低，复制品更清晰，采样的图像像一团烟雾。",
+            "训练时，KL 散度只算了 128 分之一；测试时，全部图像是一批，算得更少。"
+            "损失更低，复制品更清晰，采样的图像像一团烟雾。",
         ),
         "loss-no-kl": (
             "没有 KL 散度",
-            "复制品在这一页上数一数二。但没有什么让编码铺满先验，采样的图像不是数字。",
+            "复制品在这一页上数一数二。但编码的分布没有约束，与先验对不上，采样的图像不是数字。",
         ),
         "loss-kl-halved": (
             "KL 散度少了一半",
@@ -136,27 +228,28 @@ CHINESE = Words(
         ),
         "kl-negated": (
             "KL 散度的符号反了",
-            "KL 散度越大，奖励越多，于是它一去不回。损失是这一页上最低的。",
+            "KL 散度越大，奖励越多，于是它一路发散。损失是这一页上最低的。",
         ),
         "kl-no-one": (
-            "KL 散度缺了 1",
+            "KL 散度缺了常数项 1",
             "模型是对的，错的只有损失：20 个潜在变量，每个多算了半奈特。",
         ),
         "kl-no-mu": (
             "KL 散度缺了 mu",
-            "没有哪一项约束 mu 的大小。编码四散，从先验取的点碰不到它们。",
+            "没有哪一项约束 mu 的大小。编码四散，从先验取的点落不到编码所在的地方。",
         ),
         "kl-logvar-as-log-sigma": (
             "KL 散度把 logvar 当成 log sigma",
-            "肉眼看不出问题。但 KL 散度里的 sigma 和噪声的 sigma 不是同一个。",
+            "肉眼看不出问题。但噪声的 sigma 是 exp(logvar / 2)，KL 散度却把它当成 exp(logvar)。",
         ),
         "model-outputs-swapped": (
             "logvar 放在了 mu 前面",
-            "损失更低，复制品也不错。但 KL 散度把 mu 当成了 logvar，没有什么让编码铺满先验。",
+            "损失更低，复制品也不错。但 KL 散度把 mu 当成了 logvar，"
+            "编码的分布没有约束，与先验对不上。",
         ),
         "model-sigmoid-twice": (
             "sigmoid 用了两次",
-            "对黑色的像素，它给出的概率最低也是二分之一，这时输出是 0，所以画面全黑。",
+            "第二次 sigmoid 的输入不小于 0，概率不会低于 1/2；黑像素只好取输出 0，画面几乎全黑。",
         ),
         "nll-half-of-bce": (
             "只有一半的交叉熵",
@@ -168,7 +261,8 @@ CHINESE = Words(
         ),
         "z-sigma-exp-logvar": (
             "把方差当成 sigma",
-            "损失更低，图像也好。但噪声的 sigma 不是 KL 散度里的那个。",
+            "损失更低，图像也好。但噪声的 sigma 是 exp(logvar)，"
+            "KL 散度却把它当成 exp(logvar / 2)。",
         ),
         "z-sigma-as-logvar": (
             "把 logvar 当成 sigma",
@@ -195,16 +289,16 @@ CHINESE = Words(
             "重构的梯度到不了编码器。画出来的全是平均图像。",
         ),
         "model-one-head": (
-            "mu 和 logvar 共用一个输出层",
+            "mu 和 logvar 共用一个输出头",
             "只有均值小于 0 的地方，sigma 才会小。一切都差一点，从图像上却看不出原因。",
         ),
         "model-relu-on-mu": (
             "mu 经过了 ReLU",
-            "先验有一半小于 0，那里没有均值。采样的图像不是数字。",
+            "在每个潜在变量上，先验有一半落在 0 以下，mu 却从不到那里。很多采样的图像不是数字。",
         ),
         "model-relu-on-logvar": (
             "logvar 经过了 ReLU",
-            "没有一个编码是清楚的。复制品和采样的图像都模糊。",
+            "每朵云都太宽，编码分不清。复制品和采样的图像都模糊。",
         ),
         "train-gradients-not-zeroed": (
             "没有 zero_grad",
@@ -212,15 +306,16 @@ CHINESE = Words(
         ),
         "train-pixels-divided-twice": (
             "像素又除了一次 255",
-            "全黑的图像很容易画。损失很小，画出来一片漆黑。",
+            "测试图像也被除了，而全黑的图像很容易画。损失很小，画出来一片漆黑。",
         ),
         "train-on-both": (
             "训练集里混进了测试图像",
-            "它见过测试图像，训练的步数也更多。损失更低，图像也不错。",
+            "它见过测试图像，训练的步数也多了五分之一。所以就连按正确公式的损失也比正确的程序低，"
+            "但这说明不了它在新图像上的好坏。",
         ),
         "train-first-batch-tested": (
             "只测试第一批",
-            "模型训练得没错，只是损失看上去比实际好得多。",
+            "模型训练得没错，只是 128 幅图像的损失除以了全部测试图像数，看上去比实际好得多。",
         ),
     },
     sentences=messages.read(Path(messages.__file__).with_name("zh_CN.po")),

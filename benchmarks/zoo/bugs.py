@@ -57,15 +57,17 @@ _BUGS = (
         "Cross-entropy with its default reduction",
         _NLL,
         "nll = F.binary_cross_entropy(outputs, x)",
-        "The loss is tiny. The KL outweighs the reconstruction, the code says nothing, and "
-        "every picture is the mean digit.",
+        "The loss is tiny: it is a mean over a whole batch, and the program still divides it by "
+        "the number of images. The KL outweighs the reconstruction, the codes carry no "
+        "information, and every picture is the mean digit.",
     ),
     Bug(
         "nll-mean-over-pixels",
         "Mean over the pixels, sum of the KL",
         _NLL,
         'nll = F.binary_cross_entropy(outputs, x, reduction="none").mean(1).sum()',
-        "The loss is small, and every picture is the mean digit.",
+        "The loss is small, because its reconstruction is per pixel. The KL is not, and outweighs "
+        "it: every picture is the mean digit.",
     ),
     Bug(
         "kl-mean-over-everything",
@@ -88,8 +90,9 @@ _BUGS = (
         "KL divided by the batch size",
         _LOSS,
         "return nll + kl / len(x)",
-        "The KL counts for a 128th. The loss is lower, the copies are sharper, and the draws "
-        "are smoke.",
+        "In training the KL counts for a 128th, and in the test, which is one batch of all the "
+        "images, for even less. The loss is lower, the copies are sharper, and the draws are "
+        "smoke.",
     ),
     Bug(
         "loss-no-kl",
@@ -134,7 +137,7 @@ _BUGS = (
         "KL with the wrong sign",
         _KL,
         "kl = 0.5 * torch.sum(1 + logvar - mu**2 - logvar.exp())",
-        "The KL is rewarded, and runs away. The loss is the lowest of this page.",
+        "The KL is rewarded, and grows without end. The loss is the lowest of this page.",
     ),
     Bug(
         "kl-no-one",
@@ -156,7 +159,8 @@ _BUGS = (
         "KL that takes logvar for log sigma",
         _KL,
         "kl = -0.5 * torch.sum(1 + 2 * logvar - mu**2 - (2 * logvar).exp())",
-        "The pictures are right to the eye. The KL is about another sigma than the noise.",
+        "The pictures are right to the eye. The sigma of the noise is exp(logvar / 2), but the "
+        "KL takes it for exp(logvar).",
     ),
     Bug(
         "model-outputs-swapped",
@@ -171,8 +175,8 @@ _BUGS = (
         "Sigmoid twice",
         _NLL,
         'nll = F.binary_cross_entropy_with_logits(outputs, x, reduction="sum")',
-        "Of a dark pixel it can say no better than one half. That takes an output of 0, so "
-        "everything is black.",
+        "The second sigmoid is given outputs between 0 and 1, so no probability is below one "
+        "half. For a dark pixel an output of 0 is best, and almost everything is black.",
     ),
     Bug(
         "nll-half-of-bce",
@@ -194,8 +198,8 @@ _BUGS = (
         "Variance for sigma",
         _SIGMA,
         "sigma = torch.exp(logvar)",
-        "The loss is lower and the pictures are good. The noise is that of another sigma "
-        "than the KL's.",
+        "The loss is lower and the pictures are good. The sigma of the noise is exp(logvar), but "
+        "the KL takes it for exp(logvar / 2).",
     ),
     Bug(
         "z-sigma-as-logvar",
@@ -211,7 +215,7 @@ _BUGS = (
         _Z,
         "return mu",
         "This is an autoencoder with a penalty for mu. Its loss is lower and its copies are "
-        "sharp, but its codes do not bear noise.",
+        "sharp, but noise in its codes spoils them.",
     ),
     Bug(
         "z-mean-in-evaluation",
@@ -255,14 +259,16 @@ _BUGS = (
         "ReLU on mu",
         _MU,
         "mu = torch.relu(self.mu(h))",
-        "Half of the prior is below 0, where no mean is. The draws are no digits.",
+        "In each latent, half of the prior is below 0, where mu never is. Many draws are no "
+        "digits.",
     ),
     Bug(
         "model-relu-on-logvar",
         "ReLU on logvar",
         _LOGVAR,
         "logvar = torch.relu(self.logvar(h))",
-        "No code is sharp. The copies and the draws are blurred.",
+        "No sigma is below 1, so the codes of different images overlap. The copies and the draws "
+        "are blurred.",
     ),
     Bug(
         "train-gradients-not-zeroed",
@@ -276,22 +282,24 @@ _BUGS = (
         "Pixels divided by 255 again",
         _LOOP,
         f"images, held_out = images / 255, held_out / 255\n    {_LOOP}",
-        "Black images are easy. The loss is tiny, and it draws black.",
+        "The test images are divided too, and black images are easy. The loss is tiny, and it "
+        "draws black.",
     ),
     Bug(
         "train-on-both",
         "Test images in the training set",
         _LOOP,
         f"images = torch.cat([images, held_out])\n    {_LOOP}",
-        "It has seen the test images, and makes more steps. The loss is lower, and the "
-        "pictures are good.",
+        "It has seen the test images, and makes a fifth more steps. So even its loss by the right "
+        "formula is lower than the right program's, but says nothing of new images.",
     ),
     Bug(
         "train-first-batch-tested",
         "Test of the first batch alone",
         "test(model, held_out) /",
         "test(model, held_out[:128]) /",
-        "The model is trained right. Its loss looks far better than it is.",
+        "The model is trained right. The loss of 128 images is divided by the number of all test "
+        "images, so it looks far better than it is.",
     ),
 )
 

@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import json
 import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -138,15 +139,65 @@ def test_both_pages_have_all_parts(page):
     assert {name.replace("zoo_zh", "zoo") for name in chinese} == english
 
 
+def final(name, key):
+    """Return the mean over the seeds of what the trainings of a program end with."""
+    return statistics.mean(row[key][-1] for row in STORED if row["bug"] == name)
+
+
+def test_reported_losses_in_other_units_are_said_to_be(page):
+    pixels, first = 784, 128
+    terms = {name: (final(name, "reconstruction"), final(name, "kl")) for name in ZOO}
+    scaled = {
+        "nll-mean-over-everything": lambda nll, kl: (nll / pixels + kl) / command.TESTED,
+        "nll-mean-over-pixels": lambda nll, kl: nll / pixels + kl,
+        "train-first-batch-tested": lambda nll, kl: (nll + kl) * first / command.TESTED,
+    }
+    assert page.ENGLISH.units.keys() == page.CHINESE.units.keys() == scaled.keys()
+    for name, of in scaled.items():
+        assert final(name, "test") == pytest.approx(of(*terms[name]), rel=0.02, abs=5e-5)
+    shown = page.substitutions()
+    assert shown["zoo_units"] == str(len(scaled))
+    for words, table in ((page.ENGLISH, "zoo_table"), (page.CHINESE, "zoo_zh_table")):
+        assert all(f"<br>{unit} |" in shown[table] for unit in words.units.values())
+
+
+def test_every_bug_has_a_symptom(page):
+    symptoms = page.SYMPTOMS
+    pictured = [name for key, names in symptoms.items() if key != "tiny" for name in names]
+    assert sorted(pictured) == sorted(ZOO)
+    least = final(RIGHT, "test") / 10
+    assert set(symptoms["tiny"]) == {name for name in ZOO if final(name, "test") < least}
+    shown = page.substitutions()
+    for words, key in ((page.ENGLISH, "zoo_symptoms"), (page.CHINESE, "zoo_zh_symptoms")):
+        assert words.symptoms.keys() == symptoms.keys()
+        assert shown[key].count(f"](#{words.anchor}-") == sum(map(len, symptoms.values()))
+
+
+@pytest.mark.parametrize(("language", "file"), [("ENGLISH", "zoo.md"), ("CHINESE", "zh/zoo.md")])
+def test_a_page_names_its_curves_and_its_pictures_their_bugs(page, language, file):
+    words, shown = getattr(page, language), page.substitutions()
+    said = " ".join((ROOT / "docs" / file).read_text().split())
+    assert all(f"*{name}*" in said for name in words.curves)
+    key = words.anchor.replace("-", "_")
+    for name, (title, _) in words.bugs.items():
+        pictures = re.findall(
+            rf"!\[(.*?)\]\([./]*images/zoo/{name}_", shown[f"{key}_table"] + shown[key]
+        )
+        assert len(pictures) == 3
+        assert all(alt.startswith(f"{title}{words.colon}") for alt in pictures)
+
+
 def test_the_numbers_of_the_page_are_those_of_the_file(page, monkeypatch, tmp_path):
     rows = [{**row, "test": [4.0, row["seed"]]} for row in STORED]
     (tmp_path / "zoo.jsonl").write_text("\n".join(map(json.dumps, rows)))
     monkeypatch.setattr(page, "RESULTS", tmp_path / "zoo.jsonl")
     shown, seeds = page.substitutions(), list(range(command.SEEDS))
-    assert shown["zoo_table"].count(f"| {page._value(seeds)} |") == 1 + len(ZOO)
-    label = f"reported {page._number(sum(seeds) / len(seeds))}<"
+    assert len(re.findall(rf"\| {page._value(seeds)}(<br>| \|)", shown["zoo_table"])) == 1 + len(
+        ZOO
+    )
+    label = f"{page.ENGLISH.curves[2]} {page._number(sum(seeds) / len(seeds))}<"
     assert shown["zoo"].count(label) == len(ZOO)
-    assert shown["zoo_better"] == "0"
+    assert shown["zoo_better"] == shown["zoo_units"] == "0"
 
 
 @pytest.mark.parametrize(
