@@ -440,11 +440,11 @@ def test_sources_have_years_and_say_nothing_else():
         "出处：Ghosh 等 2020。",
     ):
         assert list(unproved(cited)) == []
-        for measured in (
+        for changed in (
             cited.replace("2020", "3 times"),
             cited.replace("出处：", "见").replace("S", "s"),
         ):
-            assert list(unproved(measured)) == [measured]
+            assert list(unproved(changed)) == [changed]
 
 
 def test_typed_numbers_missing_commands_and_half_width_are_found():
