@@ -21,8 +21,8 @@ from vae_ref.support import provenance
 __all__ = ["substitutions"]
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "zoo.jsonl"
-WIDTH, HEIGHT = 400, 156
-LEFT, END, TOP, BOTTOM = 26, 186, 8, 132  # the edges of the plot
+WIDTH, HEIGHT = 370, 156
+LEFT, END, TOP, BOTTOM = 26, 178, 8, 132  # the edges of the plot
 MOST = 300  # nats per image, the upper end of every plot
 LINE = 14  # the height of a label
 
@@ -124,7 +124,7 @@ def _symptoms(words: Words) -> Iterator[str]:
     """Yield what one sees, with the bugs that look so."""
     for symptom, seen in words.symptoms.items():
         bugs = words.between.join(_linked(name, words) for name in SYMPTOMS[symptom])
-        yield f"- *{seen}*{words.colon}{bugs}"
+        yield f"- **{seen}**{words.colon}{bugs}"
 
 
 def _linked(name: str, words: Words) -> str:

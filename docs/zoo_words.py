@@ -120,7 +120,7 @@ ENGLISH = Words(
         "model": "The networks",
         "training": "The loop",
     },
-    curves=("right program", "its loss by the right formula", "its reported loss"),
+    curves=("right program", "by the right formula", "its reported loss"),
     units={
         "nll-mean-over-everything": "a mean over all pixels, divided by the images",
         "nll-mean-over-pixels": "its reconstruction is per pixel",
@@ -162,7 +162,7 @@ CHINESE = Words(
     },
     curves=("正确的程序", "它按正确公式的损失", "它报告的损失"),
     units={
-        "nll-mean-over-everything": "所有像素的平均值，又除以图像数",
+        "nll-mean-over-everything": "整批像素的平均值，又除以图像数",
         "nll-mean-over-pixels": "重构按每个像素计",
         "train-first-batch-tested": "128 幅图像的和，除以全部图像数",
     },
