@@ -132,6 +132,7 @@ def chinese(monkeypatch, capsys, tmp_path, user):
         (["verify", "-h"], "默认：0；加上 --isolated 时为 fresh"),
         (["train", "-h"], "[环境变量：VAE_REF_DATA; 默认：data]"),
         (["claims", "kl/closed-form"], "KL = ½ Σ_d (μ_d² + σ_d² − log σ_d² − 1)"),
+        (["claims", "kl/gradient-*"], "kl/gradient-mu 梯度 KL 散度对 mu 的梯度是 mu。"),
         (["verify", "--in-process", "--only", "kl/gradient-mu"], "未发现错误：检验了 1 条断言；"),
     ],
 )
@@ -148,6 +149,14 @@ def test_the_command_speaks_chinese_within_80_columns(chinese, arguments, words)
         (["claims", "kl"], "没有断言与 'kl' 匹配；你是不是想用 kl/*？"),
         (["trian"], "没有命令 'trian'。你是不是想用 'train'？"),
         (["verify", "no.py", "--in-process"], "没有文件 no.py"),
+        (["verify", "--olny"], "没有选项 --olny；相近的选项：--json, --only"),
+        (["adapt"], "缺少参数 'FILE'。"),
+        (["train", "--epochs"], "选项 '--epochs' 后面缺少值。"),
+        (["train", "--epochs", "x"], "'--epochs' 的值无效：必须是整数"),
+        (["train", "--epochs", "0"], "'--epochs' 的值无效：不能小于 1"),
+        (["train", "--epochs", "9" * 9], "'--epochs' 的值无效：不能大于 1000000"),
+        (["train", "--beta", "x"], "'--beta' 的值无效：必须是数"),
+        (["verify", "--level", "x"], "'--level' 的值无效：'x' 不是 'standard', 'trained' 之一"),
         (["verify", "--seed", "x"], "--seed 必须是一个数或 fresh，不能是 x。请用 0、1、2……"),
     ],
 )
