@@ -63,6 +63,10 @@ def test_english_can_be_spoken_within():
         ("there is no loss", "没有 loss"),
         ("there is no kl function of its own", "没有单独的 kl 函数"),
         ("the KL is 2, not 1", "KL：实为 2，应为 1"),
+        (
+            "z, with the noise that gives eps at mu = 0, logvar = 0, is 12.7 at [0, 1], not 4.7",
+            "由 mu = 0、logvar = 0 时给出 eps 的噪声得到的 z：在 [0, 1] 处实为 12.7，应为 4.7",
+        ),
         ("the noise of {0} % is 2, not 1", "the noise of {0} %：实为 2，应为 1"),
         ("two\nlines that nobody translated", "two\nlines that nobody translated"),
         ("", ""),
