@@ -61,6 +61,7 @@ def test_english_can_be_spoken_within():
     [
         ("there is no module and encode", "没有 module 和 encode"),
         ("there is no loss", "没有 loss"),
+        ("the function takes images of 784 pixels only", "这个函数只接受 784 个像素的图像"),
         ("there is no kl function of its own", "没有单独的 kl 函数"),
         ("the KL is 2, not 1", "KL：实为 2，应为 1"),
         (
@@ -151,6 +152,10 @@ def test_the_command_speaks_chinese_within_80_columns(chinese, arguments, words)
     ("arguments", "said"),
     [
         (["claims", "kl"], "没有断言与 'kl' 匹配；你是不是想用 kl/*？"),
+        (
+            ["claims", "training/kl"],
+            "没有断言与 'training/kl' 匹配；你是不是想用 training/* 或 training/loss？",
+        ),
         (["trian"], "没有命令 'trian'。你是不是想用 'train'？"),
         (["verify", "no.py", "--in-process"], "没有文件 no.py"),
         (["verify", "--olny"], "没有选项 --olny；相近的选项：--json, --only"),
