@@ -61,8 +61,13 @@ def test_english_can_be_spoken_within():
     [
         ("there is no module and encode", "没有 module 和 encode"),
         ("there is no loss", "没有 loss"),
+        ("the function takes images of 784 pixels only", "这个函数只接受 784 个像素的图像"),
         ("there is no kl function of its own", "没有单独的 kl 函数"),
         ("the KL is 2, not 1", "KL：实为 2，应为 1"),
+        (
+            "z, with the noise that gives eps at mu = 0, logvar = 0, is 12.7 at [0, 1], not 4.7",
+            "由 mu = 0、logvar = 0 时给出 eps 的噪声得到的 z：在 [0, 1] 处实为 12.7，应为 4.7",
+        ),
         ("the noise of {0} % is 2, not 1", "the noise of {0} %：实为 2，应为 1"),
         ("two\nlines that nobody translated", "two\nlines that nobody translated"),
         ("", ""),
@@ -132,6 +137,7 @@ def chinese(monkeypatch, capsys, tmp_path, user):
         (["verify", "-h"], "默认：0；加上 --isolated 时为 fresh"),
         (["train", "-h"], "[环境变量：VAE_REF_DATA; 默认：data]"),
         (["claims", "kl/closed-form"], "KL = ½ Σ_d (μ_d² + σ_d² − log σ_d² − 1)"),
+        (["claims", "kl/gradient-*"], "kl/gradient-mu 梯度 KL 散度对 mu 的梯度是 mu。"),
         (["verify", "--in-process", "--only", "kl/gradient-mu"], "未发现错误：检验了 1 条断言；"),
     ],
 )
@@ -146,8 +152,20 @@ def test_the_command_speaks_chinese_within_80_columns(chinese, arguments, words)
     ("arguments", "said"),
     [
         (["claims", "kl"], "没有断言与 'kl' 匹配；你是不是想用 kl/*？"),
+        (
+            ["claims", "training/kl"],
+            "没有断言与 'training/kl' 匹配；你是不是想用 training/* 或 training/loss？",
+        ),
         (["trian"], "没有命令 'trian'。你是不是想用 'train'？"),
         (["verify", "no.py", "--in-process"], "没有文件 no.py"),
+        (["verify", "--olny"], "没有选项 --olny；相近的选项：--json, --only"),
+        (["adapt"], "缺少参数 'FILE'。"),
+        (["train", "--epochs"], "选项 '--epochs' 后面缺少值。"),
+        (["train", "--epochs", "x"], "'--epochs' 的值无效：必须是整数"),
+        (["train", "--epochs", "0"], "'--epochs' 的值无效：不能小于 1"),
+        (["train", "--epochs", "9" * 9], "'--epochs' 的值无效：不能大于 1000000"),
+        (["train", "--beta", "x"], "'--beta' 的值无效：必须是数"),
+        (["verify", "--level", "x"], "'--level' 的值无效：'x' 不是 'standard', 'trained' 之一"),
         (["verify", "--seed", "x"], "--seed 必须是一个数或 fresh，不能是 x。请用 0、1、2……"),
     ],
 )

@@ -299,6 +299,20 @@ def test_an_audit_prints_what_it_found():
     assert "vae-ref verify: mine" in text
 
 
+def test_a_printed_audit_follows_the_locale(monkeypatch):
+    with audit("mine") as found:
+        Textbook().loss(images())
+    with audit() as nothing:
+        pass
+    monkeypatch.setenv("LANGUAGE", "zh_CN")
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    text = str(found)
+    assert "\n似然                  bernoulli" in text
+    assert "未发现错误" in text
+    assert str(nothing).startswith("未判定                no loss was computed: ")
+    assert nothing.reason.startswith("no loss was computed: ")
+
+
 def test_parameters_that_no_gradient_reaches_are_named():
     net = Lightning()
     net.unused = torch.nn.Linear(2, 2)

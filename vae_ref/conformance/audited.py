@@ -12,8 +12,10 @@ from vae_ref.conformance.auditing.anatomy import NoVAEError
 from vae_ref.conformance.auditing.recorder import suspended
 from vae_ref.conformance.records import Report
 from vae_ref.conformance.reports.files import write
+from vae_ref.conformance.reports.page import padded
 from vae_ref.conformance.reports.terminal import as_text
 from vae_ref.conformance.runner import probe_of, verify
+from vae_ref.support.messages import spoken, translated
 
 __all__ = ["Audit", "audit", "audit_step"]
 
@@ -58,13 +60,16 @@ class Audit(auditing.Audit):
         write(Path(file), as_html(report, drawn))
 
     def __str__(self) -> str:
-        """Say what was found, and what became of the claims."""
-        lines = [f"{name:20}  {text}" for name, text in self.found.items()]
-        if self.reason:
-            lines.append(f"{'not judged':20}  {self.reason}")
-        if self.subject is not None:
-            facts = {k: v for k, v in self.report.facts.items() if k not in self.found}
-            lines += ["", as_text(replace(self.report, facts=facts))]
+        """Say what was found, and what became of the claims, in the language of the terminal."""
+        rows = self.found | ({"not judged": self.reason} if self.reason else {})
+        report = None if self.subject is None else self.report
+        with spoken():
+            lines = [
+                f"{padded(translated(n), 20)}  {translated(text)}" for n, text in rows.items()
+            ]
+            if report is not None:
+                facts = {k: v for k, v in report.facts.items() if k not in self.found}
+                lines += ["", as_text(replace(report, facts=facts))]
         return "\n".join(lines)
 
 

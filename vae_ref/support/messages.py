@@ -2,7 +2,8 @@
 
 All sentences are written in English, where they belong. A catalogue beside this module, such as
 ``zh_CN.po``, has them in another language; what it lacks is said in English. Only the command
-speaks: between the processes, in JSON and in JUnit everything is English in every locale.
+and a printed audit speak it: between the processes, in JSON and in JUnit everything is English in
+every locale.
 """
 
 import json

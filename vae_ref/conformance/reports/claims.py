@@ -26,7 +26,7 @@ def show_claims(claims: Sequence[Claim], console: Console) -> None:
             page.line(claim.id, "bold")
             page.paragraph(statement, indent=2)
         else:
-            page.line(f"{claim.id:{longest}}  {claim.kind:11}  {statement}")
+            page.line(f"{claim.id:{longest}}  {padded(say(claim.kind), 11)}  {statement}")
     page.line(say("{count} of {total} claims", count=len(claims), total=len(all_claims())))
 
 
