@@ -47,7 +47,7 @@ def parametrize_with_claims(
     claim does not apply or could not be decided. All claims share what was drawn and trained.
 
     Args:
-        subject: What is under test, or what ``load`` takes, such as a file.
+        subject: What is under test; or a file or a module to load it from, as a text or a path.
         step: Instead of a subject, a function that returns the loss.
         batch: What the step is called with, if anything; after that with all of it twice.
         expected_failures: Claim ids with the reason why they are known to fail; such a failure is

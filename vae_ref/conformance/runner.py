@@ -329,7 +329,7 @@ def verify(
     """Hold a subject, or the VAE of a training step, against every claim that applies to it.
 
     Args:
-        subject: What is under test, or what ``load`` takes, such as a file.
+        subject: What is under test; or a file or a module to load it from, as a text or a path.
         step: Instead of a subject, a function that returns the loss.
         batch: What the step is called with, if anything; after that with all of it twice.
         only: A pattern of claim ids, such as ``kl/*``; by default all.
