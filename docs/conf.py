@@ -14,7 +14,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from docutils import nodes
 from PIL import Image
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
@@ -172,6 +171,8 @@ def _see_pictures(app: Any, tree: Any) -> None:
 
     Not every white picture is a plot: what some bugs draw is white, and has to be seen so.
     """
+    from docutils import nodes  # tests import this file without Sphinx
+
     for node in tree.findall(nodes.image):
         path = Path(app.srcdir) / node["uri"]
         if path.suffix == ".svg":
@@ -188,6 +189,8 @@ def _see_pictures(app: Any, tree: Any) -> None:
 
 def _let_formulas_wrap(app: Any, tree: Any) -> None:
     """Let a narrow page break a formula at its widest spaces, which MathJax 3 does not do."""
+    from docutils import nodes
+
     for block in list(tree.findall(nodes.math_block)):
         parts = re.split(r"\\qquad", block.astext())
         whole = all(part.count("{") == part.count("}") for part in parts)
