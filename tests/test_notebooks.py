@@ -145,6 +145,7 @@ def test_a_wrong_value_and_a_wrong_picture_are_found():
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(4)  # the default tests run every cell without a kernel
 @english
 def test_a_kernel_gives_what_the_cells_show(page, tmp_path):
     notebook = made(page)
