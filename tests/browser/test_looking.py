@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser.fixtures import browser  # noqa: F401
+from tests.browser.fixtures import browser  # noqa: F401 - fixtures
 from tests.browser.looking import CHECKS, look
 from tests.browser.reading import broken_links, wrong_languages
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.browser.fixtures import browser  # noqa: F401
+from tests.browser.fixtures import browser  # noqa: F401 - fixtures
 from tests.browser.looking import look
 from vae_ref.conformance import Subject, audit_step, verify
 from vae_ref.conformance.reports.charts import pictures

@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import pytest
 
-from tests.browser.fixtures import browser, site  # noqa: F401
+from tests.browser.fixtures import browser, site  # noqa: F401 - fixtures
 from tests.browser.looking import CHECKS, look
 from tests.browser.reading import broken_links, pages, wrong_languages
 
