@@ -4,6 +4,7 @@ import ctypes
 import dataclasses
 import functools
 import os
+import platform
 import shlex
 import subprocess
 import sys
@@ -13,8 +14,8 @@ import torch
 
 from vae_ref import ImageSet, InputError, Plan, Recipe, Run, fit
 from vae_ref.engines import choose, eager, native
+from vae_ref.engines.losses import FACTORS
 from vae_ref.engines.native import Arguments, Native
-from vae_ref.engines.step import _FACTORS
 from vae_ref.running.training import DivergenceError
 
 RECIPE = Recipe(dataset="glyphs", hidden_dim=24, latent_dim=3)
@@ -44,9 +45,9 @@ def assert_equal(ours, theirs):
 
 
 SPLITS = [
-    *[(32, 1, 24, 2), (32, 2, 24, 2), (32, 3, 64, 4), (32, 5, 24, 2), (32, 2, 4, 1)],
-    *[(32, 2, 34, 2), (32, 2, 65, 5), (32, 2, 7, 1), (16, 2, 20, 2), (16, 2, 7, 1)],
-    *[(64, 1, 48, 2), (64, 2, 48, 2), (64, 3, 128, 4), (64, 2, 65, 5), (64, 2, 15, 1)],
+    *[(32, 1, 24), (32, 2, 24), (32, 3, 64), (32, 5, 24), (32, 2, 4)],
+    *[(32, 2, 34), (32, 2, 65), (32, 2, 7), (16, 2, 20), (16, 2, 1)],
+    *[(64, 1, 48), (64, 2, 48), (64, 3, 128), (64, 2, 65), (64, 2, 15)],
 ]
 SHAPES = [
     (25, lambda: images(60, 5, 7)),
@@ -58,7 +59,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize(
-    ("vector_threads_hidden_shares", "batch_size", "data"),
+    ("vector_threads_hidden", "batch_size", "data"),
     [  # by default every split and every shape, and every pair with the slow tests
         pytest.param(split, *shape, marks=[pytest.mark.slow] * ((i - j) % 5 > 0))
         for i, split in enumerate(SPLITS)
@@ -66,16 +67,15 @@ SHAPES = [
     ],
 )
 def test_an_epoch_is_that_of_the_eager_engine(
-    monkeypatch, vector_threads_hidden_shares, batch_size, data
+    monkeypatch, vector_threads_hidden, batch_size, data
 ):
-    vector, threads, hidden, shares = vector_threads_hidden_shares
+    vector, threads, hidden = vector_threads_hidden
     monkeypatch.setattr(native, "_VECTOR", vector)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     recipe = dataclasses.replace(RECIPE, hidden_dim=hidden, batch_size=batch_size)
     data = data()
     ours, theirs = (Run.start(recipe, data.size) for _ in range(2))
     execute = Native(ours.model, ours.optimizer, batch_size=batch_size, beta=1.0)
-    assert execute.shares == shares
     for epoch in (1, 2):
         (loss,) = execute(data, [Plan(0)], epoch)
         expected = eager.run_epoch(
@@ -136,7 +136,7 @@ def test_images_may_lie_apart():
 
 
 def test_the_loss_of_many_steps_does_not_underflow():
-    data = images(2 * _FACTORS + 9, 4, 6)
+    data = images(2 * FACTORS + 9, 4, 6)
     run = Run.start(dataclasses.replace(RECIPE, batch_size=1, learning_rate=1e-12), (4, 6))
     torch.nn.init.constant_(run.model.decoder[2].bias, 0)
     expected = run.model.terms(data.batch(torch.arange(len(data)), torch.float64), None)
@@ -204,12 +204,60 @@ def test_what_is_not_compiled_is_left_to_the_formulas(change, reason):
         choose("native", run.model, run.optimizer)
 
 
-@pytest.mark.parametrize("hidden", [1, 41], ids=["less than a vector", "a prime"])
-def test_units_that_are_not_divided_are_left_to_the_formulas(hidden):
-    run = Run.start(dataclasses.replace(RECIPE, hidden_dim=hidden), (28, 28))
-    assert choose("auto", run.model, run.optimizer) == "analytic"
-    with pytest.raises(InputError, match=f"{hidden} hidden units cannot be divided"):
-        choose("native", run.model, run.optimizer)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("hidden", [1, 41, 400])
+def test_every_part_has_as_many_shares_of_a_few_vectors(monkeypatch, threads, hidden):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    run = Run.start(dataclasses.replace(RECIPE, hidden_dim=hidden), (4, 6))
+    execute = Native(run.model, run.optimizer, batch_size=30, beta=1.0)
+    lanes = native._VECTOR // 8
+    units = [unit for share in execute.shares for unit in share]
+    assert units == list(range(-(-hidden // lanes) * lanes))
+    assert len(execute.shares) % threads == 0
+    assert {len(share) % lanes for share in execute.shares} == {0}
+    assert max(map(len, execute.shares)) <= native._MAX_VECTORS * lanes
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_fewer_threads_compute_the_same_step(monkeypatch, dtype):
+    """Bit for bit: what is added up in which order depends on the parts alone."""
+    torch.set_default_dtype(dtype)
+    data, found = images(300, 5, 7), []
+    for threads in (4, 3, 2, 1):
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+        run = Run.start(RECIPE, data.size)
+        execute = Native(run.model, run.optimizer, batch_size=128, beta=1.0)
+        monkeypatch.setattr(execute.team, "step", lambda take, threads=threads: take(threads))
+        found.append((execute(data, [Plan(0)], 1), *run.model.state_dict().values()))
+    for other in found[1:]:
+        assert other[0] == found[0][0]
+        assert all(map(torch.equal, other[1:], found[0][1:]))
+
+
+DENORMALS = """
+import torch
+from vae_ref import Plan, Recipe, Run, glyphs
+from vae_ref.engines.native import Native
+
+torch.set_num_threads(2)
+torch.randn(1000, 1000) @ torch.randn(1000, 1000)  # the threads exist before they are to flush
+run, data = Run.start(Recipe(dataset="glyphs", hidden_dim=64), (28, 28)), glyphs(128)
+execute = Native(run.model, run.optimizer, batch_size=128, beta=1.0)
+execute(data, [Plan(0)], 1)
+moments = run.optimizer.state[run.model.encoder[0].weight]["exp_avg"]
+black = (data.images == 0).all(0)
+moments[:, black] = 1.2e-38
+execute(data, [Plan(0)], 2)
+print(black.any().item(), (moments[:, black] == 0).all().item())
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="how to ask for it differs")
+def test_all_threads_flush_denormal_numbers():
+    done = subprocess.run(
+        [sys.executable, "-c", DENORMALS], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["True", "True"]
 
 
 LAYOUT = """
@@ -238,10 +286,14 @@ def test_a_step_sets_all_arguments_and_keeps_their_memory():
     arguments = Native(run.model, run.optimizer, batch_size=30, beta=1.0)._step(30).arguments
     values = {name: getattr(arguments, name) for name, _ in Arguments._fields_}
     assert all(values.values())
-    addresses = {
-        name: values[name] for name, kind in Arguments._fields_ if kind is ctypes.c_void_p
-    }
-    assert addresses == {name: t.data_ptr() for name, t in arguments.tensors.items()}
+    addresses = {name: value for name, value in values.items() if name in arguments.tensors}
+    assert set(values) - set(addresses) == set(native._SIZES)
+    for name, tensors in arguments.tensors.items():
+        if isinstance(tensors, torch.Tensor):
+            assert addresses[name] == tensors.data_ptr()
+        else:
+            w_m_v = [getattr(addresses[name], field) for field in "wmv"]
+            assert w_m_v == [tensor.data_ptr() for tensor in tensors]
 
 
 def test_an_argument_of_no_field_is_refused():

@@ -16,7 +16,7 @@ from vae_ref.plan import Plan
 from vae_ref.support.denormals import denormals_flushed
 from vae_ref.support.platform import Adam
 
-__all__ = ["Analytic", "objection", "settings"]
+__all__ = ["Analytic", "objection", "settings", "state"]
 
 # The parameters of each field of `Layers`, in the order of a vector; both heads are one matrix.
 _LAYERS = (
@@ -65,10 +65,17 @@ class Analytic:
             [dict(model.named_parameters())[name] for layer in _LAYERS for name in layer]
             for model in models
         ]
-        first = self.parameters[0]
+        self._allocate()
+        self.steps: dict[int, Any] = {}
+        self.order = torch.empty(0, dtype=torch.int64)
+        self.noise = torch.empty(0)
+
+    def _allocate(self) -> None:
+        """Make the buffers of weights and moments."""
+        models, first = len(self.parameters), self.parameters[0]
         # For several models, a row for each, which begins a cache line. For one model, a vector.
         width = -(-sum(parameter.numel() for parameter in first) // _LINE) * _LINE
-        shape = (len(models), width) if len(models) > 1 else (width,)
+        shape = (models, width) if models > 1 else (width,)
         self.weights, self.gradients, self.exp_avg, self.exp_avg_sq = (
             first[0].detach().new_zeros(shape) for _ in range(4)
         )
@@ -76,15 +83,12 @@ class Analytic:
         # it computed, and does not fetch them from the cache of another core.
         sizes = [first[0].numel(), first[1].numel()]
         self.adam = [
-            [vector] if len(models) > 1 else list(vector.split([*sizes, width - sum(sizes)]))
+            [vector] if models > 1 else list(vector.split([*sizes, width - sum(sizes)]))
             for vector in (self.weights, self.gradients, self.exp_avg, self.exp_avg_sq)
         ]
         self.adam_steps = torch.zeros(
             len(self.adam[0]), dtype=torch.float32, device=first[0].device
         )
-        self.steps: dict[int, Step] = {}
-        self.order = torch.empty(0, dtype=torch.int64)
-        self.noise = torch.empty(0)
 
     @torch.no_grad()
     def __call__(self, data: ImageSet, plans: Sequence[Plan], epoch: int) -> list[float]:
@@ -112,14 +116,14 @@ class Analytic:
     def _load(self) -> None:
         for copy, original in self._copies():
             copy.copy_(original)
-        self.adam_steps.fill_(_state(self.optimizers[0], self.parameters[0][0])["step"])
+        self.adam_steps.fill_(state(self.optimizers[0], self.parameters[0][0])["step"])
 
     def _store(self) -> None:
         for copy, original in self._copies():
             original.copy_(copy)
         for parameters, optimizer in zip(self.parameters, self.optimizers, strict=True):
             for parameter in parameters:
-                _state(optimizer, parameter)["step"].copy_(self.adam_steps[0])
+                state(optimizer, parameter)["step"].copy_(self.adam_steps[0])
 
     def _copies(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield every part of the buffers, with the parameter or moment that it is a copy of."""
@@ -128,7 +132,7 @@ class Analytic:
         for parameters, optimizer, *buffers in zip(
             self.parameters, self.optimizers, *rows, strict=True
         ):
-            states = [_state(optimizer, parameter) for parameter in parameters]
+            states = [state(optimizer, parameter) for parameter in parameters]
             moments = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq"))
             for row, tensors in zip(buffers, (parameters, *moments), strict=True):
                 for part, tensor in zip(self._parts(row, parameters), tensors, strict=True):
@@ -143,9 +147,10 @@ class Analytic:
     def _draw(self, plans: Sequence[Plan], epoch: int, count: int) -> None:
         """Draw order and noise into their buffers, which keep their addresses."""
         if self.order.shape[-1] != count:
-            lead = (*self.weights.shape[:-1], count)
-            self.order = self.weights.new_empty(lead, dtype=torch.int64)
-            self.noise = self.weights.new_empty((*lead, self.latent_dim))
+            like, models = self.parameters[0][0], len(self.parameters)
+            lead = (models, count) if models > 1 else (count,)
+            self.order = like.new_empty(lead, dtype=torch.int64)
+            self.noise = like.new_empty((*lead, self.latent_dim))
             orders = self.order.split(self.batch_size, -1)
             noises = self.noise.split(self.batch_size, -2)
             self.batches = [
@@ -159,32 +164,34 @@ class Analytic:
 
     def _execute(self, images: Tensor) -> Tensor:
         """Take the epoch's steps, and return the sum of each model's losses."""
-        seen, steps, descend = 0, self.steps.values(), self._descent()
+        seen, steps, take = 0, self.steps.values(), self._stepping()
         for step in steps:
-            step.reset()
+            step.losses.reset()
         for step, index, eps in self.batches:
-            step(images, index, eps)
-            descend()
+            take(step, images, index, eps)
             seen += index.shape[-1]
             self.progress(seen)
-        return torch.stack([step.loss() for step in steps]).sum(0)
+        return torch.stack([step.losses.total() for step in steps]).sum(0)
 
-    def _descent(self) -> Callable[[], object]:
-        """Return a function for one step of Adam, with the present settings of the optimisers."""
+    def _stepping(self) -> Callable[[Any, Tensor, Tensor, Tensor], object]:
+        """Return a function that takes a step, with the present settings of the optimisers."""
         chosen, counts = settings(self.optimizers[0]), list(self.adam_steps)
         weights, gradients, exp_avg, exp_avg_sq = self.adam
-        return lambda: adam(
-            weights, gradients, exp_avg, exp_avg_sq, [], counts, fused=True, **chosen
-        )
 
-    def _step(self, batch: int) -> Step:
+        def take(step: Step, images: Tensor, index: Tensor, eps: Tensor) -> None:
+            step(images, index, eps)
+            adam(weights, gradients, exp_avg, exp_avg_sq, [], counts, fused=True, **chosen)
+
+        return take
+
+    def _step(self, batch: int) -> Any:
         if batch not in self.steps:
-            vectors = (self.weights, self.gradients)
-            weights, gradients = (_layers(vector, self.parameters[0]) for vector in vectors)
-            self.steps[batch] = self._make_step(weights, gradients, batch)
+            self.steps[batch] = self._make_step(batch)
         return self.steps[batch]
 
-    def _make_step(self, weights: Layers, gradients: Layers, batch: int) -> Step:
+    def _make_step(self, batch: int) -> Any:
+        vectors = (self.weights, self.gradients)
+        weights, gradients = (_layers(vector, self.parameters[0]) for vector in vectors)
         return Step(weights, gradients, batch, self.beta)
 
 
@@ -206,7 +213,7 @@ def objection(model: LatentModel, optimizer: torch.optim.Optimizer) -> str | Non
     return next((reason for reason, holds in objections.items() if holds), None)
 
 
-def _state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+def state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
     """Return Adam's state of a parameter; before the first step, make it as Adam does."""
     state: dict[str, Tensor] = optimizer.state[parameter]
     if not state:

@@ -1,4 +1,4 @@
-"""The epoch by formula with its outer layers and loss in C; it needs a C compiler."""
+"""The epoch by formula with a step in C; it needs a C compiler."""
 
 import ctypes
 import functools
@@ -6,16 +6,18 @@ import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vae_ref.engines.analytic import Analytic, settings
+from vae_ref.engines.analytic import Analytic, settings, state
 from vae_ref.engines.analytic import objection as objection_to_formulas
-from vae_ref.engines.step import Layers, Step
+from vae_ref.engines.losses import Losses
+from vae_ref.engines.step import Layers
+from vae_ref.engines.team import Team
 from vae_ref.model import LatentModel
 from vae_ref.support.errors import InputError
 
@@ -33,37 +35,54 @@ _VECTORS = {
 }
 _VECTOR, _VECTOR_FLAGS = _VECTORS.get(torch.backends.cpu.get_cpu_capability(), (16, []))
 _MAX_VECTORS = 5  # vectors in a share, at most; `native.c` has the same number
-_SETTINGS = ("lr", "beta1", "beta2", "eps")
-# The fields of the struct in `native.c`, in its order: sizes, then addresses.
-_SIZES = ("batch", "room", "pixels", "hidden", "shares", "threads", "n_others")
-_ADDRESSES = (
-    *_SETTINGS,
-    *("steps", "by_example", "in_example", "by_pixel", "in_pixel"),
-    *("W1", "m1", "v1", "b1", "d_b1", "h1", "d_h1"),
-    *("W4", "m4", "v4", "b4", "d_b4", "h2", "d_h2", "rows_of_h2", "parts_of_d_h2"),
-    *("p", "factors", "reconstruction", "others", "d_others", "m_others", "v_others"),
+_SETTINGS = {"lr": "lr", "beta1": "beta1", "beta2": "beta2", "epsilon": "eps"}
+# The fields of the struct in `native.c`, in its order.
+_SIZES = (
+    *("batch", "room", "stride", "pixels", "hidden", "latent", "latents", "heads"),
+    *("shares", "parts"),
+)
+_SCALARS = ("beta", *_SETTINGS, "steps")
+_BUFFERS = (
+    *("by_example", "in_example", "by_pixel", "in_pixel"),
+    *("h1", "d_h1", "Wc_t", "c", "d_c", "sigma", "z", "z_t", "d_z"),
+    *("h2", "h2_t", "d_h2", "parts_of_d_h2"),
+    *("p", "factors", "reconstruction", "divergence"),
 )
 
 
+class Parameter(ctypes.Structure):
+    """The addresses of weights or biases, and of Adam's moments of them."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ("w", "m", "v")]
+
+
 class Arguments(ctypes.Structure):
-    """The arguments of all kernels; `native.c` says what each field is.
+    """The arguments of a step; `native.c` says what each field is.
 
     Args:
-        tensors: What the kernels read and write, by field; it is kept alive.
+        tensors: What a step reads and writes, by field: a tensor, or a parameter and its moments.
+            They are kept alive.
         sizes: The other fields.
     """
 
     __slots__ = ("tensors",)  # a name that is no field is an error
     _fields_ = [(name, ctypes.c_int64) for name in _SIZES]
-    _fields_ += [(name, ctypes.c_void_p) for name in _ADDRESSES]
+    _fields_ += [(name, ctypes.c_void_p) for name in _SCALARS]
+    _fields_ += [(name, Parameter) for name in Layers._fields]
+    _fields_ += [(name, ctypes.c_void_p) for name in _BUFFERS]
 
-    def __init__(self, tensors: dict[str, Tensor], **sizes: int) -> None:
-        super().__init__(**sizes, **{name: t.data_ptr() for name, t in tensors.items()})
+    def __init__(self, tensors: dict[str, Tensor | tuple[Tensor, ...]], **sizes: int) -> None:
+        super().__init__(**sizes)
+        for name, each in tensors.items():
+            if isinstance(each, Tensor):
+                setattr(self, name, each.data_ptr())
+            else:
+                setattr(self, name, Parameter(*(tensor.data_ptr() for tensor in each)))
         self.tensors = tensors
 
 
 class Native(Analytic):
-    """Trains one textbook VAE like `Analytic`; compiled outer layers skip the black pixels.
+    """Trains one textbook VAE like `Analytic`, with a compiled step that skips the black pixels.
 
     Args:
         model: A VAE to which there is no `objection`.
@@ -83,118 +102,153 @@ class Native(Analytic):
         progress: Callable[[int], object] = lambda seen: None,
     ) -> None:
         super().__init__([model], [optimizer], batch_size=batch_size, beta=beta, progress=progress)
-        first = self.parameters[0][0]
-        library = _compiled(first.dtype, _VECTOR)
+        library = _compiled(model.dtype, _VECTOR)
         assert not isinstance(library, str)  # noqa: S101 - that would be an objection
-        self.library = library
-        self.shares = _shares(first)
-        (*_, others), (*_, d_others), (m1, m4, m_others), (v1, v4, v_others) = self.adam
-        # The same for all steps: what Adam needs.
-        self.common = {name: first.new_zeros((), dtype=torch.float64) for name in _SETTINGS}
-        self.common |= {"steps": self.adam_steps, "m1": m1, "v1": v1, "m4": m4, "v4": v4}
-        self.common |= {"others": others, "d_others": d_others}
-        self.common |= {"m_others": m_others, "v_others": v_others}
+        self.library, self.team = library, Team(self.parts)
 
-    def _parts(self, row: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-        first, *rest = super()._parts(row, parameters)
-        hidden, pixels = first.shape
-        shares = first.view(self.shares, pixels, hidden // self.shares)
-        return [shares.mT, *rest]
+    def _allocate(self) -> None:
+        first, latent = self.parameters[0][0].detach(), self.latent_dim
+        hidden, pixels = _rounded(len(first), first), self.pixels
+        latents, heads = _rounded(latent, first), _rounded(2 * latent, first)
+        shapes = (
+            (hidden * pixels,),  # W1
+            (pixels, hidden),  # W4
+            (2 * latent, hidden),  # Wc
+            (hidden, latents),  # W3
+            *((hidden,), (heads,), (hidden,), (pixels,)),  # the biases
+        )
+        self.padded = [Layers(*map(first.new_zeros, shapes)) for _ in range(3)]
+        self.scalars = {
+            name: torch.zeros((), dtype=torch.float64, device="cpu") for name in _SCALARS
+        }
+        self.scalars["beta"].fill_(self.beta)
+        self.adam_steps = self.scalars["steps"] = torch.zeros(1, dtype=torch.float32, device="cpu")
+        self.parts = torch.get_num_threads()
+        # Every part has the same number of shares, none of which is wider than _MAX_VECTORS.
+        lanes = _rounded(1, first)
+        vectors = hidden // lanes
+        count = self.parts * -(-vectors // (_MAX_VECTORS * self.parts))
+        self.shares = [
+            range(vectors * s // count * lanes, vectors * (s + 1) // count * lanes)
+            for s in range(count)
+        ]
+
+    def _copies(self) -> Iterator[tuple[Tensor, Tensor]]:
+        (parameters,), (optimizer,) = self.parameters, self.optimizers
+        states = [state(optimizer, parameter) for parameter in parameters]
+        moments = [[state[key] for state in states] for key in ("exp_avg", "exp_avg_sq")]
+        rows: list[Sequence[Tensor]] = [parameters, *moments]
+        for padded, tensors in zip(self.padded, rows, strict=True):
+            first, *rest = tensors
+            shares = padded.W1.split([self.pixels * len(units) for units in self.shares])
+            for units, share in zip(self.shares, shares, strict=True):
+                part = first[units.start : units.stop]
+                yield share.view(self.pixels, len(units)).mT[: len(part)], part
+            bc = padded.bc[: 2 * self.latent_dim]
+            copies = [padded.W4, *padded.Wc.chunk(2), padded.W3, padded.b1, *bc.chunk(2)]
+            for copy, tensor in zip([*copies, padded.b3, padded.b4], rest, strict=True):
+                yield copy[tuple(map(slice, tensor.shape))], tensor
+
+    def _stepping(self) -> Callable[[Any, Tensor, Tensor, Tensor], object]:
+        chosen = settings(self.optimizers[0])
+        if problem := _unsupported(chosen):
+            raise InputError("optimizer", "be what it was", problem, "Make another engine.")
+        for name, setting in _SETTINGS.items():
+            self.scalars[name].fill_(chosen[setting])
+
+        def take(step: "NativeStep", images: Tensor, index: Tensor, eps: Tensor) -> None:
+            self.team.step(functools.partial(step, images, index, eps))
+
+        return take
 
     def _execute(self, images: Tensor) -> Tensor:
         return super()._execute(images.contiguous())
 
-    def _descent(self) -> Callable[[], object]:
-        chosen = settings(self.optimizers[0])
-        if problem := _unsupported(chosen):
-            raise InputError("optimizer", "be what it was", problem, "Make another engine.")
-        for name in _SETTINGS:
-            self.common[name].fill_(chosen[name])
-        arguments = Arguments(self.common, n_others=len(self.common["others"]))
-        return functools.partial(self.library.conclude, arguments)
-
-    def _make_step(self, weights: Layers, gradients: Layers, batch: int) -> Step:
+    def _make_step(self, batch: int) -> "NativeStep":
+        padded = dict(zip(Layers._fields, zip(*self.padded, strict=True), strict=True))
         return NativeStep(
-            weights,
-            gradients,
+            self.library,
+            {**self.scalars, **padded},
             batch,
-            self.beta,
-            common=self.common,
-            shares=self.shares,
-            code=self.library,
+            latent=self.latent_dim,
+            shares=len(self.shares),
+            parts=self.parts,
         )
 
 
-class NativeStep(Step):
-    """Updates W1 and W4, and computes the gradients of all other parameters.
+class NativeStep:
+    """Takes steps with batches of one size.
 
     Args:
-        weights: The layers; W1 is stored by shares, as `native.c` says.
-        gradients: Where the gradients go.
-        batch: The examples of a batch.
-        beta: The weight of the divergence.
+        library: The compiled `native.c`.
         common: What is the same for all steps, by the fields of `Arguments`.
-        shares: The number of shares into which the hidden units are divided.
-        code: The compiled `native.c`.
+        batch: The examples of a batch.
+        latent: The latents.
+        shares: How many shares the units of the first layer are divided into.
+        parts: How many parts a step is divided into.
     """
 
     def __init__(
         self,
-        weights: Layers,
-        gradients: Layers,
+        library: ctypes.CDLL,
+        common: dict[str, Any],
         batch: int,
-        beta: float,
         *,
-        common: dict[str, Tensor],
+        latent: int,
         shares: int,
-        code: ctypes.CDLL,
+        parts: int,
     ) -> None:
-        super().__init__(weights, gradients, batch, beta)
-        hidden, pixels = weights.W1.shape
-        # Here an example is a row, since the kernels add up whole rows.
-        self.h1_t, self.d_h1_t = (h.mT.contiguous() for h in (self.h1, self.d_h1))
-        self.h1, self.d_h1 = self.h1_t.mT, self.d_h1_t.mT
-        room, threads = self.h2.stride(0), torch.get_num_threads()
-        list_of_entries = functools.partial(self.x.new_empty, 2 * self.x.numel())
-        tensors = {
-            **common,
-            "by_example": list_of_entries(),
-            "in_example": self.x.new_empty(batch, dtype=torch.int64),
-            "by_pixel": list_of_entries(),
-            "in_pixel": self.x.new_empty(pixels, dtype=torch.int64),
-            "W1": weights.W1,
-            "b1": weights.b1,
-            "d_b1": gradients.b1,
-            "h1": self.h1,
-            "d_h1": self.d_h1,
-            "W4": weights.W4,
-            "b4": weights.b4,
-            "d_b4": gradients.b4,
-            "h2": self.h2,
-            "d_h2": self.d_h2,
-            "rows_of_h2": self.h2.new_empty(batch, _rounded(hidden, self.h2)),
-            "parts_of_d_h2": self.h2.new_empty(threads, hidden, room),
-            "p": self.p,
-            "factors": self.factors,
-            "reconstruction": self.reconstruction,
+        weight, bias = common["W4"][0], common["bc"][0]
+        (pixels, hidden), (heads,) = weight.shape, bias.shape
+        latents, room, lanes = (_rounded(n, weight) for n in (latent, batch, 1))
+        stride = room + lanes * (room // lanes % 2 == 0)
+        shapes = {
+            "by_example": (batch, pixels, 2),
+            "by_pixel": (pixels, batch, 2),
+            **dict.fromkeys(("h1", "d_h1", "h2_t"), (batch, hidden)),
+            "Wc_t": (hidden, heads),
+            **dict.fromkeys(("c", "d_c"), (batch, heads)),
+            **dict.fromkeys(("sigma", "z_t", "divergence"), (batch, latents)),
+            **dict.fromkeys(("z", "d_z"), (latent, stride)),
+            **dict.fromkeys(("h2", "d_h2"), (hidden, stride)),
+            "parts_of_d_h2": (parts, hidden, stride),
+            **dict.fromkeys(("p", "factors", "reconstruction"), (pixels, room)),
         }
-        self.code = code
-        sizes = {"batch": batch, "room": room, "pixels": pixels, "hidden": hidden}
-        sizes |= {"shares": shares, "threads": threads, "n_others": len(common["others"])}
-        self.arguments = Arguments(tensors, **sizes)
+        buffers = {name: weight.new_zeros(shape) for name, shape in shapes.items()}
+        for name, count in {"in_example": batch, "in_pixel": pixels}.items():
+            buffers[name] = torch.zeros(count, dtype=torch.int64, device="cpu")
+        self.losses = Losses(
+            buffers["reconstruction"][:, :batch],
+            buffers["factors"][:, :batch],
+            buffers["divergence"][:, :latent],
+            common["beta"].item(),
+        )
+        self.arguments = Arguments(
+            {**common, **buffers},
+            batch=batch,
+            room=room,
+            stride=stride,
+            pixels=pixels,
+            hidden=hidden,
+            latent=latent,
+            latents=latents,
+            heads=heads,
+            shares=shares,
+            parts=parts,
+        )
+        self.code = library.step
 
-    def _empty(self, models: list[int], batch: int, width: int) -> Tensor:
-        room = _rounded(batch, self.weights.W1)
-        return self.weights.W1.new_zeros((*models, width, room))[..., :batch]
+    def __call__(self, images: Tensor, index: Tensor, eps: Tensor, threads: int) -> None:
+        """Take a step, and add its loss to `losses`.
 
-    def _enter(self, images: Tensor, index: Tensor) -> None:
-        self.code.enter(self.arguments, images.data_ptr(), index.data_ptr())
-
-    def _output(self) -> None:
-        self.code.output(self.arguments)
-
-    def _leave(self) -> None:
-        self.code.leave(self.arguments)
+        Args:
+            images: All images, as bytes, shape ``(examples, pixels)``.
+            index: The indices of the images in the batch, shape ``(batch,)``.
+            eps: The noise, shape ``(latent, batch)``; each example's is contiguous.
+            threads: How many threads compute, at most `parts`.
+        """
+        self.code(self.arguments, images.data_ptr(), index.data_ptr(), eps.data_ptr(), threads)
+        self.losses.step()
 
 
 def objection(model: LatentModel, optimizer: torch.optim.Optimizer) -> str | None:
@@ -203,11 +257,8 @@ def objection(model: LatentModel, optimizer: torch.optim.Optimizer) -> str | Non
         return problem
     if problem := _unsupported(settings(optimizer)):
         return problem
-    first = next(model.parameters())
     if model.device.type != "cpu" or model.dtype not in _REAL:
         return f"the model is of {model.dtype} on {model.device.type}"
-    if not _shares(first):
-        return f"{len(first)} hidden units cannot be divided into shares of a few vectors"
     library = _compiled(model.dtype, _VECTOR)
     return f"what it needs is not compiled ({library})" if isinstance(library, str) else None
 
@@ -216,13 +267,6 @@ def _unsupported(chosen: dict[str, Any]) -> str | None:
     if chosen["weight_decay"] or chosen["maximize"]:
         return "the optimiser decays weights, or maximises"
     return None
-
-
-def _shares(weight: Tensor) -> int:
-    """Return how many shares of one to five vectors the units divide into, or 0 if none."""
-    units, lanes = len(weight), _VECTOR // weight.element_size()
-    widths = (width for width in range(lanes, _MAX_VECTORS * lanes + 1) if units % width == 0)
-    return units // max(widths, default=units + 1)
 
 
 def _rounded(count: int, numbers: Tensor) -> int:
@@ -246,7 +290,7 @@ def _compiled(dtype: torch.dtype, vector: int) -> ctypes.CDLL | str:
             code = ctypes.CDLL(str(library))
     except (OSError, ValueError) as error:  # no such compiler, or unbalanced quotes in CC
         return str(error)
-    for kernel in (code.output, code.leave, code.conclude):
-        kernel.argtypes = [ctypes.POINTER(Arguments)]
-    code.enter.argtypes = [ctypes.POINTER(Arguments), ctypes.c_void_p, ctypes.c_void_p]
+    addresses = [ctypes.c_void_p] * 3
+    code.step.argtypes = [ctypes.POINTER(Arguments), *addresses, ctypes.c_int64]
+    code.step.restype = None
     return code

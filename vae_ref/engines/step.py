@@ -17,17 +17,15 @@ The columns are not just notation: a product that writes 784 rows of 128 numbers
 faster than one that writes 128 rows of 784.
 """
 
-import functools
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from vae_ref.engines.losses import Losses
 from vae_ref.engines.product import BackProduct
 
 __all__ = ["Layers", "Step"]
-
-_FACTORS = 64  # each at least 1/2, so that their product is a normal number
 
 
 class Layers(NamedTuple):
@@ -61,7 +59,10 @@ class Step:
         self.affine = torch.baddbmm if models else torch.addmm
         self.biases = [b.unsqueeze(-1) for b in weights[4:]]
         self.one, self.half = (weights.W1.new_tensor(value) for value in (1.0, 0.5))
-        empty = functools.partial(self._empty, models, batch)
+
+        def empty(width: int) -> Tensor:
+            return weights.W1.new_empty((*models, width, batch))
+
         self.rows = empty(pixels).to(torch.uint8).view(-1, pixels)
         self.bytes = self.rows.view(*models, batch, pixels).mT
         self.x, self.logits, self.p, self.s = (empty(pixels) for _ in range(4))
@@ -70,29 +71,11 @@ class Step:
         self.mu, self.logvar = self.c.chunk(2, -2)
         self.d_mu, self.d_logvar = self.d_c.chunk(2, -2)
         self.sigma, self.excess, self.noise, self.z, self.d_z = (empty(latent) for _ in range(5))
-        self.reconstruction, self.factors, self.divergence = map(empty, (pixels, pixels, latent))
+        self.losses = Losses(empty(pixels), empty(pixels), empty(latent), beta)
         # A transpose is a view, which takes a microsecond to make.
         self.x_t, self.h1_t, self.z_t = self.x.mT, self.h1.mT, self.z.mT
         self.h2_t, self.W3_t, self.Wc_t = self.h2.mT, weights.W3.mT, weights.Wc.mT
         self.through_W4 = BackProduct(weights.W4, self.p, self.d_h2)
-        self.reset()
-
-    def _empty(self, models: list[int], batch: int, width: int) -> Tensor:
-        return self.weights.W1.new_empty((*models, width, batch))
-
-    def reset(self) -> None:
-        """Begin a new sum of losses."""
-        self.reconstruction.zero_()
-        self.divergence.zero_()
-        self.factors.fill_(1)
-        self.count = 0
-
-    def loss(self) -> Tensor:
-        """Return the sum of the losses since `reset`, of each model, in nats."""
-        self._take_logarithms()
-        parts = (self.reconstruction, self.divergence)
-        reconstruction, divergence = (part.sum((-2, -1), dtype=torch.float64) for part in parts)
-        return reconstruction + self.beta * divergence / 2
 
     def __call__(self, images: Tensor, index: Tensor, eps: Tensor) -> None:
         """Compute the gradients, and add the loss to the sum of losses.
@@ -107,9 +90,7 @@ class Step:
         self._output()
         self._backward()
         self._leave()
-        self.count += 1
-        if self.count % _FACTORS == 0:
-            self._take_logarithms()
+        self.losses.step()
 
     def _enter(self, images: Tensor, index: Tensor) -> None:
         torch.index_select(images, 0, index.reshape(-1), out=self.rows)
@@ -123,25 +104,19 @@ class Step:
         torch.mul(eps, self.sigma, out=self.noise)
         torch.add(self.mu, self.noise, out=self.z)
         self.affine(self.biases[2], self.weights.W3, self.z, out=self.h2).relu_()
-        self.divergence.add_(self.excess).addcmul_(self.mu, self.mu).sub_(self.logvar)
+        self.losses.divergence.add_(self.excess).addcmul_(self.mu, self.mu).sub_(self.logvar)
 
     def _output(self) -> None:
-        r"""Add :math:`\max(\eta, 0) - x\eta - \log \max(p, 1 - p)`, and compute its gradients.
-
-        A logarithm costs more than all the rest, so one is taken of the product of many steps.
-        """
+        r"""Add :math:`\max(\eta, 0) - x\eta - \log \max(p, 1 - p)`, and compute its gradients."""
+        reconstruction, factors = self.losses.reconstruction, self.losses.factors
         self.affine(self.biases[3], self.weights.W4, self.h2, out=self.logits)
         torch.sigmoid(self.logits, out=self.p)
         torch.maximum(self.p, torch.sub(self.one, self.p, out=self.s), out=self.s)
-        self.factors.mul_(self.s)
-        self.reconstruction.addcmul_(self.x, self.logits, value=-1).add_(self.logits.relu_())
+        factors.mul_(self.s)
+        reconstruction.addcmul_(self.x, self.logits, value=-1).add_(self.logits.relu_())
         torch.sum(self.p.sub_(self.x), -1, out=self.gradients.b4)
         self.mm(self.p, self.h2_t, out=self.gradients.W4)
         _rectify(self.through_W4(), self.h2)
-
-    def _take_logarithms(self) -> None:
-        self.reconstruction.sub_(self.factors.log_())
-        self.factors.fill_(1)
 
     def _backward(self) -> None:
         mm, d = self.mm, self.gradients
