@@ -12,7 +12,7 @@ import sys
 import pytest
 import torch
 
-from vae_ref import ImageSet, InputError, Plan, Recipe, Run, fit
+from vae_ref import ImageSet, InputError, Plan, Recipe, Run, evaluate, fit
 from vae_ref.engines import choose, eager, native
 from vae_ref.engines.losses import FACTORS
 from vae_ref.engines.native import Arguments, Native
@@ -232,6 +232,26 @@ def test_fewer_threads_compute_the_same_step(monkeypatch, dtype):
     for other in found[1:]:
         assert other[0] == found[0][0]
         assert all(map(torch.equal, other[1:], found[0][1:]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [60, 300])
+def test_an_evaluation_is_that_of_the_model_and_changes_nothing(dtype, count):
+    torch.set_default_dtype(dtype)
+    data, held_out, run = images(300, 5, 7), images(count, 5, 7), Run.start(RECIPE, (5, 7))
+    execute = Native(run.model, run.optimizer, batch_size=128, beta=3.0)
+    execute(data, [Plan(0)], 1)
+    eps = torch.randn(count, 3, dtype=torch.float32)
+    expected = evaluate(run.model, held_out, eps)
+    for _ in range(2):
+        found = execute.evaluate(held_out, eps)
+        assert found == pytest.approx(expected, rel=10 * torch.finfo(dtype).eps)
+    other = Run.start(RECIPE, (5, 7))
+    alone = Native(other.model, other.optimizer, batch_size=128, beta=3.0)
+    alone(data, [Plan(0)], 1)
+    for each in execute, alone:
+        each(data, [Plan(0)], 2)
+    assert_equal(run, other)
 
 
 DENORMALS = """

@@ -42,10 +42,15 @@ class Losses:
 
     def total(self) -> Tensor:
         """Return the sum since `reset`, of each model, in nats."""
+        reconstruction, divergence = self.terms()
+        return reconstruction + self.beta * divergence
+
+    def terms(self) -> tuple[Tensor, Tensor]:
+        """Return the sums of reconstruction and divergence since `reset`, in nats."""
         self._take_logarithms()
         parts = (self.reconstruction, self.divergence)
         reconstruction, divergence = (part.sum((-2, -1), dtype=torch.float64) for part in parts)
-        return reconstruction + self.beta * divergence / 2
+        return reconstruction, divergence / 2
 
     def _take_logarithms(self) -> None:
         self.reconstruction.sub_(self.factors.log_())

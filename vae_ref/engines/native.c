@@ -138,8 +138,9 @@ static inline Adam adam_of(const Arguments *args)
                   1 / sqrt(1 - pow(beta2, number)), *args->epsilon};
 }
 
-/* Update `count` weights, from number `at`, by their gradients g. */
-INLINE void descend(Parameter to, size at, const real *restrict g, size count, Adam by)
+/* Update `count` weights, from number `at`, by their gradients g. It is compiled once. */
+static __attribute__((noinline)) void descend(
+    Parameter to, size at, const real *restrict g, size count, Adam by)
 {
     real *restrict w = to.w + at, *restrict m = to.m + at, *restrict v = to.v + at;
     for (size j = 0; j < count; j++) {
@@ -218,7 +219,6 @@ INLINE void multiply_rows(
             multiply_tile( \
                 out + r * out_row, out_row, a + r * row, row, step, b, stride, count, n, vecs)
     TILES(ROWS);
-    TILES(2);
     TILES(1);
     #undef TILES
 }
@@ -492,8 +492,8 @@ INLINE real score(
 }
 
 /* The last layer of a part's pixels, there and back: from h2 compute eta, the loss and the part's
-   d_h2, and update b4 and W4. */
-static void output(const Arguments *args, size t, Adam by)
+   d_h2, and update b4 and W4. Or only compute the loss. */
+static void output(const Arguments *args, size t, Adam by, int learn)
 {
     const size batch = args->batch, room = args->room, stride = args->stride;
     const size hidden = args->hidden;
@@ -512,8 +512,11 @@ static void output(const Arguments *args, size t, Adam by)
             const real g = score(
                 args->by_pixel + i * batch, args->in_pixel[i], args->p + i * room,
                 args->factors + i * room, args->reconstruction + i * room, batch);
-            descend(args->b4, i, &g, 1, by);
+            if (learn)
+                descend(args->b4, i, &g, 1, by);
         }
+        if (!learn)
+            continue;
         multiply(d_h2, stride, W, 1, hidden, d_eta, room, hidden, room, some);
         descend_along(
             args->W4, first * hidden, hidden, d_eta, room, 1, args->h2_t, hidden, some, hidden,
@@ -534,9 +537,10 @@ static inline unsigned flush_denormals(unsigned on)
 }
 
 /* Take a step of training with the pixels x = images[index] / 255 and the noise eps, batch x
-   latent, and with so many threads. */
+   latent, and with so many threads. Or only add its loss to the sums. */
 void step(
-    const Arguments *args, const uint8_t *images, const size *index, const real *eps, size threads)
+    const Arguments *args, const uint8_t *images, const size *index, const real *eps,
+    size threads, int learn)
 {
     const size batch = args->batch, pixels = args->pixels, hidden = args->hidden;
     const size shares = args->shares, parts = args->parts, heads = args->heads;
@@ -571,17 +575,19 @@ void step(
             encode(args, t, eps);
         #pragma omp for schedule(static)
         for (size t = 0; t < parts; t++)
-            output(args, t, by);
-        #pragma omp for schedule(static)
-        for (size t = 0; t < parts; t++)
-            decode_back(args, t, eps);
-        #pragma omp for schedule(static) nowait
-        for (size t = 0; t < parts; t++)
-            descend_between(args, t, by);
-        #pragma omp for schedule(static)
-        for (size s = 0; s < shares; s++)
-            leave(args, s, by);
+            output(args, t, by, learn);
+        if (learn) {
+            #pragma omp for schedule(static)
+            for (size t = 0; t < parts; t++)
+                decode_back(args, t, eps);
+            #pragma omp for schedule(static) nowait
+            for (size t = 0; t < parts; t++)
+                descend_between(args, t, by);
+            #pragma omp for schedule(static)
+            for (size s = 0; s < shares; s++)
+                leave(args, s, by);
+        }
         flush_denormals(before);
     }
-    *args->steps += 1;
+    *args->steps += learn;
 }

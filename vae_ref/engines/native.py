@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vae_ref.checks import require_pixels
+from vae_ref.data import ImageSet
 from vae_ref.engines.analytic import Analytic, settings, state
 from vae_ref.engines.analytic import objection as objection_to_formulas
 from vae_ref.engines.losses import Losses
@@ -164,6 +166,30 @@ class Native(Analytic):
     def _execute(self, images: Tensor) -> Tensor:
         return super()._execute(images.contiguous())
 
+    @torch.no_grad()
+    def evaluate(self, data: ImageSet, eps: Tensor) -> tuple[float, float]:
+        """Return the means of reconstruction and divergence over a set, in nats per example.
+
+        Args:
+            data: The images.
+            eps: The noise, one row per image, shape ``(examples, latent)``.
+
+        Raises:
+            InputError: If the images do not have the model's number of pixels.
+        """
+        require_pixels("data", data.images, self.pixels, data.images)
+        self._load()
+        images, eps = data.images.contiguous(), eps.to(self.padded[0].W3.dtype).contiguous()
+        order = torch.arange(len(data), device=images.device).split(self.batch_size)
+        steps = {self._step(len(index)) for index in order}
+        for step in steps:
+            step.losses.reset()
+        for index, noise in zip(order, eps.split(self.batch_size), strict=True):
+            self._step(len(index))(images, index, noise.mT, self.team.threads, learn=False)
+        terms = [torch.stack(step.losses.terms()) for step in steps]
+        reconstruction, divergence = (torch.stack(terms).sum(0) / len(data)).tolist()
+        return reconstruction, divergence
+
     def _make_step(self, batch: int) -> "NativeStep":
         padded = dict(zip(Layers._fields, zip(*self.padded, strict=True), strict=True))
         return NativeStep(
@@ -238,7 +264,9 @@ class NativeStep:
         )
         self.code = library.step
 
-    def __call__(self, images: Tensor, index: Tensor, eps: Tensor, threads: int) -> None:
+    def __call__(
+        self, images: Tensor, index: Tensor, eps: Tensor, threads: int, *, learn: bool = True
+    ) -> None:
         """Take a step, and add its loss to `losses`.
 
         Args:
@@ -246,8 +274,10 @@ class NativeStep:
             index: The indices of the images in the batch, shape ``(batch,)``.
             eps: The noise, shape ``(latent, batch)``; each example's is contiguous.
             threads: How many threads compute, at most `parts`.
+            learn: Whether to update the weights.
         """
-        self.code(self.arguments, images.data_ptr(), index.data_ptr(), eps.data_ptr(), threads)
+        pointers = (tensor.data_ptr() for tensor in (images, index, eps))
+        self.code(self.arguments, *pointers, threads, learn)
         self.losses.step()
 
 
@@ -291,6 +321,6 @@ def _compiled(dtype: torch.dtype, vector: int) -> ctypes.CDLL | str:
     except (OSError, ValueError) as error:  # no such compiler, or unbalanced quotes in CC
         return str(error)
     addresses = [ctypes.c_void_p] * 3
-    code.step.argtypes = [ctypes.POINTER(Arguments), *addresses, ctypes.c_int64]
+    code.step.argtypes = [ctypes.POINTER(Arguments), *addresses, ctypes.c_int64, ctypes.c_int]
     code.step.restype = None
     return code

@@ -11,6 +11,7 @@ import torch
 from vae_ref.checks import require_positive_integer, unchecked
 from vae_ref.data import ImageSet
 from vae_ref.engines import choose, make
+from vae_ref.engines.native import Native
 from vae_ref.model import VAE, LatentModel
 from vae_ref.objective import importance_weighted_bound, log_weight
 from vae_ref.plan import Plan
@@ -127,7 +128,10 @@ def fit_together(
         records = []
         for run, train_loss in zip(runs, losses, strict=True):
             eps = run.plan.test_noise(len(test), run.model.latent_dim)
-            averages = evaluate(run.model, test, eps)
+            if isinstance(execute, Native):
+                averages = Averages(*execute.evaluate(test, eps))
+            else:
+                averages = evaluate(run.model, test, eps)
             test_loss = averages.reconstruction + recipe.beta * averages.divergence
             for name, value in ("training loss", train_loss), ("test loss", test_loss):
                 if not math.isfinite(value):
