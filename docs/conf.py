@@ -35,6 +35,7 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "vae_ref"
 html_show_sourcelink = False
+html_search_language = "en-zh"  # of `_search_chinese`
 html_static_path = ["_static"]
 html_extra_path = ["_generated/history.html"]
 html_css_files = ["claims.css", "pages.css", "reading.css", "zoo.css"]
@@ -67,6 +68,14 @@ nitpick_ignore_regex = [
 
 
 WIDE = 900  # pixels, of a plot
+_CHINESE = {
+    "Back to top": "回到顶部",
+    "Home": "首页",
+    "Next": "下一页",
+    "On this page": "本页内容",
+    "Previous": "上一页",
+    "Search": "搜索",
+}
 
 
 def _seeds_table() -> str:
@@ -201,10 +210,18 @@ def _let_formulas_wrap(app: Any, tree: Any) -> None:
             block.replace_self(row)
 
 
+def _translated(text: str, **values: str) -> str:
+    return _CHINESE.get(text, text) % values if values else _CHINESE.get(text, text)
+
+
 def _speak(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
-    """Say which pages are in Chinese, so that browsers take its fonts and voices."""
+    """Say which pages are in Chinese, so that browsers take its fonts and voices.
+
+    The theme's own words are translated there too.
+    """
     if page.startswith(("guide/zh/", "zh/")):
         context["language"] = "zh-CN"
+        context["_"] = context["gettext"] = _translated
 
 
 def _enliven(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
@@ -215,7 +232,28 @@ def _enliven(app: Any, page: str, template: str, context: dict[str, Any], tree: 
         app.add_js_file("live.js", loading_method="defer")
 
 
+def _search_chinese() -> None:
+    """Let the search find Chinese words; Sphinx splits a text where there are spaces.
+
+    The page of the search takes a word of three letters or more for a part of what is indexed: so
+    whole clauses are indexed, and pairs of characters for words of two.
+    """
+    from sphinx import search
+    from sphinx.search.en import SearchEnglish
+
+    class SearchBoth(SearchEnglish):
+        lang = "en-zh"
+
+        def split(self, input: str) -> list[str]:
+            clauses = re.findall(r"[\u3400-\u9fff]{2,}", input)
+            pairs = [a + b for clause in clauses for a, b in itertools.pairwise(clause)]
+            return [*super().split(input), *clauses, *pairs]
+
+    search.languages[SearchBoth.lang] = SearchBoth
+
+
 def setup(app: Any) -> None:
+    _search_chinese()
     app.connect("html-page-context", _enliven)
     app.connect("doctree-read", _see_pictures)
     app.connect("doctree-read", _let_formulas_wrap)

@@ -1,8 +1,11 @@
 """Every page of the built site, as a reader without a network sees it: on a phone, in the dark."""
 
 from collections import defaultdict
+from urllib.parse import quote
 
 import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser.fixtures import browser, site  # noqa: F401 - fixtures
 from tests.browser.looking import CHECKS, look
@@ -31,3 +34,21 @@ def test_every_link_leads_somewhere(site):
 
 def test_every_page_states_its_language(site):
     assert not (wrong := list(wrong_languages(site))), "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ("变分自编码器", "guide/zh/"),
+        ("坍缩", "guide/zh/loss.html"),
+        ("后验坍缩", "guide/zh/loss.html"),
+        ("posterior collapse", "howto/collapse.html"),
+    ],
+)
+def test_the_search_finds_words_of_both_languages(browser, site, words, page):
+    browser.get(f"{(site / 'search.html').as_uri()}?q={quote(words)}")
+    WebDriverWait(browser, 60).until(
+        lambda driver: driver.find_elements(
+            By.CSS_SELECTOR, f"#search-results li a[href*='{page}']"
+        )
+    )
