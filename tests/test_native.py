@@ -6,8 +6,10 @@ import functools
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -319,6 +321,66 @@ def test_a_step_sets_all_arguments_and_keeps_their_memory():
 def test_an_argument_of_no_field_is_refused():
     with pytest.raises(AttributeError, match="batches"):
         Arguments({}, batches=30)
+
+
+SANITIZED = "cc -fsanitize=address,undefined -fno-sanitize-recover=all"
+#: Compilers, what runs what they make, and the bytes of a vector.
+OTHERS = {
+    "clang": ("clang", [], 32),
+    "ARM": ("aarch64-linux-gnu-gcc -static", ["qemu-aarch64"], 16),
+    **{
+        f"sanitized {vector}": (SANITIZED, ["env", "ASAN_OPTIONS=detect_leaks=0"], vector)
+        for vector in (16, 32, 64)
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float", "double"])
+@pytest.mark.parametrize("other", OTHERS)
+def test_other_compilers_and_processors_take_the_same_step(monkeypatch, tmp_path, dtype, other):
+    compiler, runner, vector = OTHERS[other]
+    command = shlex.split(compiler)
+    for name in (command[0], *runner[:1]):
+        if not shutil.which(name):
+            pytest.skip(f"there is no {name}")
+    monkeypatch.setattr(native, "_VECTOR", vector)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    torch.set_default_dtype(dtype)
+    data, run = images(90, 5, 7), Run.start(RECIPE, (5, 7))
+    execute = Native(run.model, run.optimizer, batch_size=30, beta=2.0)
+    execute(data, [Plan(0)], 1)  # so that Adam has moments
+    a_step, index, eps = execute._step(30), torch.arange(30) + 7, torch.randn(30, 3)
+    before = tmp_path / "before"
+    with before.open("wb") as file:
+        sizes = [getattr(a_step.arguments, name) for name in native._SIZES]
+        file.write(torch.tensor([len(sizes), *sizes]).numpy().tobytes())
+        for tensor in (*tensors_of(a_step.arguments), data.images, index, eps):
+            file.write(tensor.nbytes.to_bytes(8, "little") + tensor.numpy().tobytes())
+    program, after = tmp_path / "step", tmp_path / "after"
+    command += ["-std=gnu11", "-O3", "-fno-math-errno", "-fopenmp", "-ffp-contract=fast"]
+    command += [
+        f"-DREAL={native._REAL[dtype]}",
+        f"-DVECTOR={vector}",
+        f'-DSOURCE="{native._SOURCE}"',
+    ]
+    source = Path(__file__).with_name("step_driver.c")
+    subprocess.run([*command, str(source), "-o", str(program), "-lm"], check=True)
+    subprocess.run([*runner, str(program), str(before), str(after)], check=True, timeout=120)
+    a_step(data.images, index, eps.mT, 2)
+    found = after.read_bytes()
+    for tensor in tensors_of(a_step.arguments):
+        theirs = torch.frombuffer(bytearray(found[: tensor.nbytes]), dtype=tensor.dtype)
+        found = found[tensor.nbytes :]
+        torch.testing.assert_close(theirs, tensor.flatten())
+    assert not found
+
+
+def tensors_of(arguments):
+    """What a step reads and writes, in the order of the struct."""
+    names = [name for name, _ in Arguments._fields_ if name in arguments.tensors]
+    owners = [arguments.tensors[name] for name in names]
+    return [t for each in owners for t in ([each] if isinstance(each, torch.Tensor) else each)]
 
 
 POOLS = """
