@@ -38,6 +38,15 @@ def test_a_request_is_answered_by_messages():
     assert (started.hung, started.written) == (False, 0)
 
 
+@pytest.mark.parametrize(("asked", "threads"), [(None, "1"), ("3", "3")])
+def test_openblas_starts_no_threads_unless_it_is_asked_to(monkeypatch, asked, threads):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", asked)
+    messages, _, _ = followed("messenger.send('n', n=os.environ['OPENBLAS_NUM_THREADS'])")
+    assert messages == [{"kind": "n", "n": threads}]
+
+
 def test_a_message_of_any_length_arrives_whole():
     messages, _, _ = followed("messenger.send('long', text='ä' * 300_000)")
     assert messages == [{"kind": "long", "text": "ä" * 300_000}]
