@@ -87,13 +87,15 @@ def test_an_epoch_is_that_of_the_eager_engine(
         assert_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("change", [{"weight_decay": 0.1}, {"maximize": True}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"weight_decay": 0.1}, {"maximize": True}, {"amsgrad": True}, {"eps": 0.0}], ids=str
+)
 def test_an_optimiser_that_becomes_another_is_refused(change):
     data, run = images(60, 4, 6), Run.start(RECIPE, (4, 6))
     execute = Native(run.model, run.optimizer, batch_size=30, beta=1.0)
     execute(data, [Plan(0)], 1)
     run.optimizer.param_groups[0].update(change)
-    with pytest.raises(InputError, match="decays weights, or maximises"):
+    with pytest.raises(InputError, match="^optimizer must be what it was; got the optimiser "):
         execute(data, [Plan(0)], 2)
 
 
@@ -146,13 +148,37 @@ def test_the_loss_of_many_steps_does_not_underflow():
     assert execute(data, [Plan(0)], 1)[0] == pytest.approx(expected.loss().mean().item(), rel=0.1)
 
 
-@pytest.mark.parametrize("layer", ["encoder.0.weight", "encoder.0.bias", "decoder.2.bias"])
-def test_what_is_no_number_is_not_rectified_away(layer):
-    data, run = images(200, 4, 6, black=0.0), Run.start(RECIPE, (4, 6), engine="native")
+@pytest.mark.parametrize("black", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "layer", ["encoder.0.weight", "encoder.0.bias", "decoder.0.bias", "decoder.2.bias"]
+)
+def test_what_is_no_number_is_not_rectified_away(layer, black):
+    data, run = images(200, 4, 6, black=black), Run.start(RECIPE, (4, 6), engine="native")
     with torch.no_grad():
         dict(run.model.named_parameters())[layer].fill_(torch.nan)
-    with pytest.raises(DivergenceError, match="training loss is nan"):
+    unread = layer == "encoder.0.weight" and black == 1.0  # in training
+    with pytest.raises(DivergenceError, match=f"{'test' if unread else 'training'} loss is nan"):
         list(fit(run, data, data, epochs=1))
+
+
+@pytest.mark.parametrize("logvar", [-2000.0, -180.0, -20.0, 0.0, 0.69, 20.0, 80.0, 180.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sigma_is_exact(dtype, logvar):
+    torch.set_default_dtype(dtype)
+    data, run = images(60, 4, 6), Run.start(RECIPE, (4, 6))
+    with torch.no_grad():
+        run.model.logvar.bias.fill_(logvar)
+    execute = Native(run.model, run.optimizer, batch_size=60, beta=1.0)
+    execute.evaluate(data, torch.zeros(60, 3))
+    tensors = execute._step(60).arguments.tensors
+    expected = (tensors["c"][:, 3:6].double() / 2).exp().to(dtype)
+    most, least = (1e37, 1e-37) if dtype == torch.float32 else (1e306, 1e-306)
+    torch.testing.assert_close(
+        tensors["sigma"][:, :3].clamp(least, most),
+        expected.clamp(least, most),
+        rtol=4 * torch.finfo(dtype).eps,
+        atol=0.0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -194,7 +220,8 @@ def test_a_compiler_may_have_options(compiler):
     ("change", "reason"),
     [
         (lambda run: run.optimizer.param_groups[0].update(weight_decay=0.1), "decays weights"),
-        (lambda run: run.optimizer.param_groups[0].update(maximize=True), "or maximises"),
+        (lambda run: run.optimizer.param_groups[0].update(maximize=True), "maximises or"),
+        (lambda run: run.optimizer.param_groups[0].update(eps=0.0), "adds nothing to the root"),
         (lambda run: run.model.bfloat16(), "the model is of torch.bfloat16 on cpu"),
     ],
 )
@@ -248,6 +275,8 @@ def test_an_evaluation_is_that_of_the_model_and_changes_nothing(dtype, count):
     for _ in range(2):
         found = execute.evaluate(held_out, eps)
         assert found == pytest.approx(expected, rel=10 * torch.finfo(dtype).eps)
+    with pytest.raises(InputError, match=rf"^eps must have shape .{count}, 3.; got .{count}, 2."):
+        execute.evaluate(held_out, eps[:, :2])
     other = Run.start(RECIPE, (5, 7))
     alone = Native(other.model, other.optimizer, batch_size=128, beta=3.0)
     alone(data, [Plan(0)], 1)

@@ -33,7 +33,7 @@ enum {
     ROWS = 6, VECS = VECTOR == 64 ? 4 : 2, /* the size of a tile of sums, all kept in registers */
     TILE = VECS * LANES, /* columns of a tile */
     CHUNK = 8 * ROWS,    /* pixels whose weights stay in the cache from logits to update */
-    TERMS = sizeof(real) == 4 ? 8 : 13, /* of the series of exp, from degree 1 */
+    TERMS = sizeof(real) == 4 ? 7 : 13, /* of the series of exp, from degree 1 */
     MAX_EXP = sizeof(real) == 4 ? 86 : 706 /* exp(-MAX_EXP) is still a normal number */
 };
 
@@ -51,11 +51,13 @@ typedef struct {
 /* The arguments of a step. All steps of one batch size share them.
 
    `Arguments` in native.py has the same fields in the same order, which a test checks. Arrays are
-   contiguous, the last axis of a shape runs fastest, and d_x is the derivative of the loss by x. */
+   contiguous, the last axis of a shape runs fastest, and d_x is the derivative of the loss with
+   respect to x. */
 typedef struct {
     size batch;   /* examples of the step */
     size room;    /* the batch, rounded up to whole vectors */
-    size stride;  /* the room, rounded up to an odd number of vectors: so rows share no cache set */
+    size stride;  /* the room, rounded up to an odd number of vectors: so neighbouring rows do
+                     not compete for the same lines of a cache */
     size pixels;  /* pixels of an image */
     size hidden;  /* units of a hidden layer, rounded up to whole vectors */
     size latent;  /* latents */
@@ -86,7 +88,7 @@ typedef struct {
     size *in_pixel;    /* pixels: how many entries of each row of by_pixel are used */
 
     real *h1;    /* batch x hidden: max(W1 x + b1, 0) */
-    real *d_h1;  /* batch x hidden: the derivative by h1, then by W1 x + b1 */
+    real *d_h1;  /* batch x hidden: the derivative with respect to h1, then to W1 x + b1 */
     real *Wc_t;  /* hidden x heads: Wc transposed */
     real *c;     /* batch x heads: mu, then logvar */
     real *d_c;   /* batch x heads */
@@ -96,7 +98,7 @@ typedef struct {
     real *d_z;   /* latent x stride */
     real *h2;    /* hidden x stride: max(W3 z + b3, 0) */
     real *h2_t;  /* batch x hidden: h2 transposed */
-    real *d_h2;  /* hidden x stride: the derivative by W3 z + b3 */
+    real *d_h2;  /* hidden x stride: the derivative with respect to W3 z + b3 */
     real *parts_of_d_h2; /* parts x hidden x stride: the sum over the pixels of each part */
 
     real *p;              /* pixels x room: eta = W4 h2 + b4, then p = sigmoid(eta), then p - x */
@@ -372,7 +374,8 @@ static void encode(const Arguments *args, size t, const real *eps)
         real *total = args->divergence + n * latents;
         for (size l = 0; l < latent; l++) {
             const real half = logvar[l] / 2, below = half < -MAX_EXP ? -MAX_EXP : half;
-            sigma[l] = exponential(below > MAX_EXP ? MAX_EXP : below); /* its square is infinite */
+            /* Beyond MAX_EXP, the square of sigma is infinite. */
+            sigma[l] = exponential(below > MAX_EXP ? MAX_EXP : below);
             z[l] = mu[l] + noise[l] * sigma[l];
             total[l] += sigma[l] * sigma[l] - 1 + mu[l] * mu[l] - logvar[l];
         }
@@ -413,7 +416,7 @@ static void decode_back(const Arguments *args, size t, const real *eps)
                 d[n] = (q ? d[n] : 0) + added[n];
         }
         for (size n = first; n < range.end; n++)
-            d[n] = h[n] > 0 ? d[n] : 0;
+            d[n] = h[n] <= 0 ? 0 : d[n];
     }
     for (size l = 0; l < latent; l++)
         memset(args->d_z + l * stride + first, 0, width * sizeof(real));
@@ -583,7 +586,7 @@ void step(
             #pragma omp for schedule(static) nowait
             for (size t = 0; t < parts; t++)
                 descend_between(args, t, by);
-            #pragma omp for schedule(static)
+            #pragma omp for schedule(static) nowait
             for (size s = 0; s < shares; s++)
                 leave(args, s, by);
         }

@@ -27,7 +27,7 @@ __all__ = ["Native", "objection"]
 
 _SOURCE = Path(__file__).with_suffix(".c")
 _REAL = {torch.float32: "float", torch.float64: "double"}
-# No library is linked: the kernels find torch's OpenMP in the process, and share its threads.
+# No library is linked: the code finds torch's OpenMP in the process, and shares its threads.
 _FLAGS = ["-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC"]
 _FLAGS += ["-shared", "-nostdlib", "-ffp-contract=fast"]
 # The bytes of a vector, and the flags with which the compiler uses such vectors.
@@ -86,6 +86,8 @@ class Arguments(ctypes.Structure):
 class Native(Analytic):
     """Trains one textbook VAE like `Analytic`, with a compiled step that skips the black pixels.
 
+    It computes with as many threads as torch has when it is made, or fewer.
+
     Args:
         model: A VAE to which there is no `objection`.
         optimizer: Its Adam.
@@ -141,15 +143,20 @@ class Native(Analytic):
         moments = [[state[key] for state in states] for key in ("exp_avg", "exp_avg_sq")]
         rows: list[Sequence[Tensor]] = [parameters, *moments]
         for padded, tensors in zip(self.padded, rows, strict=True):
-            first, *rest = tensors
-            shares = padded.W1.split([self.pixels * len(units) for units in self.shares])
-            for units, share in zip(self.shares, shares, strict=True):
-                part = first[units.start : units.stop]
-                yield share.view(self.pixels, len(units)).mT[: len(part)], part
-            bc = padded.bc[: 2 * self.latent_dim]
-            copies = [padded.W4, *padded.Wc.chunk(2), padded.W3, padded.b1, *bc.chunk(2)]
-            for copy, tensor in zip([*copies, padded.b3, padded.b4], rest, strict=True):
-                yield copy[tuple(map(slice, tensor.shape))], tensor
+            yield from self._padded_copies(padded, tensors)
+
+    def _padded_copies(
+        self, padded: Layers, tensors: Sequence[Tensor]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        first, *rest = tensors
+        shares = padded.W1.split([self.pixels * len(units) for units in self.shares])
+        for units, share in zip(self.shares, shares, strict=True):
+            part = first[units.start : units.stop]
+            yield share.view(self.pixels, len(units)).mT[: len(part)], part
+        bc = padded.bc[: 2 * self.latent_dim]
+        copies = [padded.W4, *padded.Wc.chunk(2), padded.W3, padded.b1, *bc.chunk(2)]
+        for copy, tensor in zip([*copies, padded.b3, padded.b4], rest, strict=True):
+            yield copy[tuple(map(slice, tensor.shape))], tensor
 
     def _stepping(self) -> Callable[[Any, Tensor, Tensor, Tensor], object]:
         chosen = settings(self.optimizers[0])
@@ -175,19 +182,25 @@ class Native(Analytic):
             eps: The noise, one row per image, shape ``(examples, latent)``.
 
         Raises:
-            InputError: If the images do not have the model's number of pixels.
+            InputError: If the images do not have the model's number of pixels, or the noise does
+                not have its shape.
         """
         require_pixels("data", data.images, self.pixels, data.images)
-        self._load()
-        images, eps = data.images.contiguous(), eps.to(self.padded[0].W3.dtype).contiguous()
+        if eps.shape != (shape := (len(data), self.latent_dim)):
+            raise InputError("eps", f"have shape {shape}", f"{tuple(eps.shape)}", "Draw as much.")
+        weights, (parameters,) = self.padded[0], self.parameters
+        for copy, original in self._padded_copies(weights, parameters):
+            copy.copy_(original)
+        images, eps = data.images.contiguous(), eps.to(weights.W3.dtype).contiguous()
         order = torch.arange(len(data), device=images.device).split(self.batch_size)
         steps = {self._step(len(index)) for index in order}
         for step in steps:
             step.losses.reset()
         for index, noise in zip(order, eps.split(self.batch_size), strict=True):
             self._step(len(index))(images, index, noise.mT, self.team.threads, learn=False)
-        terms = [torch.stack(step.losses.terms()) for step in steps]
-        reconstruction, divergence = (torch.stack(terms).sum(0) / len(data)).tolist()
+        terms = torch.stack([torch.stack(step.losses.terms()) for step in steps])
+        unseen = 0 * weights.W1.sum()  # NaN if a weight is, though its pixel is black
+        reconstruction, divergence = (terms.sum(0) / len(data) + unseen).tolist()
         return reconstruction, divergence
 
     def _make_step(self, batch: int) -> "NativeStep":
@@ -294,8 +307,10 @@ def objection(model: LatentModel, optimizer: torch.optim.Optimizer) -> str | Non
 
 
 def _unsupported(chosen: dict[str, Any]) -> str | None:
-    if chosen["weight_decay"] or chosen["maximize"]:
-        return "the optimiser decays weights, or maximises"
+    if chosen["weight_decay"] or chosen["maximize"] or chosen["amsgrad"]:
+        return "the optimiser decays weights, maximises or keeps the greatest moments"
+    if not chosen["eps"]:
+        return "the optimiser adds nothing to the root of a moment, which may be 0"
     return None
 
 
@@ -307,7 +322,7 @@ def _rounded(count: int, numbers: Tensor) -> int:
 
 @functools.cache
 def _compiled(dtype: torch.dtype, vector: int) -> ctypes.CDLL | str:
-    """Compile the kernels once per process, in half a second, or return why that failed."""
+    """Compile `native.c` once per process, in a second, or return why that failed."""
     try:
         compiler = shlex.split(os.environ.get("CC", "cc"))
         with tempfile.TemporaryDirectory() as directory:
