@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.planted import PLANTED, named
-from vae_ref.gate.causes import causes, slower_line
+from vae_ref.gate.causes import causes, edits, slower_line
 from vae_ref.gate.counting import ledger
 from vae_ref.gate.tracing import trace
 from vae_ref.gate.verdict import Change
@@ -52,7 +52,7 @@ def test_a_line_that_only_moved_is_the_same_line(named_in):
     [cause] = named_in(moved, base, head)
     assert cause.line == "a.py:5 `return x + 1.0`"
     assert (cause.base, cause.head) == (8, 16)
-    assert cause.action == "add of float32[2] -> float64[2]"
+    assert cause.action == "add of float64[2] (was float32[2])"
     assert cause.where == cause.line, "it was changed itself"
 
 
@@ -82,6 +82,41 @@ def test_what_only_moved_within_the_file_is_no_cause(named_in):
     base = [site("add", 90, 3), site("mul", 90, 6)]
     head = [site("mul", 90, 3), site("add", 90, 6), site("clone", 8, 7)]
     assert [cause.what for cause in named_in(swapped, base, head)] == ["clone"]
+
+
+def test_a_line_that_was_split_does_no_more_than_before(named_in):
+    """The new line beside it does."""
+    split = BASE.replace("return x + 1", "y = x.clone()\n    z = y + 1\n    return z")
+    base = [site("add", 90, 3, shape="float32[2]"), site("mul", 90, 3)]
+    head = [
+        site("clone", 8, 3),
+        site("add", 92, 4, shape="float32[2]"),
+        site("mul", 90, 4),
+    ]
+    found = named_in(split, base, head)
+    assert [(cause.what, cause.base, cause.head) for cause in found] == [("clone", 0, 8)]
+    assert found[0].changed
+
+
+def test_a_line_that_was_changed_is_named_before_others_that_do_more(named_in):
+    """What is alive at another moment is not more, but it is counted at the peak."""
+    changed = BASE.replace("def other(x):\n", "def other(x):\n    x = x.clone()\n")
+    head = [site("mul", 30, 3), site("add", 50, 6), site("clone", 40, 9)]
+    assert [cause.what for cause in named_in(changed, [], head)] == ["clone", "mul", "add"]
+
+
+def test_what_was_changed_elsewhere_is_listed(tmp_path):
+    for side, text in (
+        ("base", "@guard\ndef f():\n    pass\n\nn = 1\n"),
+        ("head", "def f():\n    pass\n\nn = 2\n"),
+    ):
+        (tmp_path / side / "package").mkdir(parents=True)
+        (tmp_path / side / "package" / "a.py").write_text(text)
+        (tmp_path / side / "b.py").write_text("same = 1\n")
+    assert edits((tmp_path / "base", tmp_path / "head")) == [
+        "package/a.py:1 without `@guard`",
+        "package/a.py:4 `n = 2`",
+    ]
 
 
 def test_lines_are_counted_as_python_counts_them(named_in):

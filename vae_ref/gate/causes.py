@@ -1,9 +1,13 @@
 """Name the lines that make a count or a time rise, with what they did before.
 
-Lines of the base are looked up where they are now, as `diff` pairs them. Of the lines that do more
-than before, the first in the order of execution is named, because what follows may only inherit
-it, as double precision is inherited; and the one that adds most. If such a line is as it was, the
-change is in what calls it: the nearest caller that was changed is named too.
+Lines of the base are looked up where they are now, as `diff` pairs them. What a changed line does
+is set off against what other lines of its file no longer do, so that the difference is left. Of
+the lines that do more than before, three are named: of those that were changed, the one that adds
+most; the first in the order of execution, because what follows may only inherit it, as double
+precision is inherited; and the one that adds most of all. If such a line is as it was, the change
+is in what calls it: the nearest caller that was changed is named too. A change elsewhere, such as
+a decorator or what runs before the count begins, is named by no line: then `edits` lists all that
+was changed.
 """
 
 import difflib
@@ -17,7 +21,7 @@ from typing import Any
 
 from vae_ref.gate.verdict import Change
 
-__all__ = ["Cause", "causes", "slower_line"]
+__all__ = ["Cause", "causes", "edits", "slower_line"]
 
 LONG = 100  #: characters of a line that are shown
 LEAST = 0.02  #: of an increase, which a line must make up to be named
@@ -41,6 +45,7 @@ class Cause:
         shape: The type and shape of its first result.
         before: Those that the operation had on the same line of the base.
         caller: The line that was changed, if it is another one, which calls this one.
+        changed: Whether this line or its caller was changed.
     """
 
     line: str
@@ -50,6 +55,7 @@ class Cause:
     shape: str = ""
     before: str = ""
     caller: str = ""
+    changed: bool = False
 
     @property
     def where(self) -> str:
@@ -58,9 +64,9 @@ class Cause:
 
     @property
     def action(self) -> str:
-        """What is done, and of what shape the result was and is."""
-        shapes = [shape for shape in dict.fromkeys((self.before, self.shape)) if shape]
-        return self.what + (f" of {' -> '.join(shapes)}" if shapes else "")
+        """What is done, and of what shape a result is and was."""
+        was = f" (was {self.before})" if self.before not in ("", self.shape) else ""
+        return self.what + (f" of {self.shape}{was}" if self.shape else "")
 
 
 def causes(
@@ -94,11 +100,15 @@ def _named(counter: str, base: Sites, head: Sites, files: "_Files") -> list[Caus
     for site in head:
         now.add(site, tuple((file, line) for file, line in site["chain"]))
     _pair_what_moved(was, now, files)
+    _set_off_what_was_rewritten(was, now, files)
     rises = {key: now.here[key] - was.here[key] for key in now.here}
     rises = {key: rise for key, rise in rises.items() if rise > 0}
     least = LEAST * sum(rises.values())
     first = next((key for key, rise in rises.items() if rise >= least), None)
     most = max(rises, key=lambda key: rises[key], default=None)
+    edited = [key for key in rises if rises[key] >= least and files.is_changed(key)]
+    most_edited = max(edited, key=lambda key: rises[key], default=None)
+    callers = {key: _caller(key, was, now, files) for key in (most_edited, first, most) if key}
     return [
         Cause(
             files.text(key[0][0] if key[0] else None),
@@ -107,10 +117,10 @@ def _named(counter: str, base: Sites, head: Sites, files: "_Files") -> list[Caus
             now.here[key],
             now.shapes[key],
             was.shapes.get(key, ""),
-            _caller(key, was, now, files),
+            files.text(caller) if caller else "",
+            files.is_changed(key) or bool(caller and files.is_new(caller)),
         )
-        for key in dict.fromkeys((first, most))
-        if key
+        for key, caller in callers.items()
     ]
 
 
@@ -125,6 +135,27 @@ def _pair_what_moved(was: "_Totals", now: "_Totals", files: "_Files") -> None:
         if moved := new.pop((files.code(key[0], new=False), key[1]), None):
             was.here[moved] = was.here.pop(key)
             was.shapes[moved] = was.shapes[key]
+
+
+def _set_off_what_was_rewritten(was: "_Totals", now: "_Totals", files: "_Files") -> None:
+    """Move what lines of a file no longer do to its changed lines that do the same.
+
+    Results of the same shape come first. A line that was split, joined or written in another way
+    does what it did; only what it does beside that is more than before.
+    """
+    new = [key for key in now.here if files.is_changed(key)]
+    for same_shape in (True, False):
+        for key in new:
+            for other in list(was.here):
+                alike = other != key and other[0] and other[0][0][0] == key[0][0][0]
+                alike = alike and other[1] == key[1]
+                if same_shape and was.shapes.get(other) != now.shapes[key]:
+                    continue
+                moved = min(now.here[key] - was.here[key], was.here[other] - now.here[other])
+                if alike and moved > 0:
+                    was.here[key] += moved
+                    was.here[other] -= moved
+                    was.shapes.setdefault(key, was.shapes[other])
 
 
 class _Totals:
@@ -143,8 +174,8 @@ class _Totals:
         self.shapes.setdefault(key, site.get("shape", ""))
 
 
-def _caller(key: Key, was: _Totals, now: _Totals, files: "_Files") -> str:
-    """Name the caller that was changed, or else the nearest in no chain that is as it was."""
+def _caller(key: Key, was: _Totals, now: _Totals, files: "_Files") -> Place | None:
+    """Return the caller that was changed, or else the nearest in no chain that is as it was."""
     rises, still = {}, set[Place]()
     for (chain, what), amount in now.chains.items():
         if (chain[:1], what) == key:
@@ -153,12 +184,12 @@ def _caller(key: Key, was: _Totals, now: _Totals, files: "_Files") -> str:
             else:
                 still |= set(chain)
     changed = (place for chain in rises for place in chain[1:] if files.is_new(place))
-    if key[0] and files.is_new(key[0][0]):
-        return ""
+    if files.is_changed(key):
+        return None
     if (caller := next(changed, None)) is None and still and rises:
         heaviest = max(rises, key=lambda chain: rises[chain])
         caller = next((place for place in heaviest if place not in still), None)
-    return files.text(caller) if caller else ""
+    return caller
 
 
 def slower_line(
@@ -198,8 +229,33 @@ def slower_line(
             round(old["own"] * 1e6),
             round(new["own"] * 1e6),
             caller=files.text(caller) if explains else "",
+            changed=explains or slower in changed,
         )
     ]
+
+
+def edits(trees: tuple[Path, Path]) -> list[str]:
+    """List the lines that were changed, and those that are gone, of the files of the base.
+
+    Args:
+        trees: The directories of base and head.
+    """
+    base, head = trees
+    found = []
+    for path in sorted(base.rglob("*.py")):
+        file = str(path.relative_to(base))
+        before, after = _lines(path), _lines(head / file)
+        if before == after:
+            continue
+        matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+        for how, low, high, at, end in matcher.get_opcodes():
+            if how == "equal":
+                continue
+            lines = [(n, "", after[n].strip()) for n in range(at, end)]
+            if how == "delete":
+                lines = [(at, "without ", line.strip()) for line in before[low:high]]
+            found += [f"{file}:{n + 1} {what}`{text[:LONG]}`" for n, what, text in lines if text]
+    return found
 
 
 def _medians(
@@ -252,6 +308,10 @@ class _Files:
     def is_new(self, place: Place) -> bool:
         """Whether a line of the head is new, or was changed."""
         return place[1] in self.moved(place[0])[1]
+
+    def is_changed(self, key: Key) -> bool:
+        """Whether what is done is done by such a line."""
+        return bool(key[0]) and self.is_new(key[0][0])
 
     def _moved(self, file: str) -> tuple[dict[int, int], set[int]]:
         """Pair the lines of both sides, and return those that are new or were changed.

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from vae_ref.gate import counters, paired
-from vae_ref.gate.causes import causes, slower_line
+from vae_ref.gate.causes import causes, edits, slower_line
 from vae_ref.gate.paired import Group, Settings
 from vae_ref.gate.report import Report, Timing, excuse
 from vae_ref.gate.revisions import GateError, Revision, accepted
@@ -84,6 +84,7 @@ def compare(
         head=head,
         changes=changes,
         causes=named,
+        edits=edits(trees) if named else [],
         timings=timings,
         absent={
             name: f"{'new' if name in after.counts else 'on neither side'}, {why}"

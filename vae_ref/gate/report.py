@@ -40,6 +40,7 @@ class Report:
         head: The new revision, which is judged.
         changes: Every count on both sides.
         causes: The lines that make a count rise, by the name of the count.
+        edits: The lines that were changed.
         timings: Every workload that was timed; none, if time was not measured.
         absent: Why a workload was not compared, by its name.
         requests: Where the note of counts should be updated.
@@ -53,6 +54,7 @@ class Report:
     head: Revision
     changes: list[Change]
     causes: dict[str, list[Cause]]
+    edits: list[str]
     timings: list[Timing]
     absent: dict[str, str]
     requests: list[str]
@@ -86,6 +88,7 @@ class Report:
                 name: [dataclasses.asdict(cause) for cause in named]
                 for name, named in self.causes.items()
             },
+            "edits": self.edits,
             "times": [
                 {"name": timing.name, "seconds": timing.seconds, "cpu": timing.cpu}
                 | {"effect": timing.effect.json()}
@@ -104,6 +107,7 @@ def excuse(name: str, accepted: Mapping[str, str]) -> str | None:
     return next((r for p, r in accepted.items() if fnmatchcase(name, p)), None)
 
 
+EDITS = 12  #: changed lines that are listed at most
 Rows = list[tuple[str, ...]]
 
 COUNTS = ("count", "base", "head", "change", "")
@@ -126,12 +130,19 @@ def _counts(report: Report) -> Rows:
             change.name,
             f"{change.base:,}",
             f"{change.head:,}",
-            f"{change.head / change.base - 1:+.1%}" if change.base else "new",
+            _relative(change),
             _word(report, change.name, worse=change.head > change.base, word="MORE") or "fewer",
         )
         for change in report.changes
         if change.head != change.base
     ]
+
+
+def _relative(change: Change) -> str:
+    if not change.base:
+        return "new"
+    relative = change.head / change.base - 1
+    return f"{relative:+.1%}" if abs(relative) >= 0.0005 else f"{change.head - change.base:+,}"
 
 
 def _times(report: Report) -> Rows:
@@ -196,14 +207,26 @@ def _causes(report: Report) -> list[str]:
     found: dict[str, dict[str, list[str]]] = {}
     for name, named in report.causes.items():
         for cause in named:
-            unit = " µs" if name.endswith("/time") else ""
+            unit = " µs while traced" if name.endswith("/time") else ""
             rise = f"{name} {cause.base:,} -> {cause.head:,}{unit}"
             found.setdefault(cause.where, {}).setdefault(cause.action, []).append(rise)
-    return [
+    lines = [
         line
         for where, actions in found.items()
         for line in (where, *(f"- {what}: {', '.join(rises)}" for what, rises in actions.items()))
     ]
+    elsewhere = [
+        name for name, named in report.causes.items() if not any(cause.changed for cause in named)
+    ]
+    if elsewhere and report.edits:
+        lines.append(
+            f"No line that was changed does more itself, or calls one that does ({elsewhere[0]}). "
+            "These lines were changed:"
+        )
+        lines += [f"- {edit}" for edit in report.edits[:EDITS]]
+        if (more := len(report.edits) - EDITS) > 0:
+            lines.append(f"- and {more} more")
+    return lines
 
 
 def show(report: Report) -> None:
