@@ -137,5 +137,6 @@ def test_processors_of_one_name_are_told_apart():
 
 @pytest.mark.parametrize("path", MACHINES, ids=lambda path: path.stem)
 def test_result_files_are_named_by_their_machine(path):
-    environment = json.loads(path.read_text())["environment"]
-    assert path.stem.partition("_")[2] == provenance.machine_name(environment)
+    content = json.loads(path.read_text())
+    name = provenance.machine_name(content["environment"]) + "_busy" * content.get("busy", False)
+    assert path.stem.partition("_")[2] == name

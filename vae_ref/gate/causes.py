@@ -253,7 +253,7 @@ def edits(trees: tuple[Path, Path]) -> list[str]:
                 continue
             lines = [(n, "", after[n].strip()) for n in range(at, end)]
             if how == "delete":
-                lines = [(at, "without ", line.strip()) for line in before[low:high]]
+                lines = [(n, "without ", before[n].strip()) for n in range(low, high)]
             found += [f"{file}:{n + 1} {what}`{text[:LONG]}`" for n, what, text in lines if text]
     return found
 
