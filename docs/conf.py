@@ -235,8 +235,8 @@ def _enliven(app: Any, page: str, template: str, context: dict[str, Any], tree: 
 def _search_chinese() -> None:
     """Let the search find Chinese words; Sphinx splits a text where there are spaces.
 
-    The page of the search finds a word of three letters or more anywhere inside what is indexed: so
-    whole clauses are indexed, and pairs of characters for words of two.
+    The page of the search finds a word of three letters or more anywhere inside what is indexed:
+    so whole clauses are indexed, and pairs of characters for words of two.
     """
     from sphinx import search
     from sphinx.search.en import SearchEnglish
