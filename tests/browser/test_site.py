@@ -4,8 +4,6 @@ from collections import defaultdict
 from urllib.parse import quote
 
 import pytest
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser.fixtures import browser, site  # noqa: F401 - fixtures
 from tests.browser.looking import CHECKS, look
@@ -46,9 +44,11 @@ def test_every_page_states_its_language(site):
     ],
 )
 def test_the_search_finds_words_of_both_languages(browser, site, words, page):
+    from selenium.webdriver.support.ui import WebDriverWait  # of the extra "browser"
+
     browser.get(f"{(site / 'search.html').as_uri()}?q={quote(words)}")
     WebDriverWait(browser, 60).until(
         lambda driver: driver.find_elements(
-            By.CSS_SELECTOR, f"#search-results li a[href*='{page}']"
+            "css selector", f"#search-results li a[href*='{page}']"
         )
     )
