@@ -78,4 +78,4 @@ class Progress:
             )
         )
         description = say("loss {loss:.2f}, {speed}", loss=record.train_loss, speed=speed)
-        self._bar.update(self._task, completed=record.epoch, description=description)
+        self._bar.update(self._task, completed=record.epoch, description=description, refresh=True)
