@@ -211,7 +211,8 @@ def _let_formulas_wrap(app: Any, tree: Any) -> None:
 
 
 def _translated(text: str, **values: str) -> str:
-    return _CHINESE.get(text, text) % values if values else _CHINESE.get(text, text)
+    chinese = _CHINESE.get(text, text)
+    return chinese % values if values else chinese
 
 
 def _speak(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:

@@ -303,7 +303,7 @@ print(black.any().item(), (moments[:, black] == 0).all().item())
 """
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="how to ask for it differs")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="elsewhere a step leaves it to torch")
 def test_all_threads_flush_denormal_numbers():
     done = subprocess.run(
         [sys.executable, "-c", DENORMALS], check=True, capture_output=True, text=True
